@@ -1,0 +1,1 @@
+"""Cost-sensitive deep metric learning in JAX."""

@@ -1,0 +1,51 @@
+"""The two heads that every network ends in: a classifier and an L2-normalised embedding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class Outputs(NamedTuple):
+    """What every network returns: logits (batch, classes) and embeddings (batch, size), both float32."""
+
+    logits: jax.Array
+    embeddings: jax.Array
+
+
+def l2_normalize(values: jax.Array) -> jax.Array:
+    """Rows scaled to length 1: e · rsqrt(max(Σ e², 1e-12)), in float32, finite at 0 with its gradient.
+
+    >>> l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    values = values.astype(jnp.float32)
+    return values * jax.lax.rsqrt(jnp.maximum(jnp.sum(values**2, axis=-1, keepdims=True), 1e-12))
+
+
+class Heads(nnx.Module):
+    """Classifier and embedding on pooled features (batch, features)."""
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        num_classes: int,
+        embedding_size: int,
+        embedding_from: str,
+        rngs: nnx.Rngs,
+    ):
+        self.classifier = nnx.Linear(features, num_classes, rngs=rngs)
+        self.projection = (
+            nnx.Linear(features, embedding_size, use_bias=False, rngs=rngs)
+            if embedding_from == "projection"
+            else None
+        )
+
+    def __call__(self, features: jax.Array) -> Outputs:
+        features = features.astype(jnp.float32)
+        embeddings = features if self.projection is None else self.projection(features)
+        return Outputs(self.classifier(features), l2_normalize(embeddings))
