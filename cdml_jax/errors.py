@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A mistake in a configuration, a folder or a flag: what is wrong, where, and what to do, in a line or two."""
+    """A mistake in a configuration, a folder or a flag: what is wrong, where, and what to do about it."""
