@@ -1,0 +1,113 @@
+"""A folder of class folders, nested to any depth, as a data set."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+
+from cdml_jax.data.checks import Problems
+from cdml_jax.data.dataset import Dataset, FileSource
+from cdml_jax.data.decoding import EXTENSIONS
+from cdml_jax.errors import UserError
+
+ALIASES = {"validation": ("validation", "val", "valid"), "train": ("train",), "test": ("test",)}
+"""What a split's folder or list may be called when its name is left at the default."""
+
+
+def read_folder(folder: str, names: dict[str, str], problems: Problems) -> Dataset:
+    """The images below a folder, each in the class that its folder stands for.
+
+    If the folder has a sub-folder for the training split and one for another split, these are the splits;
+    otherwise everything is "train". A class is a folder that holds images; its family is the folder above
+    (None throughout if no class folder has one). A class's name is its folder's own, without the ones above.
+
+    Args:
+      folder: the path.
+      names: the splits' names by role; "" for none.
+      problems: collects what is found wrong.
+
+    Returns:
+      The data set. Classes are in the order of their paths.
+
+    Raises:
+      UserError: there is no such folder, or a split that was asked for is not there.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"folder:{folder}: there is no such folder")
+    roots = _split_folders(root, names)
+    found = {split: _scan(root, split_root, problems) for split, split_root in roots.items()}
+    classes = sorted({path for folders in found.values() for path in folders})
+    if not classes:
+        raise UserError(f"folder:{folder}: no image in any class folder ({', '.join(sorted(EXTENSIONS))})")
+    number = {path: label for label, path in enumerate(classes)}
+    splits = {}
+    for split, folders in found.items():
+        paths = [(file, number[path]) for path in sorted(folders) for file in folders[path]]
+        splits[split] = FileSource(root, [file for file, _ in paths], [label for _, label in paths])
+    class_names = tuple(path[-1] for path in classes)
+    by_name: dict[str, list[str]] = {}
+    for path in classes:
+        by_name.setdefault(path[-1], []).append("/".join(path))
+    for name, paths in by_name.items():
+        if len(paths) > 1:
+            problems.add("class name given twice", f"{name} ({' and '.join(paths)})")
+    families, family_names = _families(classes)
+    return Dataset(root.resolve().name, class_names, families, family_names, splits)
+
+
+def _split_folders(root: Path, names: dict[str, str]) -> dict[str, Path]:
+    found, missing = {}, []
+    for role, name in names.items():
+        if not name:
+            continue
+        choices = ALIASES[role] if name == role and role in ALIASES else (name,)
+        path = next((root / choice for choice in choices if (root / choice).is_dir()), None)
+        if path is not None:
+            found[role] = path
+        elif name != role:
+            missing.append(name)
+    if missing:
+        raise UserError(f"folder:{root}: there is no sub-folder {' or '.join(missing)}")
+    return found if "train" in found and len(found) > 1 else {"train": root}
+
+
+def _scan(root: Path, top: Path, problems: Problems) -> dict[tuple[str, ...], list[str]]:
+    """Files, relative to `root`, by the parts of their folder's path below `top`."""
+    classes: dict[tuple[str, ...], list[str]] = {}
+
+    def visit(folder: Path, parts: tuple[str, ...], ancestors: frozenset[str]) -> None:
+        real = os.path.realpath(folder)
+        if real in ancestors:  # a link to a folder above
+            return
+        entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
+        folders = [e for e in entries if e.is_dir()]
+        images = [e for e in entries if not e.is_dir() and Path(e.name).suffix.lower() in EXTENSIONS]
+        shown = folder.relative_to(root).as_posix()
+        if images and (folders or not parts):
+            problems.add("image outside the class folders", f"{shown}/{images[0].name}".removeprefix("./"))
+        elif images:
+            classes[parts] = [(folder / e.name).relative_to(root).as_posix() for e in images]
+        elif not folders and parts:
+            classes[parts] = []
+        for entry in folders:
+            # macOS stores é as two characters; the same class must have the same name in every split
+            name = unicodedata.normalize("NFC", entry.name)
+            visit(folder / entry.name, (*parts, name), ancestors | {real})
+
+    visit(top, (), frozenset())
+    return classes
+
+
+def _families(classes: list[tuple[str, ...]]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    if all(len(path) == 1 for path in classes):
+        return None, None
+    # A class folder that lies in no other is a family of its own.
+    parents = [path[:-1] or path for path in classes]
+    order = sorted(set(parents))
+    last = [path[-1] for path in order]
+    names = tuple(p[-1] if last.count(p[-1]) == 1 else "/".join(p) for p in order)
+    return np.array([order.index(path) for path in parents], np.int32), names

@@ -1,0 +1,190 @@
+"""List files of `path, label[, coarse label]`, with an optional table of class names, as a data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import posixpath
+from pathlib import Path
+
+import numpy as np
+
+from cdml_jax.data.checks import Problems
+from cdml_jax.data.dataset import Dataset, FileSource
+from cdml_jax.data.decoding import EXTENSIONS
+from cdml_jax.data.folder import ALIASES
+from cdml_jax.errors import UserError
+
+_LARGEST = 2**31 - 1
+Rows = list[tuple[str, int, int | None, str]]  # path, label, coarse label, "file line n"
+
+
+def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Dataset:
+    """The images that a folder's list files name.
+
+    The lists are train.txt, validation.txt (or val.txt) and test.txt, or NAME.txt for a split called NAME.
+    Labels count from 0. classes.csv, if there, gives names: columns name, label, coarse name, coarse label,
+    found by the words of its header or else by position.
+
+    Args:
+      folder: holds the lists; paths in them are relative to it.
+      names: the splits' names by role; "" for none.
+      problems: collects what is found wrong.
+
+    Returns:
+      The data set. Families are the coarse labels, numbered from 0 in their order.
+
+    Raises:
+      UserError: the folder or the training list is missing, or a file is not text.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"list:{folder}: there is no such folder")
+    lists = {role: _parse(path, root, problems) for role, path in _list_files(root, names).items()}
+    table = _class_table(root / "classes.csv", problems)
+    labels = [label for rows in lists.values() for _, label, _, _ in rows]
+    if table:
+        class_names = tuple(name for name, _, _ in table)
+    else:
+        # A class needs an image, so a label beyond their number is a mistake and would invent classes.
+        count = max((label + 1 for label in labels if label < len(labels)), default=0)
+        class_names = tuple(str(label) for label in range(count))
+    families, family_names = _families(lists, table, len(class_names), problems)
+    splits = {
+        role: FileSource(root, [path for path, *_ in rows], [label for _, label, *_ in rows])
+        for role, rows in lists.items()
+    }
+    return Dataset(root.resolve().name, class_names, families, family_names, splits)
+
+
+def _list_files(root: Path, names: dict[str, str]) -> dict[str, Path]:
+    found = {}
+    for role, name in names.items():
+        choices = ALIASES.get(role, (name,)) if name == role else (name,)
+        choices = tuple(c if c.endswith(".txt") else f"{c}.txt" for c in choices if c)
+        path = next((root / choice for choice in choices if (root / choice).is_file()), None)
+        if path is not None:
+            found[role] = path
+        elif role == "train" or (name and name != role):
+            raise UserError(f"list:{root}: there is no {' or '.join(choices) or 'training list'}")
+    return found
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}: not a text file")
+    return text
+
+
+def _parse(path: Path, root: Path, problems: Problems) -> Rows:
+    rows: Rows = []
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path.name} line {number}"
+        file, fields = _split_line(line)
+        if number == 1 and file.lower() in ("path", "file", "filename", "image"):
+            continue
+        if not 1 <= len(fields) <= 2:
+            problems.add("line that is not `path, label[, coarse label]`", f"{where} ({line.strip()[:60]})")
+            continue
+        values = [_whole_number(field) for field in fields]
+        if None in values:
+            problems.add("label that is not a whole number", f"{where} ({', '.join(fields)})")
+            continue
+        if not (root / file).is_file():
+            problems.add("file that does not exist", f"{file} ({where})")
+            continue
+        rows.append((file, values[0], values[1] if len(values) == 2 else None, where))
+    return rows
+
+
+def _split_line(line: str) -> tuple[str, list[str]]:
+    """The path, which may hold commas, and the fields after it."""
+    fields = line.strip().split(",")
+    end = 1
+    for i in range(1, len(fields)):
+        if posixpath.splitext(",".join(fields[:i]).strip().strip('"'))[1].lower() in EXTENSIONS:
+            end = i
+            break
+    path = ",".join(fields[:end]).strip().strip('"').replace("\\", "/")
+    return os.path.normpath(path) if path else "", [field.strip() for field in fields[end:]]
+
+
+def _whole_number(text: str) -> int | None:
+    try:
+        value = int(text)
+    except ValueError:
+        return None
+    return value if abs(value) <= _LARGEST else None
+
+
+def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, str]]:
+    """(name, coarse label, coarse name) of each class, in order of label; empty if there is no table."""
+    if not path.is_file():
+        return []
+    rows = [row for row in csv.reader(io.StringIO(_text(path))) if any(field.strip() for field in row)]
+    columns = {"name": 0, "label": 1, "coarse name": 2, "coarse label": 3}
+    if rows and all(_whole_number(field) is None for field in rows[0]):
+        columns = _columns(rows.pop(0)) or columns
+    elif rows and _whole_number(rows[0][0]) is not None:
+        columns |= {"name": 1, "label": 0}
+    table: dict[int, tuple[str, int | None, str]] = {}
+    for row in rows:
+        name, label, coarse_name, coarse = (
+            row[columns[c]].strip() if columns.get(c, len(row)) < len(row) else ""
+            for c in ("name", "label", "coarse name", "coarse label")
+        )
+        number = _whole_number(label)
+        if number is None or not name:
+            problems.add("line without a name and a whole number", f"{path.name} ({','.join(row)[:60]})")
+        elif number in table:
+            problems.add("label given twice", f"{path.name}: {number} is {table[number][0]} and {name}")
+        else:
+            table[number] = (name, _whole_number(coarse), coarse_name)
+    if sorted(table) != list(range(len(table))):
+        absent = next(i for i in range(len(table) + 1) if i not in table)
+        problems.add("label without a name", f"{path.name} has no {absent}; labels count from 0 without gaps")
+    return [table[label] for label in sorted(table)]
+
+
+def _columns(header: list[str]) -> dict[str, int]:
+    columns: dict[str, int] = {}
+    for i, title in enumerate(header):
+        words = title.lower().replace("_", " ").replace("(", " ").replace(")", " ").split()
+        coarse = "coarse " if {"coarse", "family", "super", "parent"} & set(words) else ""
+        if {"id", "label", "index"} & set(words):
+            columns.setdefault(f"{coarse}label", i)
+        elif {"name", "class", "family"} & set(words):
+            columns.setdefault(f"{coarse}name", i)
+    return columns if {"name", "label"} <= set(columns) else {}
+
+
+def _families(
+    lists: dict[str, Rows], table: list[tuple[str, int | None, str]], num_classes: int, problems: Problems
+) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    coarse: dict[int, tuple[int, str]] = {
+        label: (kin, "classes.csv") for label, (_, kin, _) in enumerate(table) if kin is not None
+    }
+    for rows in lists.values():
+        for _, label, kin, where in rows:
+            if kin is not None and coarse.setdefault(label, (kin, where))[0] != kin:
+                first, place = coarse[label]
+                problems.add(
+                    "class with two coarse labels", f"{label} has {first} ({place}), {kin} ({where})"
+                )
+    if num_classes == 0 or any(label not in coarse for label in range(num_classes)):
+        return None, None
+    kin_of = np.array([coarse[label][0] for label in range(num_classes)])
+    order, families = np.unique(kin_of, return_inverse=True)
+    titles = {kin: title for _, kin, title in table if kin is not None and title}
+    return families.astype(np.int32), tuple(titles.get(kin, str(kin)) for kin in order.tolist())

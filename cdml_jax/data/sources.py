@@ -1,0 +1,132 @@
+"""A data set by its name: drawn birds, a folder, list files or a TFDS set."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from cdml_jax.data.checks import Problems, verify
+from cdml_jax.data.dataset import Dataset, FileSource, Source, Subset, carve
+from cdml_jax.data.folder import read_folder
+from cdml_jax.data.lists import read_lists
+from cdml_jax.errors import UserError
+
+__all__ = ["Dataset", "FileSource", "Source", "Subset", "cache_directory", "load"]
+
+
+def load(
+    source: str,
+    *,
+    data_dir: str = "",
+    train: str = "train",
+    validation: str = "validation",
+    test: str = "test",
+    holdout: str = "",
+    holdout_fraction: float = 0.0,
+    validation_fraction: float = 0.0,
+    test_fraction: float = 0.0,
+    check: bool = True,
+) -> Dataset:
+    """A data set with everything about it checked, so that training does not stop halfway.
+
+    Args:
+      source: "synthetic_birds/CONFIG", "folder:DIR" (`read_folder`), "list:DIR" (`read_lists`), "tfds:NAME"
+        or a bare TFDS name.
+      data_dir: where prepared sets and the list of checked images are kept; "" is `cache_directory`.
+      train: the training split's name: a sub-folder, a list file or a TFDS split ("train[:80%]").
+      validation: the validation split's name; "" for none. Left at its default, it may be missing.
+      test: the test split's name, likewise.
+      holdout: the name of a split used for nothing but counting confusions, or "".
+      holdout_fraction: share of the training images, after the two below, to hold out; 0 for none.
+      validation_fraction: share of the training split to take for validation; 0 for none.
+      test_fraction: share of the training split to take for testing; 0 for none.
+      check: whether to decode every image and look for the same image in two splits. What was found good is
+        remembered, so only the first start takes time.
+
+    Returns:
+      The data set. Shares are taken of every class alike, by the names of the images alone; every class keeps
+      a training image.
+
+    Raises:
+      UserError: anything is wrong with the data or with what was asked for, all in one message.
+    """
+    fractions = {"test": test_fraction, "validation": validation_fraction, "holdout": holdout_fraction}
+    names = {"train": train, "holdout": holdout, "validation": validation, "test": test}
+    _check_request(names, fractions)
+    directory = Path(data_dir).expanduser() if data_dir else cache_directory()
+    problems = Problems(source)
+    kind, _, rest = source.partition(":")
+    if kind in ("folder", "list"):
+        dataset = (read_folder if kind == "folder" else read_lists)(rest, names, problems)
+    else:
+        dataset = _read_tfds(source, directory, names)
+    dataset = _carved(dataset, fractions)
+    published = kind not in ("folder", "list")
+    verify(dataset, problems, cache=directory, images=check, published=published)
+    return dataset
+
+
+def cache_directory() -> Path:
+    """Where data are kept unless told otherwise: $CDML_DATA_DIR, else cdml_jax in the user's cache folder."""
+    if os.environ.get("CDML_DATA_DIR"):
+        return Path(os.environ["CDML_DATA_DIR"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "cdml_jax"
+
+
+def _check_request(names: dict[str, str], fractions: dict[str, float]) -> None:
+    if not names["train"]:
+        raise UserError("train must name a split")
+    for split, fraction in fractions.items():
+        if not 0 <= fraction < 1:
+            raise UserError(f"{split}_fraction must be at least 0 and less than 1, not {fraction}")
+    if fractions["test"] + fractions["validation"] >= 1:
+        raise UserError(
+            f"validation_fraction ({fractions['validation']}) and test_fraction ({fractions['test']}) "
+            "leave no training images"
+        )
+    roles: dict[str, str] = {}
+    for role, name in names.items():
+        if name and roles.setdefault(name, role) != role:
+            raise UserError(f"{roles[name]} and {role} are both {name!r}: splits must not overlap")
+
+
+def _read_tfds(source: str, directory: Path, names: dict[str, str]) -> Dataset:
+    from cdml_jax.data import (
+        tfds_sets,
+    )  # here, because importing TFDS takes a second that folders need not spend
+
+    name = source.removeprefix("tfds:")
+    if name.partition("/")[0] == "synthetic_birds":
+        from cdml_jax.data import synthetic_birds
+
+        config = name.partition("/")[2] or "demo"
+        builder = synthetic_birds.prepare(config, str(directory))
+        return tfds_sets.read_tfds(
+            builder,
+            f"synthetic_birds/{config}",
+            names,
+            class_names=tuple(synthetic_birds.class_names(config)),
+            families=synthetic_birds.families(config),
+            family_names=tuple(synthetic_birds.family_names(config)),
+        )
+    builder = tfds_sets.find_builder(name, directory)
+    return tfds_sets.read_tfds(builder, builder.info.name, names)
+
+
+def _carved(dataset: Dataset, fractions: dict[str, float]) -> Dataset:
+    splits = dict(dataset.splits)
+    pool = len(splits["train"])
+    for split, fraction in fractions.items():
+        if not fraction:
+            continue
+        if split in splits:
+            raise UserError(
+                f"{dataset.name} has a {split} split of its own: set {split}_fraction=0 to use it, "
+                f"or {split}='' to take the share from train"
+            )
+        # The first two are shares of the whole pool, whatever has been taken before.
+        share = fraction if split == "holdout" else min(1.0, fraction * pool / max(1, len(splits["train"])))
+        splits["train"], splits[split] = carve(splits["train"], share, salt=split)
+    return dataclasses.replace(dataset, splits=splits)

@@ -1,0 +1,179 @@
+"""Any prepared TFDS set, by name or by folder, read through its data source and without TensorFlow."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.errors import UserError
+
+
+class TfdsSource:
+    """One split of a prepared TFDS set; its images stay encoded.
+
+    Args:
+      builder: a TFDS builder whose data are in array_record files.
+      split: a split's name, or a slice or sum of splits as TFDS writes them.
+    """
+
+    def __init__(self, builder: Any, split: str):
+        import tensorflow_datasets as tfds
+
+        info = builder.info
+        self._image, self._label = _keys(builder)
+        features = info.features
+        skip = {
+            key: tfds.decode.SkipDecoding()
+            for key in features
+            if isinstance(features[key], tfds.features.Image) or key == self._image
+        }
+        try:
+            self._data = builder.as_data_source(split, decoders=skip)
+            parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(info.splits)
+        except (ValueError, AssertionError) as error:
+            available = ", ".join(info.splits)
+            raise UserError(f"{info.name}: split {split!r}: {_line(error)} (it has {available})") from error
+        # The position in the whole split, so that train[:60%] and train[50%:] are seen to overlap.
+        self._names = [
+            (part.splitname, index)
+            for part in parts
+            for index in range(part.from_ or 0, _stop(part, info.splits[part.splitname].num_examples))
+        ]
+        files = [Path(str(f)) for s in {p.splitname for p in parts} for f in info.splits[s].filepaths]
+        status = [file.stat() for file in files]
+        self._stamp = sum(s.st_size for s in status), max((s.st_mtime_ns for s in status), default=0)
+        self._where = str(builder.data_path)
+        self._full_name = info.full_name
+        self.labels = np.array([int(self._data[i][self._label]) for i in range(len(self._data))], np.int32)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"image": self._data[index][self._image], "label": int(self.labels[index])}
+
+    def name(self, index: int) -> str:
+        """The set with its version, the split and the position in it."""
+        split, position = self._names[index]
+        return f"{self._full_name} {split}[{position}]"
+
+    def stamp(self, index: int) -> tuple[str, int, int]:
+        """The split's folder and the position, the size of all its files and the newest time of change."""
+        split, position = self._names[index]
+        return f"{self._where}/{split}[{position}]", *self._stamp
+
+
+def read_tfds(
+    builder: Any,
+    name: str,
+    names: dict[str, str],
+    *,
+    class_names: tuple[str, ...] | None = None,
+    families: np.ndarray | None = None,
+    family_names: tuple[str, ...] | None = None,
+) -> Dataset:
+    """The splits of a prepared TFDS set.
+
+    Args:
+      builder: a TFDS builder whose data are in array_record files.
+      name: what tables call the set.
+      names: the splits' names by role; "" for none. A default name that the set lacks is left out.
+      class_names: one a class; None takes the label feature's.
+      families: (C,) the family of each class.
+      family_names: one a family.
+
+    Returns:
+      The data set.
+
+    Raises:
+      UserError: a split that was asked for is not there, or the set has no image and label.
+    """
+    _, label = _keys(builder)
+    has = set(builder.info.splits)
+    splits = {
+        role: TfdsSource(builder, split)
+        for role, split in names.items()
+        if split and (split in has or split != role or role == "train")
+    }
+    if class_names is None:
+        class_names = tuple(builder.info.features[label].names)
+    return Dataset(name, class_names, families, family_names, splits)
+
+
+def find_builder(name: str, data_dir: Path) -> Any:
+    """The builder of a TFDS set, prepared.
+
+    Args:
+      name: a TFDS name ("oxford_flowers102", "name/config:version") or the folder of a prepared set.
+      data_dir: where prepared sets are looked for first; TFDS's own folder is the second place.
+
+    Returns:
+      The builder. A set that is not prepared is downloaded and prepared if TensorFlow is installed.
+
+    Raises:
+      UserError: no such set, or it is not prepared and cannot be.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        if (Path(name).expanduser() / "dataset_info.json").is_file():
+            builder = tfds.builder_from_directory(str(Path(name).expanduser()))
+        else:
+            builder = tfds.builder(name, data_dir=str(data_dir))
+            if not builder.is_prepared():
+                elsewhere = tfds.builder(name)
+                builder = elsewhere if elsewhere.is_prepared() else builder
+    except tfds.core.DatasetNotFoundError:
+        raise UserError(
+            f"unknown data set {name!r}: give synthetic_birds/demo, folder:DIR, list:DIR or a TFDS set's name"
+        ) from None
+    except (ValueError, AssertionError, ImportError) as error:
+        raise UserError(f"TFDS set {name!r}: {_line(error)}") from error
+    if not builder.is_prepared():
+        builder = _prepare(name, data_dir)
+    if str(builder.info.file_format.file_suffix) != "array_record":
+        raise UserError(
+            f"TFDS set {name!r} is stored as {builder.info.file_format.file_suffix}; prepare it again with "
+            f"`tfds build {name} --file_format=array_record --overwrite`"
+        )
+    return builder
+
+
+def _prepare(name: str, data_dir: Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"TFDS set {name!r} is not prepared in {data_dir}: install cdml_jax[prepare] (TensorFlow, needed "
+            f"once) and run `tfds build {name} --data_dir={data_dir} --file_format=array_record`"
+        )
+    builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # the network, a publisher's page, a manual download: TFDS says which
+        raise UserError(f"TFDS set {name!r} could not be prepared: {_line(error)}") from error
+    return builder
+
+
+def _keys(builder: Any) -> tuple[str, str]:
+    import tensorflow_datasets as tfds
+
+    features, keys = builder.info.features, builder.info.supervised_keys
+    if not (keys and len(keys) == 2 and all(isinstance(key, str) for key in keys)):
+        keys = ("image", "label")
+    image, label = keys
+    if image in features and label in features and isinstance(features[label], tfds.features.ClassLabel):
+        return image, label
+    raise UserError(f"{builder.info.name} has no image with one class label; it has {', '.join(features)}")
+
+
+def _stop(part: Any, count: int) -> int:
+    return count if part.to is None else part.to
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
