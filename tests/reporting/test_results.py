@@ -1,0 +1,175 @@
+"""Figures from counts by hand; a stopped run finds what is done; damage is told by name."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cdml_jax.errors import UserError
+from cdml_jax.reporting import results as module
+from cdml_jax.reporting.results import (
+    RunResult,
+    accuracy,
+    by_row,
+    class_error,
+    confusion_inside_families,
+    family_accuracy,
+    load,
+    mean_class_error,
+    save,
+    write_rows,
+)
+
+# Unequal class sizes 4, 10, 0, 6; classes 0 and 1 are kin, 2 and 3 are.
+COUNTS = np.array([[3, 1, 0, 0], [2, 5, 3, 0], [0, 0, 0, 0], [0, 1, 2, 3]])
+FAMILIES = [7, 7, 9, 9]
+
+
+def make(row="baseline", seed=0, *, history=None):
+    return RunResult(row, seed, 120, 3.25, COUNTS.T.copy(), COUNTS, history or [])
+
+
+def test_rates_by_hand():
+    assert accuracy(COUNTS) == 11 / 20
+    np.testing.assert_allclose(class_error(COUNTS), [1 / 4, 5 / 10, np.nan, 3 / 6])
+    assert mean_class_error(COUNTS) == pytest.approx((1 / 4 + 5 / 10 + 3 / 6) / 3)
+    assert family_accuracy(COUNTS, FAMILIES) == (3 + 1 + 2 + 5 + 2 + 3) / 20
+    assert confusion_inside_families(COUNTS, FAMILIES) == (1 + 2 + 2) / 9
+
+
+def test_no_images_is_nan_without_a_warning(recwarn):
+    nothing = np.zeros((3, 3), np.int64)
+    figures = [accuracy(nothing), mean_class_error(nothing), family_accuracy(nothing, [0, 0, 1])]
+    figures += [confusion_inside_families(np.eye(3, dtype=int), [0, 0, 1]), *class_error(nothing)]
+    assert all(math.isnan(figure) for figure in figures)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("counts", "error"),
+    [
+        (np.zeros((2, 3), int), ValueError),
+        (np.full((2, 2), 0.5), TypeError),
+        (-np.eye(2, dtype=int), ValueError),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(counts, error):
+    with pytest.raises(error):
+        RunResult("cdml", 0, 1, 1.0, counts, counts)
+
+
+@pytest.mark.parametrize("row", ["", "../cdml", "a b", ".hidden"])
+def test_a_row_must_be_able_to_name_a_file(row):
+    with pytest.raises(ValueError, match="names a file"):
+        make(row)
+
+
+def test_save_and_load_round_trip(tmp_path):
+    history = [
+        {"epoch": 1, "loss": np.float32(2.5), "validation_accuracy": math.nan},
+        {"epoch": 2, "loss": 1.5},
+    ]
+    save(make("cdml", 3, history=history), tmp_path)
+    save(make("baseline", 10), tmp_path)
+    save(make("baseline", 2), tmp_path)
+    loaded = load(tmp_path)
+    assert [(one.row, one.seed) for one in loaded] == [("baseline", 2), ("baseline", 10), ("cdml", 3)]
+    one = loaded[-1]
+    assert (one.steps, one.seconds) == (120, 3.25)
+    np.testing.assert_array_equal(one.test_counts, COUNTS)
+    np.testing.assert_array_equal(one.validation_counts, COUNTS.T)
+    assert one.test_counts.dtype == np.int64
+    assert one.history[0]["loss"] == 2.5
+    assert math.isnan(one.history[0]["validation_accuracy"])
+    assert one.history[1] == {"epoch": 2, "loss": 1.5}
+    assert load(tmp_path / "not_there") == []
+
+
+def test_a_save_that_is_stopped_is_not_done(tmp_path, monkeypatch):
+    save(make(), tmp_path)
+    real = module.os.replace
+
+    def stop_at_json(source, target):
+        if str(target).endswith(".json"):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(module.os, "replace", stop_at_json)
+    # An interrupted repetition takes the old result back too: never new counts beside old figures.
+    for result in (make(), make("cdml")):
+        with pytest.raises(KeyboardInterrupt):
+            save(result, tmp_path)
+    monkeypatch.undo()
+    assert load(tmp_path) == []
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "flipped"])
+def test_a_damaged_file_is_named(tmp_path, suffix, damage):
+    path = save(make(), tmp_path).with_suffix(suffix)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "cut": content[:middle],
+            "garbage": b"\x93garbage",
+            "empty": b"",
+            # In the archive a byte of a compressed array, in the other a letter that is no JSON.
+            "flipped": content.replace(b'"seed"', b'"se\xff"')
+            if suffix == ".json"
+            else content[:100] + bytes([content[100] ^ 0xFF]) + content[101:],
+        }[damage]
+    )
+    with pytest.raises(UserError) as caught:
+        load(tmp_path)
+    assert path.name in str(caught.value)
+    assert "baseline-seed0.json" in str(caught.value)
+
+
+def test_missing_counts_and_pickles_are_refused(tmp_path):
+    path = save(make(), tmp_path).with_suffix(".npz")
+    np.savez(path, validation_counts=np.array([{}], dtype=object), test_counts=COUNTS)
+    with pytest.raises(UserError, match=r"baseline-seed0\.npz cannot be read"):
+        load(tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"baseline-seed0\.npz is missing"):
+        load(tmp_path)
+
+
+def test_a_renamed_result_is_refused(tmp_path):
+    path = save(make(), tmp_path)
+    path.with_suffix(".npz").rename(tmp_path / "cdml-seed0.npz")
+    path.rename(tmp_path / "cdml-seed0.json")
+    with pytest.raises(UserError, match="renamed"):
+        load(tmp_path)
+
+
+def test_by_row_orders_seeds_and_refuses_repetition():
+    rows = by_row([make("cdml", 2), make("baseline", 1), make("cdml", 0)])
+    assert {row: list(seeds) for row, seeds in rows.items()} == {"cdml": [0, 2], "baseline": [1]}
+    with pytest.raises(ValueError, match="two results for seed 1"):
+        by_row([make(seed=1), make(seed=1)])
+    other = RunResult("cdml", 0, 1, 1.0, np.eye(2, dtype=int), np.eye(2, dtype=int))
+    with pytest.raises(ValueError, match="different numbers of classes"):
+        by_row([make(), other])
+
+
+def test_rows_as_json_and_csv(tmp_path):
+    empty = RunResult("cdml", 1, 5, 1.0, np.zeros((4, 4), int), COUNTS)
+    paths = write_rows([make(), empty], tmp_path / "new")
+    assert [path.name for path in paths] == ["rows.json", "rows.csv"]
+    lines = json.loads(paths[0].read_text())
+    assert lines[0]["row"] == "baseline"
+    assert lines[0]["test_accuracy"] == 0.55
+    assert lines[0]["validation_accuracy"] == 0.55
+    assert lines[0]["test_mean_class_error"] == pytest.approx(5 / 12)
+    assert lines[0]["validation_mean_class_error"] == pytest.approx(mean_class_error(COUNTS.T))
+    assert lines[1]["validation_accuracy"] is None
+    with paths[1].open() as stream:
+        table = list(csv.DictReader(stream))
+    assert table[0]["test_accuracy"] == "0.55"
+    assert table[1]["validation_accuracy"] == ""
+    assert list(table[0]) == list(lines[0])
