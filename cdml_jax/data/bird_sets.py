@@ -1,0 +1,95 @@
+"""The three sets of drawn birds: how many families, species and images, at what size."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from cdml_jax.data.bird_parts import Difficulty
+from cdml_jax.data.bird_species import Species, make_species
+from cdml_jax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+# Part of every image's key. Any change of what is drawn needs a new version.
+VERSION = "0.1.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class BirdSet:
+    """A set of drawn birds.
+
+    Args:
+      name: of the set.
+      description: one line.
+      seed: of its species and of its images.
+      first_family: offset into the names of families; no two sets share one.
+      family_sizes: species in each family.
+      image_size: height and width in pixels.
+      per_species: images of each species in each split.
+      difficulty: how much varies inside a species.
+    """
+
+    name: str
+    description: str
+    seed: int
+    first_family: int
+    family_sizes: tuple[int, ...]
+    image_size: int
+    per_species: dict[str, int]
+    difficulty: Difficulty = dataclasses.field(default_factory=Difficulty)
+
+    @functools.cached_property
+    def species(self) -> tuple[Species, ...]:
+        """The classes, in order of label."""
+        return make_species(self.seed, self.family_sizes, self.first_family)
+
+    @property
+    def version_numbers(self) -> tuple[int, ...]:
+        """`VERSION` as integers."""
+        return tuple(int(part) for part in VERSION.split("."))
+
+    @staticmethod
+    def named(name: str) -> BirdSet:
+        """The set called `name`.
+
+        Raises:
+          UserError: there is none.
+        """
+        if name not in CONFIGS:
+            raise UserError(f"synthetic_birds has no set {name!r}; choose one of {', '.join(CONFIGS)}")
+        return CONFIGS[name]
+
+
+CONFIGS: dict[str, BirdSet] = {
+    birds.name: birds
+    for birds in (
+        BirdSet(
+            name="demo",
+            description="48 species at 64 pixels, drawn in seconds.",
+            seed=2018,
+            first_family=0,
+            family_sizes=(4,) * 12,
+            image_size=64,
+            per_species={"train": 20, "validation": 20, "test": 50},
+        ),
+        BirdSet(
+            name="cub_like",
+            description="200 species at 224 pixels, in families of 2 to 8, about the size of CUB-200-2011.",
+            seed=2011,
+            first_family=12,
+            family_sizes=(2, 4, 5, 6, 8) * 8,
+            image_size=224,
+            per_species={"train": 30, "validation": 10, "test": 30},
+        ),
+        BirdSet(
+            name="upstream",
+            description="120 other species at 64 pixels, to pretrain the network that the demo fine-tunes.",
+            seed=1998,
+            first_family=52,
+            family_sizes=(4,) * 30,
+            image_size=64,
+            per_species={"train": 50, "validation": 10},
+        ),
+    )
+}

@@ -1,0 +1,125 @@
+"""Drawing many birds on several cores: the same bytes, in the same order, for any number of workers.
+
+Workers are plain child processes that draw what they are asked for on standard input and end with it, so
+that nothing outlives a parent that was killed, and a caller's script needs no `__main__` guard.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from cdml_jax.data.bird_drawing import draw
+from cdml_jax.data.bird_sets import SPLITS, BirdSet
+
+QUALITY = 92
+
+
+def generator(birds: BirdSet, split: str, label: int, index: int) -> np.random.Generator:
+    """Random generator of one image, keyed by everything that names it."""
+    key = [*birds.version_numbers, birds.seed, SPLITS.index(split), label, index]
+    return np.random.default_rng(np.random.SeedSequence(key))
+
+
+def image(birds: BirdSet, split: str, label: int, index: int) -> np.ndarray:
+    """Image `index` of class `label` in a split: (size, size, 3) uint8, red, green, blue."""
+    rng = generator(birds, split, label, index)
+    return draw(birds.species[label], rng, birds.image_size, birds.difficulty)
+
+
+def encoded(birds: BirdSet, split: str, position: int) -> bytes:
+    """JPEG bytes of the image at `position` of a split, classes one after another."""
+    label, index = divmod(position, birds.per_species[split])
+    # full colour resolution: a ring around an eye is two pixels wide
+    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, data = cv2.imencode(".jpg", image(birds, split, label, index)[..., ::-1], options)
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode {birds.name} {split} {position}")
+    return data.tobytes()
+
+
+class Drawers:
+    """`num_workers` processes that draw the images of one set; a context manager.
+
+    Args:
+      birds: the set.
+      num_workers: processes; with 1 the calling process draws.
+    """
+
+    def __init__(self, birds: BirdSet, num_workers: int):
+        self.birds = birds
+        self.num_workers = num_workers
+        self._processes: list[subprocess.Popen] = []
+
+    def __enter__(self) -> Drawers:
+        if self.num_workers > 1:
+            # the child finds the same packages, however the parent came by them
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+            for worker in range(self.num_workers):
+                arguments = [self.birds.name, str(worker), str(self.num_workers)]
+                self._processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "cdml_jax.data.bird_workers", *arguments],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        env=environment,
+                    )
+                )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            if kind is not None:
+                process.kill()
+            process.stdin.close()
+            process.stdout.close()
+            process.wait()
+        self._processes = []
+
+    def split(self, split: str) -> Iterator[bytes]:
+        """Encoded images of a split, in order of position."""
+        total = len(self.birds.species) * self.birds.per_species[split]
+        for process in self._processes:
+            process.stdin.write(f"{split}\n".encode())
+            process.stdin.flush()
+        for position in range(total):
+            if self._processes:
+                yield _receive(self._processes[position % self.num_workers])
+            else:
+                yield encoded(self.birds, split, position)
+
+
+def _receive(process: subprocess.Popen) -> bytes:
+    length = int.from_bytes(process.stdout.read(4), "little")
+    data = process.stdout.read(length)
+    if not length or len(data) != length:
+        raise RuntimeError(f"a process that draws birds ended early, with status {process.wait()}")
+    return data
+
+
+def _work(config: str, worker: int, num_workers: int) -> None:
+    cv2.setNumThreads(1)
+    birds = BirdSet.named(config)
+    for line in sys.stdin:
+        split = line.strip()
+        for position in range(worker, len(birds.species) * birds.per_species[split], num_workers):
+            data = encoded(birds, split, position)
+            sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    try:
+        _work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    except (BrokenPipeError, KeyboardInterrupt):
+        # the parent stopped listening, or the person did
+        os._exit(1)
