@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -128,7 +129,7 @@ class Dataset:
     class_names: tuple[str, ...]
     families: np.ndarray | None
     family_names: tuple[str, ...] | None
-    splits: dict[str, Source]
+    splits: Mapping[str, Source]
 
     @property
     def num_classes(self) -> int:
@@ -158,8 +159,8 @@ def carve(source: Source, fraction: float, *, salt: str) -> tuple[Source, Source
     """Takes a share of every class out of a source.
 
     The images taken are those whose names have the smallest digests, so they depend on the names and the
-    salt, not on the order of the files. The shares of the classes are by largest remainder, so that the whole has
-    `fraction` of the images; a class always keeps one image or more.
+    salt, not on the order of the files. The shares of the classes are by largest remainder, so that the whole
+    has `fraction` of the images; a class always keeps one image or more.
 
     Args:
       source: what to divide.

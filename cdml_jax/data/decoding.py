@@ -17,7 +17,7 @@ EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif"
 """The file name endings, in lower case, that a folder's images may have."""
 
 # Named, because Pillow's other readers start programs (EPS) or hold no photographs.
-_PILLOW_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+_PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 
@@ -100,20 +100,19 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
             image.load()
             if image.mode in ("I", "F"):
                 raise UserError("32-bit or floating-point pixels: save it with 8 bits a channel")
-            if image.mode.startswith("I;16"):
-                grey = (np.asarray(ImageOps.exif_transpose(image)) >> 8).astype(np.uint8)
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                grey = (np.asarray(upright) >> 8).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            if upright.mode == "P" and "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+            return np.array(upright.convert("RGB"))
     except UserError:
         raise
     except UnidentifiedImageError:
         raise UserError("not an image that can be read") from None
     except Image.DecompressionBombError:
         raise UserError(f"more than {MAX_PIXELS:,} pixels") from None
-    except (
-        Exception
-    ) as error:  # Pillow's readers raise whatever the damage leads to: struct.error, SyntaxError…
+    except Exception as error:  # Pillow's readers raise whatever the damage leads to, SyntaxError included
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
         raise UserError(reason) from None

@@ -20,9 +20,10 @@ ALIASES = {"validation": ("validation", "val", "valid"), "train": ("train",), "t
 def read_folder(folder: str, names: dict[str, str], problems: Problems) -> Dataset:
     """The images below a folder, each in the class that its folder stands for.
 
-    If the folder has a sub-folder for the training split and one for another split, these are the splits;
-    otherwise everything is "train". A class is a folder that holds images; its family is the folder above
-    (None throughout if no class folder has one). A class's name is its folder's own, without the ones above.
+    If the folder has a sub-folder for the training split and one for another split (or nothing else), these
+    are the splits; otherwise everything is "train". A class is a folder that holds images; its family is the
+    folder above (None throughout if no class folder has one). A class's name is its folder's own, without the
+    ones above.
 
     Args:
       folder: the path.
@@ -46,8 +47,8 @@ def read_folder(folder: str, names: dict[str, str], problems: Problems) -> Datas
     number = {path: label for label, path in enumerate(classes)}
     splits = {}
     for split, folders in found.items():
-        paths = [(file, number[path]) for path in sorted(folders) for file in folders[path]]
-        splits[split] = FileSource(root, [file for file, _ in paths], [label for _, label in paths])
+        items = [(file, number[path]) for path in sorted(folders) for file in folders[path]]
+        splits[split] = FileSource(root, [file for file, _ in items], [label for _, label in items])
     class_names = tuple(path[-1] for path in classes)
     by_name: dict[str, list[str]] = {}
     for path in classes:
@@ -70,9 +71,13 @@ def _split_folders(root: Path, names: dict[str, str]) -> dict[str, Path]:
             found[role] = path
         elif name != role:
             missing.append(name)
-    if missing:
-        raise UserError(f"folder:{root}: there is no sub-folder {' or '.join(missing)}")
-    return found if "train" in found and len(found) > 1 else {"train": root}
+    if missing or ("train" not in found and any(names[role] != role for role in found)):
+        raise UserError(f"folder:{root}: there is no sub-folder {' or '.join(missing or [names['train']])}")
+    alone = [e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")] == [
+        names["train"]
+    ]
+    named = names["train"] != "train"
+    return found if "train" in found and (len(found) > 1 or alone or named) else {"train": root}
 
 
 def _scan(root: Path, top: Path, problems: Problems) -> dict[tuple[str, ...], list[str]]:
@@ -83,10 +88,14 @@ def _scan(root: Path, top: Path, problems: Problems) -> dict[tuple[str, ...], li
         real = os.path.realpath(folder)
         if real in ancestors:  # a link to a folder above
             return
-        entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda e: e.name)
+        shown = folder.relative_to(root).as_posix()
+        try:
+            entries = sorted((e for e in os.scandir(folder) if e.name[0] != "."), key=lambda e: e.name)
+        except OSError as error:
+            problems.add("folder that cannot be opened", f"{shown} ({error.strerror})")
+            return
         folders = [e for e in entries if e.is_dir()]
         images = [e for e in entries if not e.is_dir() and Path(e.name).suffix.lower() in EXTENSIONS]
-        shown = folder.relative_to(root).as_posix()
         if images and (folders or not parts):
             problems.add("image outside the class folders", f"{shown}/{images[0].name}".removeprefix("./"))
         elif images:

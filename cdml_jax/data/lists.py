@@ -72,11 +72,13 @@ def _list_files(root: Path, names: dict[str, str]) -> dict[str, Path]:
 
 
 def _text(path: Path) -> str:
-    data = path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
     try:
-        text = data.decode("utf-8-sig")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
+    marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = data.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
@@ -97,14 +99,14 @@ def _parse(path: Path, root: Path, problems: Problems) -> Rows:
         if not 1 <= len(fields) <= 2:
             problems.add("line that is not `path, label[, coarse label]`", f"{where} ({line.strip()[:60]})")
             continue
-        values = [_whole_number(field) for field in fields]
-        if None in values:
+        label, coarse = _whole_number(fields[0]), _whole_number(fields[-1])
+        if label is None or coarse is None:
             problems.add("label that is not a whole number", f"{where} ({', '.join(fields)})")
             continue
-        if not (root / file).is_file():
+        if not os.path.isfile(root / file):
             problems.add("file that does not exist", f"{file} ({where})")
             continue
-        rows.append((file, values[0], values[1] if len(values) == 2 else None, where))
+        rows.append((file, label, coarse if len(fields) == 2 else None, where))
     return rows
 
 
@@ -132,7 +134,10 @@ def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, 
     """(name, coarse label, coarse name) of each class, in order of label; empty if there is no table."""
     if not path.is_file():
         return []
-    rows = [row for row in csv.reader(io.StringIO(_text(path))) if any(field.strip() for field in row)]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(_text(path))) if any(field.strip() for field in row)]
+    except csv.Error as error:
+        raise UserError(f"{path}: {error}") from error
     columns = {"name": 0, "label": 1, "coarse name": 2, "coarse label": 3}
     if rows and all(_whole_number(field) is None for field in rows[0]):
         columns = _columns(rows.pop(0)) or columns
@@ -151,6 +156,12 @@ def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, 
             problems.add("label given twice", f"{path.name}: {number} is {table[number][0]} and {name}")
         else:
             table[number] = (name, _whole_number(coarse), coarse_name)
+    by_name: dict[str, list[str]] = {}
+    for number in sorted(table):
+        by_name.setdefault(table[number][0], []).append(str(number))
+    for name, numbers in by_name.items():
+        if len(numbers) > 1:
+            problems.add("class name given twice", f"{name} ({path.name}, labels {' and '.join(numbers)})")
     if sorted(table) != list(range(len(table))):
         absent = next(i for i in range(len(table) + 1) if i not in table)
         problems.add("label without a name", f"{path.name} has no {absent}; labels count from 0 without gaps")
@@ -182,7 +193,11 @@ def _families(
                 problems.add(
                     "class with two coarse labels", f"{label} has {first} ({place}), {kin} ({where})"
                 )
-    if num_classes == 0 or any(label not in coarse for label in range(num_classes)):
+    without = [str(label) for label in range(num_classes) if label not in coarse]
+    if coarse and num_classes:
+        for lacking in without:
+            problems.add("class without a coarse label, which others have", lacking)
+    if without or not coarse:
         return None, None
     kin_of = np.array([coarse[label][0] for label in range(num_classes)])
     order, families = np.unique(kin_of, return_inverse=True)

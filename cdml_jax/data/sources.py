@@ -58,6 +58,8 @@ def load(
     problems = Problems(source)
     kind, _, rest = source.partition(":")
     if kind in ("folder", "list"):
+        if not rest:
+            raise UserError(f"{source!r} names no folder: write {kind}:DIR")
         dataset = (read_folder if kind == "folder" else read_lists)(rest, names, problems)
     else:
         dataset = _read_tfds(source, directory, names)

@@ -119,6 +119,11 @@ def find_builder(name: str, data_dir: Path) -> Any:
     """
     import tensorflow_datasets as tfds
 
+    unknown = (
+        f"unknown data set {name!r}: give synthetic_birds/demo, folder:DIR, list:DIR or a TFDS set's name"
+    )
+    if not name:
+        raise UserError(unknown)
     try:
         if (Path(name).expanduser() / "dataset_info.json").is_file():
             builder = tfds.builder_from_directory(str(Path(name).expanduser()))
@@ -128,9 +133,7 @@ def find_builder(name: str, data_dir: Path) -> Any:
                 elsewhere = tfds.builder(name)
                 builder = elsewhere if elsewhere.is_prepared() else builder
     except tfds.core.DatasetNotFoundError:
-        raise UserError(
-            f"unknown data set {name!r}: give synthetic_birds/demo, folder:DIR, list:DIR or a TFDS set's name"
-        ) from None
+        raise UserError(unknown) from None
     except (ValueError, AssertionError, ImportError) as error:
         raise UserError(f"TFDS set {name!r}: {_line(error)}") from error
     if not builder.is_prepared():
