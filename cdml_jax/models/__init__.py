@@ -40,7 +40,9 @@ def build(
     if name not in FAMILIES:
         raise ValueError(f"model.name: {name!r} is unknown; choose one of {', '.join(sorted(FAMILIES))}")
     if embedding_from not in ("projection", "features"):
-        raise ValueError(f"model.embedding_from: {embedding_from!r} is unknown; choose projection or features")
+        raise ValueError(
+            f"model.embedding_from: {embedding_from!r} is unknown; choose projection or features"
+        )
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"model.dtype: {dtype!r} is unknown; choose float32 or bfloat16")
     return FAMILIES[name](

@@ -14,11 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cdml_jax.metrics import class_error
 from cdml_jax.reporting.canvas import PAPER_COLOURS, blank, plain, row_colours, save, shortened
 from cdml_jax.reporting.diagram import draw_method, method_figure
 from cdml_jax.reporting.matrices import confusion_comparison_figure, confusion_figure, draw_confusion
 from cdml_jax.reporting.paper import ROW_TITLES
-from cdml_jax.reporting.results import RunResult, by_row, class_error
+from cdml_jax.reporting.results import RunResult, by_row
 from cdml_jax.reporting.tables import ordered_rows
 
 __all__ = [

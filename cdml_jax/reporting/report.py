@@ -9,19 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cdml_jax.metrics import accuracy, class_error, confusion_inside_families, family_accuracy, kinship
 from cdml_jax.reporting import figures
 from cdml_jax.reporting import paper as published
 from cdml_jax.reporting.matrices import call_rates
-from cdml_jax.reporting.results import (
-    RunResult,
-    accuracy,
-    by_row,
-    class_error,
-    confusion_inside_families,
-    family_accuracy,
-    kinship,
-    write_rows,
-)
+from cdml_jax.reporting.results import RunResult, by_row, write_rows
 from cdml_jax.reporting.tables import compare, markdown_table, methods_table, ordered_rows, verdict
 
 _NUMBER = 20  # subcategories in the paper's figure

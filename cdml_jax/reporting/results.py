@@ -9,7 +9,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cdml_jax.errors import UserError
+from cdml_jax.metrics import accuracy, mean_class_error
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _COLUMNS = (
@@ -76,91 +77,6 @@ def _checked(counts: np.ndarray, name: str = "counts") -> np.ndarray:
     if counts.size and counts.min() < 0:
         raise ValueError(f"{name} must not be negative")
     return counts
-
-
-def accuracy(counts: np.ndarray) -> float:
-    """Share of images called rightly: Σ_i counts[i, i] / Σ_ij counts[i, j].
-
-    Args:
-      counts: (C, C) integers; [i, j] = images of class i called j.
-
-    Returns:
-      The accuracy in [0, 1]; NaN without images.
-
-    >>> accuracy(np.array([[3, 1], [0, 4]]))
-    0.875
-    """
-    counts = _checked(counts)
-    total = counts.sum()
-    return float(np.trace(counts) / total) if total else math.nan
-
-
-def class_error(counts: np.ndarray) -> np.ndarray:
-    """Misclassification rate of every class: 1 − counts[i, i] / Σ_j counts[i, j].
-
-    Args:
-      counts: (C, C) integers; [i, j] = images of class i called j.
-
-    Returns:
-      (C,) float64; NaN for a class without images.
-
-    >>> class_error(np.array([[3, 1], [0, 0]]))
-    array([0.25,  nan])
-    """
-    counts = _checked(counts)
-    sizes = counts.sum(axis=1)
-    errors = (sizes - np.diagonal(counts)).astype(np.float64)
-    return np.divide(errors, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
-
-
-def mean_class_error(counts: np.ndarray) -> float:
-    """Mean of `class_error` over the classes that have images, every class counting the same.
-
-    Args:
-      counts: (C, C) integers; [i, j] = images of class i called j.
-
-    Returns:
-      The mean rate in [0, 1]; NaN without images.
-    """
-    errors = class_error(counts)
-    seen = ~np.isnan(errors)
-    return float(errors[seen].mean()) if seen.any() else math.nan
-
-
-def family_accuracy(counts: np.ndarray, families: Sequence[int] | np.ndarray) -> float:
-    """Share of images called some class of their own family, the right class included.
-
-    Args:
-      counts: (C, C) integers; [i, j] = images of class i called j.
-      families: (C,) integers; the family of every class.
-
-    Returns:
-      The accuracy in [0, 1]; NaN without images.
-    """
-    counts, kin = _checked(counts), kinship(families)
-    total = counts.sum()
-    return float(counts[kin].sum() / total) if total else math.nan
-
-
-def confusion_inside_families(counts: np.ndarray, families: Sequence[int] | np.ndarray) -> float:
-    """Share of the wrong answers that name another class of the same family.
-
-    Args:
-      counts: (C, C) integers; [i, j] = images of class i called j.
-      families: (C,) integers; the family of every class.
-
-    Returns:
-      The share in [0, 1]; NaN without wrong answers.
-    """
-    counts, kin = _checked(counts), kinship(families)
-    wrong = counts.sum() - np.trace(counts)
-    return float((counts[kin].sum() - np.trace(counts)) / wrong) if wrong else math.nan
-
-
-def kinship(families: Sequence[int] | np.ndarray) -> np.ndarray:
-    """(C, C) bool: whether two classes, possibly the same, are of one family."""
-    families = np.asarray(families)
-    return families[:, None] == families[None, :]
 
 
 def by_row(results: Iterable[RunResult]) -> dict[str, dict[int, RunResult]]:

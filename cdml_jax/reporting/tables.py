@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cdml_jax.reporting.results import RunResult, accuracy, by_row, mean_class_error
+from cdml_jax.metrics import accuracy, mean_class_error
+from cdml_jax.reporting.results import RunResult, by_row
 
 
 class Comparison(NamedTuple):

@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 
 from cdml_jax.errors import UserError
-from cdml_jax.reporting import results as module
-from cdml_jax.reporting.results import (
-    RunResult,
+from cdml_jax.metrics import (
     accuracy,
-    by_row,
     class_error,
     confusion_inside_families,
     family_accuracy,
-    load,
     mean_class_error,
-    save,
-    write_rows,
 )
+from cdml_jax.reporting import results as module
+from cdml_jax.reporting.results import RunResult, by_row, load, save, write_rows
 
 # Unequal class sizes 4, 10, 0, 6; classes 0 and 1 are kin, 2 and 3 are.
 COUNTS = np.array([[3, 1, 0, 0], [2, 5, 3, 0], [0, 0, 0, 0], [0, 1, 2, 3]])

@@ -1,0 +1,121 @@
+"""A run on disk: everything that it needs to continue exactly, by Orbax."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from cdml_jax.errors import UserError
+from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.rows import Statistics
+from cdml_jax.training.state import TrainState
+
+if TYPE_CHECKING:
+    from cdml_jax.training.program import Program
+
+
+@dataclasses.dataclass
+class Run:
+    """A run in progress.
+
+    Attributes:
+      state: on the devices.
+      counts: (C, C) float32, the confusion of the epochs so far, with decay.
+      statistics: rates and pair weights that the current epoch uses.
+      epoch, step_in_epoch: where it stands.
+      history: one entry an epoch, as logged.
+      seconds: of training so far.
+    """
+
+    state: TrainState
+    counts: np.ndarray
+    statistics: Statistics
+    epoch: int = 0
+    step_in_epoch: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Checkpoints:
+    """The newest checkpoints of one run, in `folder`; saving is asynchronous."""
+
+    def __init__(self, folder: Path, *, keep: int):
+        self.folder = folder.absolute()
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+            )
+        except OSError as error:
+            raise UserError(f"checkpoints cannot be kept in {folder}: {error.strerror or error}") from error
+
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, run: Run) -> None:
+        """Begin to write the run; a step that is there already is left alone."""
+        step = int(run.state.step)
+        if self.latest() == step:
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                run=ocp.args.StandardSave(_arrays(run)),
+                meta=ocp.args.JsonSave(
+                    {
+                        "epoch": run.epoch,
+                        "step_in_epoch": run.step_in_epoch,
+                        "history": run.history,
+                        "seconds": run.seconds,
+                    }
+                ),
+            ),
+        )
+
+    def restore(self, program: Program) -> Run | None:
+        """The newest run, or None where there is none."""
+        step = self.latest()
+        if step is None:
+            return None
+        classes = program.dataset.num_classes
+        whole = mesh_lib.replicated(program.mesh)
+
+        def host(*shape: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, np.float32, sharding=whole)
+
+        target = {
+            "state": program.abstract_state(),
+            "counts": host(classes, classes),
+            "rates": host(classes),
+            "pairs": host(classes, classes),
+        }
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(run=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()),
+        )
+        arrays, meta = restored["run"], restored["meta"]
+        return Run(
+            state=arrays["state"],
+            counts=np.asarray(arrays["counts"]),
+            statistics=Statistics(np.asarray(arrays["rates"]), np.asarray(arrays["pairs"])),
+            **meta,
+        )
+
+    def close(self) -> None:
+        """Wait until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _arrays(run: Run) -> dict[str, Any]:
+    return {
+        "state": run.state,
+        "counts": run.counts,
+        "rates": run.statistics.rates,
+        "pairs": run.statistics.pairs,
+    }

@@ -1,0 +1,87 @@
+"""Checks of a configuration, before anything slow starts."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from cdml_jax.errors import UserError
+from cdml_jax.models import FAMILIES
+from cdml_jax.training.rows import named_row
+
+_CHOICES = {
+    "model.name": tuple(FAMILIES),
+    "model.embedding_from": ("projection", "features"),
+    "model.dtype": ("float32", "bfloat16"),
+    "optimizer.name": ("sgd", "adamw"),
+    "optimizer.schedule": ("cosine", "constant"),
+    "objective.mode": ("rate", "one_plus_rate"),
+    "objective.in_batch": ("confusion", "uniform"),
+    "confusion.counts": ("hard", "soft"),
+    "confusion.source": ("train", "holdout"),
+}
+_AT_LEAST = {
+    "seed": 0,
+    "batch_size": 1,
+    "epochs": 1,
+    "warmup_epochs": 0,
+    "accumulation": 1,
+    "evaluate_every": 1,
+    "image.image_size": 8,
+    "model.embedding_size": 1,
+    "sampling.images_per_class": 1,
+    "sampling.classes_per_group": 1,
+    "objective.beta": 0,
+    "objective.margin": 0,
+    "objective.triplet_weight": 0,
+    "objective.triplets_per_image": 1,
+    "confusion.smoothing": 0,
+    "optimizer.learning_rate": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.clip_norm": 0,
+    "optimizer.head_multiplier": 0,
+    "checkpoint.every_seconds": 0,
+    "checkpoint.keep": 1,
+}
+_SHARES = (
+    "sampling.composed",
+    "confusion.decay",
+    "objective.label_smoothing",
+    "optimizer.warmup_share",
+    "optimizer.momentum",
+    "optimizer.ema_decay",
+)
+
+
+def lookup(config: ConfigDict, key: str):
+    """Value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Refuse values that cannot work.
+
+    Raises:
+      UserError: one line that names the key, its value and what it may be.
+    """
+    for key, choices in _CHOICES.items():
+        if lookup(config, key) not in choices:
+            raise UserError(f"{key}: {lookup(config, key)!r} is unknown; choose one of {', '.join(choices)}")
+    for key, least in _AT_LEAST.items():
+        if not lookup(config, key) >= least:
+            raise UserError(f"{key}: {lookup(config, key)} must be at least {least}")
+    for key in _SHARES:
+        if not 0 <= lookup(config, key) <= 1:
+            raise UserError(f"{key}: {lookup(config, key)} must be from 0 to 1")
+    if config.warmup_epochs > config.epochs:
+        raise UserError(f"warmup_epochs: {config.warmup_epochs} exceeds epochs, {config.epochs}")
+    if config.confusion.source == "holdout" and not (config.data.holdout or config.data.holdout_fraction):
+        raise UserError("confusion.source: holdout needs a split; set data.holdout or data.holdout_fraction")
+    named_row(config.row)
+    for name in config.reproduce.rows:
+        named_row(name)
+    if not config.reproduce.rows or len(set(config.reproduce.rows)) != len(config.reproduce.rows):
+        raise UserError(f"reproduce.rows: {config.reproduce.rows} must name each row once")
+    if config.reproduce.seeds < 1:
+        raise UserError(f"reproduce.seeds: {config.reproduce.seeds} must be at least 1")

@@ -1,0 +1,90 @@
+"""Every key that a configuration has, with the method's defaults; experiments say what differs.
+
+Keys are named after the arguments that they end in. A key that is not here is an error.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            # What to train on: synthetic_birds/CONFIG, folder:DIR, list:DIR, tfds:NAME.
+            "source": "synthetic_birds/demo",
+            "data": {
+                "data_dir": "",  # where prepared sets are kept; "" is the user's cache folder
+                "train": "train",
+                "validation": "validation",
+                "test": "test",
+                "holdout": "",  # a split for confusion counts alone
+                "holdout_fraction": 0.0,  # or a share of every training class
+                "validation_fraction": 0.0,
+                "test_fraction": 0.0,
+                "check": True,  # decode every image once before training
+                "cache_bytes": 4 << 30,  # decoded images are kept in memory up to this
+                "num_threads": 2,
+            },
+            "image": {
+                "image_size": 64,
+                "crop": "random_resized",
+                "scale": (0.35, 1.0),
+                "ratio": (3 / 4, 4 / 3),
+                "flip": True,
+                "jitter": 0.0,
+                "resize": 0,
+            },
+            "model": {
+                "name": "small_resnet",
+                "embedding_size": 128,
+                "embedding_from": "projection",
+                "dtype": "float32",
+                "weights": "",  # a shipped name or a .safetensors file; "" trains from scratch
+            },
+            "row": "cdml",  # which method `cdml train` trains
+            "seed": 0,
+            "epochs": 10,
+            "warmup_epochs": 2,  # E_0: every row is the baseline in them
+            "batch_size": 48,  # of all devices together
+            "accumulation": 1,  # microbatches a step
+            "evaluate_every": 1,  # epochs between looks at the validation split
+            "optimizer": {
+                "name": "sgd",
+                "learning_rate": 0.05,
+                "momentum": 0.9,
+                "weight_decay": 5e-4,
+                "schedule": "cosine",
+                "warmup_share": 0.05,  # of all steps, linear
+                "clip_norm": 5.0,  # 0 for none
+                "head_multiplier": 1.0,  # learning rate of the heads over that of the rest
+                "ema_decay": 0.0,  # 0 for none
+            },
+            "confusion": {
+                "counts": "soft",
+                "source": "train",
+                "decay": 0.5,
+                "smoothing": 1.0,
+                "symmetric": False,
+            },
+            "objective": {
+                "mode": "one_plus_rate",
+                "beta": 1.0,
+                "normalize": True,
+                "margin": 0.2,
+                "triplet_weight": 0.3,
+                "triplets_per_image": 4,
+                "in_batch": "confusion",
+                "label_smoothing": 0.0,
+            },
+            "sampling": {
+                "composed": 0.5,
+                "images_per_class": 4,
+                "classes_per_group": 4,
+                "composition_correction": True,
+            },
+            "reproduce": {
+                "rows": ("baseline", "weighted_softmax", "confusion_driven", "cdml"),
+                "seeds": 3,
+            },
+            "checkpoint": {"every_seconds": 60.0, "keep": 2},
+        }
+    )
