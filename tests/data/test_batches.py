@@ -1,6 +1,5 @@
 import gc
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -133,25 +132,24 @@ def test_an_image_that_fails_in_a_worker_is_named(memory_source, picture, png, n
 
 
 def _workers():
-    return [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
+    return {thread for thread in threading.enumerate() if thread.name.startswith("grain-prefetch")}
 
 
 @pytest.mark.parametrize("end", ["close", "forget"])
 def test_an_iterator_that_is_left_early_ends_its_threads(source, end):
-    before = len(_workers())
-    batches = training_batches(
-        source, np.tile(PLAN, (50, 1)), seed=0, epoch=0, transform=TRANSFORM, num_threads=3
-    )
+    others = _workers()
+    plan = np.tile(PLAN, (50, 1))
+    batches = training_batches(source, plan, seed=0, epoch=0, transform=TRANSFORM, num_threads=3)
     next(batches)
-    assert len(_workers()) > before
+    started = _workers() - others
+    assert started
     if end == "close":
         batches.close()
     del batches
     gc.collect()
-    deadline = time.monotonic() + 5
-    while len(_workers()) > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(_workers()) == before
+    for thread in started:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in started)
 
 
 def test_a_batch_is_not_overwritten_by_later_ones(source):
