@@ -150,6 +150,12 @@ def test_one_path_twice_in_a_split(tmp_path, good):
         _verify(tmp_path, train, FileSource(good, list(GOOD[4:]), [0, 1]))
 
 
+def test_copies_within_a_split_are_accepted(tmp_path, good):
+    (good / "train/owl/again.png").write_bytes((good / "train/owl/1.png").read_bytes())
+    dataset = load(f"folder:{good}", data_dir=str(tmp_path / "cache"))
+    assert len(dataset.splits["train"]) == 5
+
+
 def test_copies_between_a_publishers_splits_are_logged(tmp_path, good, caplog):
     _copy(good)
     train = FileSource(good, list(GOOD[:4]), [0, 0, 1, 1])

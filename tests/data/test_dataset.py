@@ -72,7 +72,12 @@ def dataset():
     "change",
     [
         {"class_names": ("owl", "crow")},
-        {"splits": {"train": _source([0, 1, 0]), "test": _source([0])}},
+        {
+            "splits": {
+                "train": FileSource("", ["c0/0.png", "c1/1.png", "c1/2.png"], [0, 1, 0]),
+                "test": _source([0]),
+            }
+        },
         {"splits": {"train": _source([0, 1, 1], [1, 0, 2]), "test": _source([0])}},
         {"splits": {"train": _source([0, 1, 1]), "validation": _source([0])}},
         {"splits": {"train": _source([0, 1, 1])}},

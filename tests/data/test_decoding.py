@@ -79,11 +79,11 @@ def test_an_animation_gives_its_first_frame(kind):
     np.testing.assert_array_equal(decode(data), np.full((6, 8, 3), (255, 0, 0)))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP"])
 def test_orientation_is_applied(kind, rgb):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
-    options = {"quality": 95} if kind == "JPEG" else {}
+    options = {} if kind == "TIFF" else {"quality": 95}
     decoded = decode(_encode(Image.fromarray(rgb), kind, exif=exif, **options))
     assert np.abs(decoded - np.rot90(rgb, -1).astype(int)).mean() < 4
 

@@ -60,6 +60,11 @@ def test_splits_may_have_other_names(write_pictures):
     assert {split: len(source) for split, source in dataset.splits.items()} == {"train": 2, "validation": 1}
 
 
+def test_a_training_folder_that_was_asked_for_is_the_pool(write_pictures):
+    dataset = _read(write_pictures("fit/crow/1.png", "fit/owl/1.png", "drafts/emu/7.png"), train="fit")
+    assert (dataset.class_names, list(dataset.splits)) == (("crow", "owl"), ["train"])
+
+
 def test_a_class_called_train_among_others_is_a_class(write_pictures):
     assert _read(write_pictures("bus/1.png", "train/1.png", "tram/1.png")).class_names == (
         "bus",
