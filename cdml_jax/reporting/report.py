@@ -62,7 +62,23 @@ def confused_pairs(
     runs = by_row(results).get(baseline)
     if not runs:
         return []
-    rates = call_rates(figures.sum_counts(runs.values(), "validation_counts"))
+    return confused_pairs_of(figures.sum_counts(runs.values(), "validation_counts"), number)
+
+
+def confused_pairs_of(counts: np.ndarray, number: int = _PAIRS) -> list[ConfusedPair]:
+    """The ordered pairs of classes confused most, by the share of the first's images.
+
+    Args:
+      counts: (C, C); [i, j] = images of class i called j.
+      number: how many at most; pairs that are never confused are left out.
+
+    Returns:
+      The pairs with their rates, the highest first, ties by index.
+
+    >>> confused_pairs_of(np.array([[3, 1], [0, 4]]))
+    [ConfusedPair(true=0, called=1, rate=0.25)]
+    """
+    rates = call_rates(counts)
     np.fill_diagonal(rates, 0.0)
     flat = np.nan_to_num(rates).ravel()
     chosen = np.argsort(-flat, kind="stable")[:number]

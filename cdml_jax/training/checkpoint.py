@@ -46,35 +46,41 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int):
         self.folder = folder.absolute()
-        try:
-            self._manager = ocp.CheckpointManager(
-                self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-            )
-        except OSError as error:
-            raise UserError(f"checkpoints cannot be kept in {folder}: {error.strerror or error}") from error
+        self._keep = keep
+        self._opened: ocp.CheckpointManager | None = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        # Opened at the first use: a short run that saves nothing does not pay for it.
+        if self._opened is None:
+            try:
+                self._opened = ocp.CheckpointManager(
+                    self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True)
+                )
+            except OSError as error:
+                raise UserError(
+                    f"checkpoints cannot be kept in {self.folder}: {error.strerror or error}"
+                ) from error
+        return self._opened
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint, or None."""
-        return self._manager.latest_step()
+        return self._manager.latest_step() if self._opened or self.folder.exists() else None
 
     def save(self, run: Run) -> None:
         """Begin to write the run; a step that is there already is left alone."""
         step = int(run.state.step)
         if self.latest() == step:
             return
+        meta = {
+            "epoch": run.epoch,
+            "step_in_epoch": run.step_in_epoch,
+            "history": run.history,
+            "seconds": run.seconds,
+        }
         self._manager.save(
             step,
-            args=ocp.args.Composite(
-                run=ocp.args.StandardSave(_arrays(run)),
-                meta=ocp.args.JsonSave(
-                    {
-                        "epoch": run.epoch,
-                        "step_in_epoch": run.step_in_epoch,
-                        "history": run.history,
-                        "seconds": run.seconds,
-                    }
-                ),
-            ),
+            args=ocp.args.Composite(run=ocp.args.StandardSave(_arrays(run)), meta=ocp.args.JsonSave(meta)),
         )
 
     def restore(self, program: Program) -> Run | None:
@@ -108,8 +114,9 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        if self._opened:
+            self._opened.wait_until_finished()
+            self._opened.close()
 
 
 def _arrays(run: Run) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def fit(
     until_epoch: int | None = None,
     folder: Path | None = None,
     stop: Stop | None = None,
-    show: bool = True,
+    save_last: bool = False,
 ) -> Run:
     """Train one row under one seed to the end, from where it was.
 
@@ -93,7 +93,7 @@ def fit(
       until_epoch: end there; None for all epochs.
       folder: where checkpoints and logs go; None keeps nothing.
       stop: asks to end early.
-      show: a progress bar.
+      save_last: keep the last step too, not only those that `checkpoint.every_seconds` makes due.
 
     Returns:
       The run after its last step.
@@ -113,7 +113,7 @@ def fit(
             desc=f"{ROWS[row_name].title}, seed {seed}",
             unit=" images",
             unit_scale=True,
-            disable=not show,
+            disable=None,  # where standard error is no terminal
             leave=False,
             dynamic_ncols=True,
         )
@@ -121,7 +121,8 @@ def fit(
             trainer = _Trainer(program, ROWS[row_name], seed, run, checkpoints, writers, stop or Stop(), bar)
             while run.epoch < end:
                 trainer.train_epoch()
-            trainer.save_at_end()
+            if save_last:
+                trainer.save()
         return run
     finally:
         if checkpoints:
@@ -178,11 +179,10 @@ class _Trainer:
         self._end_epoch(costs, images / max(elapsed, 1e-9))
 
     def _between_steps(self, began: float) -> float:
-        due = time.monotonic() - self.saved_at >= self.program.config.checkpoint.every_seconds
-        if self.stop.signal_number is not None or (due and self.checkpoints):
+        if self._should_save():
             now = time.monotonic()
             self.run.seconds += now - began
-            self._save()
+            self.save()
             self._leave_if_asked()
             return time.monotonic()
         if self.run.step_in_epoch % _CHECK_EVERY == 0:
@@ -214,10 +214,13 @@ class _Trainer:
             loss=f"{entry['loss']:.3f}", validation=f"{entry.get('validation_accuracy', math.nan):.3f}"
         )
         run.state = program.begin_epoch(run.state)
-        due = time.monotonic() - self.saved_at >= program.config.checkpoint.every_seconds
-        if self.stop.signal_number is not None or (due and self.checkpoints):
-            self._save()
+        if self._should_save():
+            self.save()
         self._leave_if_asked()
+
+    def _should_save(self) -> bool:
+        due = time.monotonic() - self.saved_at >= self.program.config.checkpoint.every_seconds
+        return self.stop.signal_number is not None or (due and self.checkpoints is not None)
 
     def _figures(self, costs: Any, counts: np.ndarray) -> dict[str, Any]:
         """The epoch's log entry: averages, and the realised share of the most confused pairs by name."""
@@ -253,15 +256,12 @@ class _Trainer:
                 "Lower optimizer.learning_rate, or raise optimizer.warmup_share"
             )
 
-    def _save(self) -> None:
+    def save(self) -> None:
         self._check_finite()
         if self.checkpoints:
             self.checkpoints.save(self.run)
             self.last_good = int(self.run.state.step)
         self.saved_at = time.monotonic()
-
-    def save_at_end(self) -> None:
-        self._save()
 
     def _leave_if_asked(self) -> None:
         if self.stop.signal_number is not None:

@@ -1,0 +1,187 @@
+"""What the command line calls: train one row, evaluate it, reproduce the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.sources import load
+from cdml_jax.errors import UserError
+from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
+from cdml_jax.reporting import results
+from cdml_jax.reporting.figures import confusion_figure
+from cdml_jax.reporting.paper import DATASET, TABLE_2
+from cdml_jax.reporting.report import Report, confused_pairs_of, write_report
+from cdml_jax.reporting.results import RunResult
+from cdml_jax.training import settings, workdir
+from cdml_jax.training.checkpoint import Checkpoints, Run
+from cdml_jax.training.loop import Stop, fit, fork
+from cdml_jax.training.mesh import make_mesh
+from cdml_jax.training.program import Program
+from cdml_jax.training.rows import ROWS
+
+
+def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Program:
+    """Everything that can be refused, before anything slow; then the program, and one line about it."""
+    settings.check(config)
+    make_mesh(config.batch_size, config.accumulation)
+    dataset = load(config.source, **{k: v for k, v in config.data.items() if k in _LOADED})
+    for split in splits:
+        if split not in dataset.splits:
+            raise UserError(
+                f"source: {config.source} has no {split} split, which `cdml {command}` needs; "
+                f"name one by data.{split}, or set data.{split}_fraction"
+            )
+    program = Program(config, dataset)
+    workdir.claim(folder, command, config, dataset.fingerprint())
+    sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
+    print(
+        f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}. "
+        f"{jax.device_count()} x {jax.devices()[0].device_kind}, batch {config.batch_size}, "
+        f"{program.total_steps} steps. Writing to {folder}",
+        flush=True,
+    )
+    return program
+
+
+_LOADED = (
+    "data_dir",
+    "train",
+    "validation",
+    "test",
+    "holdout",
+    "holdout_fraction",
+    "validation_fraction",
+    "test_fraction",
+    "check",
+)
+
+
+def train(config: ConfigDict, folder: Path) -> Run:
+    """Train `config.row` under `config.seed`; checkpoints and logs go to `folder`."""
+    program = _prepare("train", config, folder)
+    with Stop().listening() as stop:
+        run = fit(program, config.row, config.seed, folder=folder, stop=stop, save_last=True)
+    last = run.history[-1]
+    shown = [f"{config.epochs} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
+    if "validation_accuracy" in last:
+        shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
+    print(f"{ROWS[config.row].title}, seed {config.seed}: {', '.join(shown)}")
+    return run
+
+
+def evaluate(folder: Path, split: str) -> np.ndarray:
+    """Confusion counts of a trained run on a split; prints its figures and draws the confusion."""
+    stored = workdir.read(folder)
+    if stored["command"] != "train":
+        raise UserError(f"--workdir: {folder} holds a run of `cdml {stored['command']}`, not of `cdml train`")
+    config = ConfigDict(stored["config"], convert_dict=True)
+    program = _prepare("train", config, folder, split)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep)
+    run = checkpoints.restore(program)
+    checkpoints.close()
+    if run is None:
+        raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
+    if run.epoch < config.epochs:
+        print(f"The run stands at epoch {run.epoch} of {config.epochs}.")
+    counts, _ = program.evaluate(run.state, split)
+    dataset = program.dataset
+    print(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
+    if dataset.families is not None:
+        print(
+            f"right family {family_accuracy(counts, dataset.families):.2%}; "
+            f"{confusion_inside_families(counts, dataset.families):.1%} of the errors stay inside the family"
+        )
+    print("Most confused:")
+    for pair in confused_pairs_of(counts, 5):
+        print(
+            f"  {pair.rate:6.1%} of {dataset.class_names[pair.true]} are called "
+            f"{dataset.class_names[pair.called]}"
+        )
+    picture = confusion_figure(
+        counts,
+        dataset.class_names,
+        dataset.families,
+        dataset.family_names,
+        folder / f"confusion_{split}.png",
+        title=f"{ROWS[config.row].title} on {dataset.name}, {split} split",
+    )
+    print(f"Picture: {picture}")
+    return counts
+
+
+def reproduce(config: ConfigDict, folder: Path, command: str) -> Report:
+    """The table: every row under every seed, equal steps, warm-up shared per seed; then the report.
+
+    Finished runs are kept in `folder`/results and not run again; a run that was stopped continues.
+    """
+    program = _prepare("reproduce", config, folder, "validation", "test")
+    kept = folder / "results"
+    with Stop().listening() as stop:
+        for seed in range(config.seed, config.seed + config.reproduce.seeds):
+            done = {(r.row, r.seed) for r in results.load(kept)}
+            missing = [row for row in config.reproduce.rows if (row, seed) not in done]
+            if not missing:
+                continue
+            warm = fit(
+                program,
+                "baseline",
+                seed,
+                until_epoch=config.warmup_epochs,
+                folder=folder / "runs" / f"warmup-seed{seed}",
+                stop=stop,
+            )
+            for row in missing:
+                run = fit(
+                    program,
+                    row,
+                    seed,
+                    start=fork(program, warm),
+                    folder=folder / "runs" / f"{row}-seed{seed}",
+                    stop=stop,
+                )
+                result = _result(program, row, seed, run)
+                results.save(result, kept)
+                print(
+                    f"{ROWS[row].title}, seed {seed}: validation {accuracy(result.validation_counts):.2%}, "
+                    f"{run.seconds:.0f} s",
+                    flush=True,
+                )
+    seeds = range(config.seed, config.seed + config.reproduce.seeds)
+    wanted = [r for r in results.load(kept) if r.row in config.reproduce.rows and r.seed in seeds]
+    return _report(program.dataset, wanted, config, folder, command)
+
+
+def _result(program: Program, row: str, seed: int, run: Run) -> RunResult:
+    return RunResult(
+        row=row,
+        seed=seed,
+        steps=int(run.state.step),
+        seconds=run.seconds,
+        validation_counts=program.evaluate(run.state, "validation")[0],
+        # Read once, by the last step's model: nothing is chosen by it.
+        test_counts=program.evaluate(run.state, "test")[0],
+        history=run.history,
+    )
+
+
+def _report(
+    dataset: Dataset, wanted: list[RunResult], config: ConfigDict, folder: Path, command: str
+) -> Report:
+    return write_report(
+        wanted,
+        folder=folder,
+        title=f"Cost-sensitive deep metric learning on {dataset.name}",
+        class_names=dataset.class_names,
+        families=dataset.families,
+        family_names=dataset.family_names,
+        row_titles={name: row.title for name, row in ROWS.items()},
+        command=command,
+        settings=config.to_dict(),
+        dataset_name=dataset.name,
+        paper=TABLE_2 if dataset.name == DATASET else None,
+    )

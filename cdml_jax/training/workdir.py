@@ -1,0 +1,78 @@
+"""A run's folder: what it was configured with, and that nobody continues it with something else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cdml_jax.errors import UserError
+
+# Keys that say where and how fast, not what: a run may be continued with others.
+_FREE = ("data.data_dir", "data.check", "data.cache_bytes", "data.num_threads", "checkpoint.", "reproduce.")
+
+
+def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str) -> None:
+    """Make `workdir` this run's, or find that it is already.
+
+    Raises:
+      UserError: it cannot be written, or holds a run of another command, configuration or data set; the first
+        keys that differ are named.
+    """
+    mine = {"command": command, "fingerprint": fingerprint, "config": _plain(config)}
+    path = workdir / "config.json"
+    if path.exists():
+        theirs = read(workdir)
+        if theirs["command"] != command:
+            raise UserError(f"{workdir} holds a run of `cdml {theirs['command']}`; choose another --workdir")
+        ours, other = _flat(mine["config"]), _flat(theirs["config"])
+        differ = [
+            f"{key} ({other.get(key, 'nothing')!r} there, {ours.get(key, 'nothing')!r} here)"
+            for key in sorted(ours.keys() | other.keys())
+            if ours.get(key) != other.get(key) and not key.startswith(_FREE)
+        ]
+        if differ:
+            raise UserError(
+                f"{workdir} holds a run of another configuration: {', '.join(differ[:3])}; "
+                "choose another --workdir, or delete it"
+            )
+        if theirs["fingerprint"] != fingerprint:
+            raise UserError(
+                f"{workdir} holds a run on other images of {config.source}; choose another --workdir"
+            )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        partial = workdir / f"config.json.{os.getpid()}.tmp"
+        partial.write_text(json.dumps(mine, indent=1, sort_keys=True) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"--workdir: {workdir} cannot be written ({error.strerror or error})") from error
+
+
+def read(workdir: Path) -> dict[str, Any]:
+    """What `claim` wrote.
+
+    Raises:
+      UserError: it is no run's folder.
+    """
+    path = workdir / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"--workdir: {workdir} holds no run (no config.json)") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+
+
+def _plain(config: ConfigDict) -> dict[str, Any]:
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
