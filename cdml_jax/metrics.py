@@ -11,23 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Num
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float
 
 
 class Average(NamedTuple):
     """Sum of values and their number; any shape, elementwise."""
 
-    total: Array
-    count: Array
+    total: jax.Array
+    number: jax.Array
 
 
-def average(total: Num[Array, "*shape"], count: Num[Array, "*shape"]) -> Average:
+def average(total: ArrayLike, number: ArrayLike) -> Average:
     """State of one batch: the sum of its values and how many they are.
 
     >>> average(jnp.float32(6.0), jnp.int32(3)).total.dtype
     dtype('float32')
     """
-    return Average(jnp.asarray(total, jnp.float32), jnp.asarray(count, jnp.float32))
+    return Average(jnp.asarray(total, jnp.float32), jnp.asarray(number, jnp.float32))
 
 
 def merge(first: dict[str, Average], second: dict[str, Average]) -> dict[str, Average]:
@@ -46,7 +47,7 @@ def compute(states: dict[str, Average]) -> dict[str, Float[Array, "*shape"]]:
     >>> float(compute({"loss": average(0.0, 0)})["loss"])
     0.0
     """
-    return {name: state.total / jnp.maximum(state.count, 1) for name, state in states.items()}
+    return {name: state.total / jnp.maximum(state.number, 1) for name, state in states.items()}
 
 
 def accuracy(counts: np.ndarray) -> float:

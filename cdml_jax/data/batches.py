@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -29,7 +29,7 @@ def training_batches(
     start_step: int = 0,
     num_threads: int = 2,
     shard: tuple[int, int] = (0, 1),
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """One epoch's batches, augmented, in the plan's order.
 
     The augmentation of the image at `plan[step, slot]` is drawn from (seed, epoch, step x batch_size + slot):
@@ -87,7 +87,7 @@ def evaluation_batches(
     transform: transforms.Transform,
     num_threads: int = 2,
     shard: tuple[int, int] = (0, 1),
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Every image once, in order, as its evaluation view; the last batch is padded.
 
     Args:
@@ -204,14 +204,16 @@ def _slice_of(batch_size: int, shard: tuple[int, int]) -> tuple[int, int]:
     return index * batch_size // count, (index + 1) * batch_size // count
 
 
-def _prefetched(make: Callable[[int], Batch], start: int, stop: int, num_threads: int) -> Iterator[Batch]:
+def _prefetched(
+    make: Callable[[int], Batch], start: int, stop: int, num_threads: int
+) -> Generator[Batch, None, None]:
     # A batch is one Grain element: at 64 pixels an element costs Grain as much as the image's augmentation.
     cv2.setNumThreads(1)  # Grain's threads are the parallelism; OpenCV's own would compete with them
     dataset = grain.MapDataset.range(start, stop).map(make)
     ahead = num_threads + 2 if num_threads else 0
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=ahead)
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Generator[Batch, None, None]:
         iterator = iter(dataset.to_iter_dataset(options))
         try:
             yield from iterator

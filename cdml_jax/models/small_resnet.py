@@ -53,7 +53,7 @@ class Block(nnx.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = jax.nn.relu(self.norm1(self.conv1(x), use_running_average=not train)).astype(self.dtype)
         y = self.norm2(self.conv2(y), use_running_average=not train)
-        if self.shortcut is not None:
+        if self.shortcut is not None and self.shortcut_norm is not None:
             x = self.shortcut_norm(self.shortcut(x), use_running_average=not train)
         return jax.nn.relu(x + y).astype(self.dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,13 +14,13 @@ from cdml_jax.errors import UserError
 DATA = "data"
 
 
-def make_mesh(batch_size: int, accumulation: int = 1) -> Mesh:
-    """Mesh of all devices along ("data",), checked against the global batch.
+def make_mesh(batch_size: int, accumulation: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Mesh of the devices (all, if None) along ("data",), checked against the global batch.
 
     Raises:
       UserError: the devices do not divide the batch.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     if batch_size % (len(devices) * accumulation):
         parts = f"{len(devices)} devices" + (f" x {accumulation} microbatches" if accumulation > 1 else "")
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -41,9 +42,9 @@ class Program:
       schedule: learning rate of a step.
     """
 
-    def __init__(self, config: ConfigDict, dataset: Dataset):
+    def __init__(self, config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device] | None = None):
         self.config, self.dataset = config, dataset
-        self.mesh = mesh_lib.make_mesh(config.batch_size, config.accumulation)
+        self.mesh = mesh_lib.make_mesh(config.batch_size, config.accumulation, devices)
         self.traces: collections.Counter[str] = collections.Counter()
         self.transform = Transform(**config.image)
         images = len(dataset.splits["train"])

@@ -75,9 +75,9 @@ class Statistics(NamedTuple):
 
 def confusion_statistics(counts: np.ndarray, settings: ConfigDict) -> Statistics:
     """Rates and pair weights of the counts (C, C) kept so far."""
-    counts = jnp.asarray(counts)
-    rates = confusion.class_weights(counts, smoothing=settings.smoothing, normalize=False)
-    pairs = confusion.pair_weights(counts, smoothing=settings.smoothing, symmetric=settings.symmetric)
+    on_device = jnp.asarray(counts)
+    rates = confusion.class_weights(on_device, smoothing=settings.smoothing, normalize=False)
+    pairs = confusion.pair_weights(on_device, smoothing=settings.smoothing, symmetric=settings.symmetric)
     return Statistics(np.asarray(rates), np.asarray(pairs))
 
 

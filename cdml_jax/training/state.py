@@ -16,20 +16,21 @@ from cdml_jax.metrics import Average, average
 from cdml_jax.training import mesh as mesh_lib
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+    from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 Tree = Any
+HostOrDevice = Any  # numpy on the host, jax on the devices
 
 
 class Costs(NamedTuple):
     """What an epoch's steps are told, as data: one compiled step serves all rows, epochs and seeds."""
 
-    class_weights: Float[Array, " classes"]
-    pair_weights: Float[Array, "classes classes"]
-    triplet_weight: Float[Array, ""]  # λ
-    focal_gamma: Float[Array, ""]
-    batch_hard: Bool[Array, ""]
-    watched_pairs: Int[Array, "pairs 2"]  # class pairs whose share of the triplets is logged
+    class_weights: HostOrDevice  # (C,) float32
+    pair_weights: HostOrDevice  # (C, C) float32
+    triplet_weight: HostOrDevice  # λ, () float32
+    focal_gamma: HostOrDevice  # () float32
+    batch_hard: HostOrDevice  # () bool
+    watched_pairs: HostOrDevice  # (pairs, 2) int32: class pairs whose share of the triplets is logged
 
 
 class TrainState(NamedTuple):
@@ -71,7 +72,7 @@ def empty_metrics(watched: int) -> dict[str, Average]:
 def empty_counts(devices: int, num_classes: int, *, soft: bool) -> Num[Array, "devices classes classes"]:
     """Counts of no image, one matrix a device."""
     one = confusion.init(num_classes, jnp.float32 if soft else jnp.int32)
-    return jnp.broadcast_to(one, (devices, *one.shape))
+    return jnp.broadcast_to(one, (devices, num_classes, num_classes))
 
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:

@@ -71,8 +71,8 @@ def _triplet_sums(
         anchor, positive, negative = (embeddings[index] for index in triplets[:3])
         losses = triplet_margin_loss(anchor, positive, negative, margin=margin)
         parts = (losses, losses > 0, squared_distance(anchor, positive), squared_distance(anchor, negative))
-        parts = tuple(jnp.where(triplets.valid, part, 0).astype(jnp.float32).sum() for part in parts)
-        return jax.lax.psum(parts, mesh_lib.DATA)
+        sums = [jnp.where(triplets.valid, part, 0).astype(jnp.float32).sum() for part in parts]
+        return jax.lax.psum(tuple(sums), mesh_lib.DATA)
 
     return sums(embeddings, triplets)
 
@@ -227,7 +227,7 @@ def _step_metrics(batch, costs, sums, logits, triplets, labels, loss, real, grad
         "positive_distance": average(sums.positive, number),
         "negative_distance": average(sums.negative, number),
         "valid_share": average(number, triplets.valid.size),
-        "gradient_norm": average(optax.global_norm(gradients), 1),
+        "gradient_norm": average(optax.tree.norm(gradients), 1),
         "watched_share": average(watched, jnp.broadcast_to(number, watched.shape)),
     }
 

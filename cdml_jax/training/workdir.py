@@ -22,7 +22,7 @@ def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str) -> 
       UserError: it cannot be written, or holds a run of another command, configuration or data set; the first
         keys that differ are named.
     """
-    mine = {"command": command, "fingerprint": fingerprint, "config": _plain(config)}
+    mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": _plain(config)}
     path = workdir / "config.json"
     if path.exists():
         theirs = read(workdir)
@@ -72,7 +72,7 @@ def _plain(config: ConfigDict) -> dict[str, Any]:
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

@@ -1,0 +1,107 @@
+"""A network without batch statistics, a data set in memory and a configuration: seconds, not minutes."""
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from cdml_jax.configs import base
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.models import FAMILIES, heads
+
+
+class ArraySource:
+    """Images in memory."""
+
+    def __init__(self, name, images, labels):
+        self._name, self._images, self.labels = name, images, labels.astype(np.int32)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return {"image": self._images[index], "label": int(self.labels[index])}
+
+    def name(self, index):
+        return f"{self._name}[{index}]"
+
+
+class Tiny(nnx.Module):
+    """Mean colours of quarters, a linear layer with batch norm, two heads."""
+
+    def __init__(self, *, num_classes, embedding_size, embedding_from, dtype, rngs):
+        self.body = nnx.Linear(12, 16, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, momentum=0.8, rngs=rngs)
+        self.heads = heads.Heads(
+            16,
+            num_classes=num_classes,
+            embedding_size=embedding_size,
+            embedding_from=embedding_from,
+            rngs=rngs,
+        )
+
+    def __call__(self, images, *, train):
+        batch, height, width, _ = images.shape
+        quarters = images.reshape(batch, 2, height // 2, 2, width // 2, 3).mean((2, 4)).reshape(batch, 12)
+        return self.heads(nnx.tanh(self.norm(self.body(quarters), use_running_average=not train)))
+
+
+class TinyPlain(Tiny):
+    """The same without batch norm: a row's output does not depend on its batch."""
+
+    def __call__(self, images, *, train):
+        batch, height, width, _ = images.shape
+        quarters = images.reshape(batch, 2, height // 2, 2, width // 2, 3).mean((2, 4)).reshape(batch, 12)
+        return self.heads(nnx.tanh(self.body(quarters)))
+
+
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch):
+    monkeypatch.setitem(FAMILIES, "tiny", Tiny)
+    monkeypatch.setitem(FAMILIES, "tiny_plain", TinyPlain)
+
+
+def make_images(rng, labels, size=16):
+    """Classes 2k and 2k + 1 are kin: they differ in one quarter alone."""
+    colours = np.random.default_rng(0).uniform(60, 200, (3, 12))
+    means = colours[labels // 2].copy()
+    means[:, :3] += np.where(labels % 2, 22, -22)[:, None]
+    quarters = means.reshape(-1, 2, 1, 2, 1, 3) + rng.normal(0, 40, (labels.size, 2, 1, 2, 1, 3))
+    images = np.broadcast_to(quarters, (labels.size, 2, size // 2, 2, size // 2, 3))
+    noise = rng.normal(0, 8, (labels.size, size, size, 3))
+    return np.clip(images.reshape(labels.size, size, size, 3) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    rng = np.random.default_rng(7)
+    sizes = {"train": [20, 20, 16, 12, 20, 12], "holdout": [4] * 6, "validation": [9] * 6, "test": [10] * 6}
+    splits = {}
+    for name, per_class in sizes.items():
+        labels = np.repeat(np.arange(6), per_class)
+        splits[name] = ArraySource(name, make_images(rng, labels), labels)
+    return Dataset(
+        name="colours",
+        class_names=tuple("abcdef"),
+        families=np.array([0, 0, 1, 1, 2, 2], np.int32),
+        family_names=("ab", "cd", "ef"),
+        splits=splits,
+    )
+
+
+@pytest.fixture
+def config():
+    config = base.get_config()
+    config.model.update({"name": "tiny", "embedding_size": 8})
+    config.image.update({"image_size": 16, "crop": "random", "resize": 16, "flip": False})
+    config.update({"batch_size": 16, "epochs": 4, "warmup_epochs": 1, "evaluate_every": 2})
+    config.sampling.update({"images_per_class": 2, "classes_per_group": 2})
+    config.data.num_threads = 0
+    return config
+
+
+@pytest.fixture
+def float64():
+    import jax
+
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,224 @@
+"""The compiled step against the objective written by hand, and over devices and microbatches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from cdml_jax import confusion, losses, sample_triplets
+from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.program import Program
+from cdml_jax.training.state import Costs
+from cdml_jax.training.step import normalize_images
+
+
+@pytest.fixture
+def costs():
+    rng = np.random.default_rng(5)
+    pairs = rng.random((6, 6)) * (1 - np.eye(6))
+    return Costs(
+        class_weights=np.float32([0.5, 2.0, 1.0, 0.1, 1.4, 1.0]),
+        pair_weights=np.float32(pairs / pairs.sum()),
+        triplet_weight=np.float32(0.7),
+        focal_gamma=np.float32(0.0),
+        batch_hard=np.bool_(False),
+        watched_pairs=np.int32([[0, 1], [1, 0], [2, 3]] + [[4, 5]] * 7),
+    )
+
+
+def make_batch(rng, rows=16, padded=3):
+    labels = np.sort(rng.integers(0, 6, rows)).astype(np.int32)
+    mask = np.arange(rows) < rows - padded
+    images = rng.integers(0, 256, (rows, 16, 16, 3)).astype(np.uint8)
+    order = rng.permutation(rows)
+    return {"image": images[order], "label": labels[order], "mask": mask[order]}
+
+
+def run_steps(config, dataset, costs, batches, devices=1):
+    program = Program(config, dataset, devices=jax.devices()[:devices])
+    state = program.initial_state(3)
+    on_devices = mesh_lib.put_replicated(program.mesh, costs)
+    for batch in batches:
+        state = program.step(state, mesh_lib.put_batch(program.mesh, batch), on_devices)
+    return program, state
+
+
+@pytest.mark.parametrize("focal_gamma", [0.0, 1.5])
+def test_one_step_is_the_joint_objective_by_hand(config, dataset, costs, focal_gamma):
+    config.model.name = "tiny_plain"
+    config.optimizer.update(
+        {"warmup_share": 0.0, "schedule": "cosine", "clip_norm": 0.0, "weight_decay": 0.0}
+    )
+    config.optimizer.momentum = 0.0
+    costs = costs._replace(focal_gamma=np.float32(focal_gamma))
+    batch = make_batch(np.random.default_rng(1))
+    program = Program(config, dataset, devices=jax.devices()[:1])
+    state = program.initial_state(3)
+    parameters = jax.tree.map(np.asarray, state.parameters)
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 1), 0)
+    triplets = sample_triplets(
+        jax.random.split(key, 1)[0],
+        jnp.asarray(batch["label"]),
+        costs.pair_weights,
+        num_triplets=64,
+        where=batch["mask"],
+    )
+
+    def objective(parameters):
+        logits, embeddings = nnx.merge(program.graph, parameters, state.batch_statistics)(
+            normalize_images(jnp.asarray(batch["image"])), train=True
+        )
+        probability = jax.nn.softmax(logits)[np.arange(16), batch["label"]]
+        softmax = (
+            -costs.class_weights[batch["label"]] * (1 - probability) ** focal_gamma * jnp.log(probability)
+        )
+        a, p, n = (embeddings[rows] for rows in triplets[:3])
+        hinge = jnp.maximum(0, ((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + config.objective.margin)
+        return (softmax * batch["mask"]).sum() / batch["mask"].sum() + 0.7 * hinge.mean()
+
+    loss, gradients = jax.value_and_grad(objective)(parameters)
+    expected = jax.tree.map(lambda p, g: p - config.optimizer.learning_rate * g, parameters, gradients)
+    after = program.step(
+        state, mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
+    )
+    np.testing.assert_allclose(after.metrics["loss"].total, loss, rtol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(after.parameters), jax.tree.leaves(expected)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_devices_agree_over_a_few_steps(config, dataset, costs, devices):
+    """Batch norm, gradients, counts and metrics are those of the global batch, masks uneven."""
+    rng = np.random.default_rng(2)
+    batches = [make_batch(rng, padded=k) for k in (3, 0, 5)]
+    _, one = run_steps(config, dataset, costs, batches)
+    program, many = run_steps(config, dataset, costs, batches, devices)
+    np.testing.assert_allclose(
+        program.epoch_counts(many), np.asarray(one.counts).sum(0), rtol=1e-4, atol=1e-5
+    )
+    pairs = zip(
+        jax.tree.leaves((one.parameters, one.batch_statistics, one.metrics)),
+        jax.tree.leaves((many.parameters, many.batch_statistics, many.metrics)),
+    )
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6)
+
+
+def test_hard_counts_are_exact_on_any_number_of_devices(config, dataset, costs):
+    config.confusion.counts = "hard"
+    config.confusion.decay = 0.0
+    batches = [make_batch(np.random.default_rng(2))]
+    program, one = run_steps(config, dataset, costs, batches)
+    _, many = run_steps(config, dataset, costs, batches, 8)
+    assert np.array_equal(program.epoch_counts(one), np.asarray(many.counts).sum(0))
+    assert program.epoch_counts(one).sum() == batches[0]["mask"].sum()
+
+
+def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
+    """Numerators and counts are summed over microbatches of unequal numbers of real rows."""
+    config.model.name = "tiny_plain"
+    config.accumulation = 2
+    config.optimizer.clip_norm = 0.0
+    batch = make_batch(np.random.default_rng(4), padded=5)
+    program = Program(config, dataset, devices=jax.devices()[:1])
+    state = program.initial_state(3)
+    keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, 1), 0), 2)
+    parameters = jax.tree.map(np.asarray, state.parameters)
+
+    def objective(parameters):
+        network = nnx.merge(program.graph, parameters, state.batch_statistics)
+        softmax = hinge = valid = 0.0
+        for part in range(2):
+            rows = {k: jnp.asarray(v[part::2]) for k, v in batch.items()}
+            logits, embeddings = network(normalize_images(rows["image"]), train=True)
+            softmax += losses.weighted_softmax_cross_entropy(
+                logits, rows["label"], jnp.asarray(costs.class_weights), where=rows["mask"]
+            ).sum()
+            values, of_part = losses.confusion_triplet_loss(
+                keys[part],
+                embeddings,
+                rows["label"],
+                jnp.asarray(costs.pair_weights),
+                num_triplets=32,
+                margin=config.objective.margin,
+                where=rows["mask"],
+            )
+            hinge, valid = hinge + values.sum(), valid + of_part.sum()
+        return softmax / batch["mask"].sum() + 0.7 * hinge / valid
+
+    loss, gradients = jax.value_and_grad(objective)(parameters)
+    after = program.step(
+        state, mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
+    )
+    np.testing.assert_allclose(after.metrics["loss"].total, loss, rtol=1e-5)
+    np.testing.assert_allclose(after.metrics["gradient_norm"].total, optax.tree.norm(gradients), rtol=1e-4)
+
+
+def test_padded_rows_change_nothing(config, dataset, costs):
+    batch = make_batch(np.random.default_rng(6), padded=4)
+    other = {**batch, "label": np.where(batch["mask"], batch["label"], 0).astype(np.int32)}
+    config.model.name = "tiny_plain"
+    rubbish = {**other, "image": batch["image"].copy(), "label": other["label"].copy()}
+    rubbish["image"][~batch["mask"]] = 255
+    rubbish["label"][~batch["mask"]] = 5
+    _, ours = run_steps(config, dataset, costs, [rubbish])
+    _, theirs = run_steps(config, dataset, costs, [other])
+    for a, b in zip(jax.tree.leaves(ours.parameters), jax.tree.leaves(theirs.parameters)):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    assert np.array_equal(ours.counts, theirs.counts)
+
+
+def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
+    config.model.name = "tiny_plain"
+    batch = make_batch(np.random.default_rng(1))
+    program = Program(config, dataset, devices=jax.devices()[:1])
+    state = program.initial_state(3)
+    logits, _ = program.model(state)(normalize_images(jnp.asarray(batch["image"])), train=True)
+    expected = confusion.update(
+        confusion.init(6, jnp.float32), batch["label"], jax.nn.softmax(logits), where=batch["mask"]
+    )
+    after = program.step(
+        state, mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
+    )
+    np.testing.assert_allclose(program.epoch_counts(after), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
+    batches = [make_batch(np.random.default_rng(1))]
+    _, drawn = run_steps(config, dataset, costs, batches)
+    _, hardest = run_steps(config, dataset, costs._replace(batch_hard=np.bool_(True)), batches)
+    assert float(hardest.metrics["triplet_loss"].total / hardest.metrics["triplet_loss"].number) > float(
+        drawn.metrics["triplet_loss"].total / drawn.metrics["triplet_loss"].number
+    )
+
+
+def test_moving_averages_follow_the_parameters(config, dataset, costs):
+    config.optimizer.ema_decay = 0.75
+    program = Program(config, dataset, devices=jax.devices()[:1])
+    first = jax.tree.map(np.asarray, program.initial_state(3).parameters)
+    batch = make_batch(np.random.default_rng(1))
+    config.optimizer.warmup_share = 0.0
+    program, state = run_steps(config, dataset, costs, [batch])
+    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * np.asarray(b), first, state.parameters)
+    for ours, theirs in zip(jax.tree.leaves(state.averages[0]), jax.tree.leaves(expected)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_the_first_loss_that_is_not_finite_is_remembered(config, dataset, costs):
+    good = make_batch(np.random.default_rng(1))
+    bad = costs._replace(class_weights=np.full(6, np.nan, np.float32))
+    program, state = run_steps(config, dataset, costs, [good, good])
+    state = program.step(
+        state, mesh_lib.put_batch(program.mesh, good), mesh_lib.put_replicated(program.mesh, bad)
+    )
+    assert int(state.first_bad_step) == 2
+
+
+def test_bfloat16_activations_train(config, dataset, costs):
+    config.model.name = "small_resnet"
+    config.model.dtype = "bfloat16"
+    _, state = run_steps(config, dataset, costs, [make_batch(np.random.default_rng(1))])
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.parameters))
+    assert np.isfinite(float(state.metrics["loss"].total))
