@@ -9,6 +9,9 @@ from cdml_jax.data.bird_parts import USUAL, Difficulty, Layer, pose_bird, turn
 from cdml_jax.data.bird_species import RGB, Species
 
 _OVERSAMPLING = 2
+_LEAF_OUTLINE = np.array(
+    [(x, y * (1 - x * x)) for y in (0.32, -0.32) for x in y / 0.32 * np.linspace(-1, 1, 8)]
+)
 _LEAF: RGB = (74, 108, 48)
 _BARK: RGB = (96, 78, 58)
 _HABITAT_COLOURS = np.array(
@@ -38,10 +41,7 @@ def _plant_colour(rng: np.random.Generator, base: RGB) -> RGB:
 
 
 def _leaf(rng: np.random.Generator, layer: Layer, longest: float) -> None:
-    t = np.linspace(-1, 1, 8)
-    half = 0.32 * (1 - t * t)
-    outline = np.concatenate([np.stack([t, half], 1), np.stack([t, -half], 1)[::-1]])
-    points = outline * rng.uniform(0.05, longest) @ turn(rng.uniform(0, 360)).T + rng.random(2)
+    points = _LEAF_OUTLINE * rng.uniform(0.05, longest) @ turn(rng.uniform(0, 360)).T + rng.random(2)
     layer.add(points, _plant_colour(rng, _LEAF))
 
 

@@ -11,6 +11,7 @@ from cdml_jax.data.bird_species import RGB, Shape, Species
 
 _SHIFT = 4  # cv2 takes vertices in sixteenths of a pixel
 _CIRCLE = np.stack([np.cos(t := np.linspace(0, 2 * np.pi, 20, endpoint=False)), np.sin(t)], 1)
+_STEPS = np.linspace(0, 1, 12)
 _DARK: RGB = (22, 20, 22)
 
 
@@ -28,11 +29,11 @@ class Difficulty:
     """
 
     pose: float = 1.0
-    marks: float = 1.0
-    light: float = 0.8
-    noise: float = 6.0
-    blur: float = 0.6
-    occlusion: float = 1.0
+    marks: float = 1.3
+    light: float = 1.0
+    noise: float = 8.0
+    blur: float = 0.9
+    occlusion: float = 1.3
 
 
 USUAL = Difficulty()
@@ -57,9 +58,10 @@ class Layer:
         """Fills the polygons on a premultiplied RGBA canvas; `matrix` (2, 2) and `offset` (2,) in pixels."""
         moved = np.concatenate(self.points) @ matrix.T + offset
         fixed = np.round(moved * (1 << _SHIFT)).astype(np.int32)
-        ends = np.cumsum([len(p) for p in self.points])[:-1]
-        for polygon, colour in zip(np.split(fixed, ends), self.colours):
-            cv2.fillPoly(canvas, [polygon], (*colour, 255), cv2.LINE_AA, _SHIFT)
+        start = 0
+        for points, colour in zip(self.points, self.colours):
+            cv2.fillPoly(canvas, [fixed[start : start + len(points)]], (*colour, 255), cv2.LINE_AA, _SHIFT)
+            start += len(points)
 
 
 def turn(degrees: float) -> np.ndarray:
@@ -67,33 +69,35 @@ def turn(degrees: float) -> np.ndarray:
     return np.array([[c, -s], [s, c]])
 
 
-def _profile(x: np.ndarray, height: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper outline of the body at x in [-1, 1]: an egg, fuller in front and below."""
-    half = height * np.sqrt(np.maximum(1 - x * x, 0)) * (1 + 0.18 * x)
-    return -1.08 * half, 0.92 * half
+def _strip(x: np.ndarray, bottom: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """Polygon between two curves over the same x."""
+    points = np.empty((2 * len(x), 2))
+    points[: len(x), 0], points[: len(x), 1] = x, bottom
+    points[len(x) :, 0], points[len(x) :, 1] = x[::-1], top[::-1]
+    return points
 
 
 def _body_patch(height: float, x0: float, x1: float, low: float, high: float) -> np.ndarray:
-    """Part of the body between x0 and x1, from `low` to `high` of its height (-1 belly, 1 back)."""
-    x = np.linspace(x0, x1, 12)
-    lower, upper = _profile(x, height)
-    middle, half = (lower + upper) / 2, (upper - lower) / 2
-    bottom, top = middle + low * half, middle + high * half
-    return np.concatenate([np.stack([x, bottom], 1), np.stack([x, top], 1)[::-1]])
+    """Part of the body between x0 and x1 in [-1, 1], from `low` to `high` of its height (-1 belly, 1 back).
+
+    The body is an egg, fuller in front and below.
+    """
+    x = x0 + (x1 - x0) * _STEPS
+    half = height * np.sqrt(np.maximum(1 - x * x, 0)) * (1 + 0.18 * x)
+    return _strip(x, (low - 0.08) * half, (high - 0.08) * half)
 
 
 def _wing_patch(length: float, height: float, a0: float, a1: float, low: float, high: float) -> np.ndarray:
     """Part of the folded wing between a0 and a1 (0 shoulder, 1 tip)."""
-    a = np.linspace(a0, a1, 10)
-    half = 0.62 * height * np.sqrt(np.maximum(a, 0)) * (1 - a) ** 0.75 * 1.7
-    x, middle = 0.5 - a * (0.55 + length), 0.18 * height - 0.06 * a
-    bottom, top = middle + low * half, middle + high * half * 0.75
-    return np.concatenate([np.stack([x, bottom], 1), np.stack([x, top], 1)[::-1]])
+    a = a0 + (a1 - a0) * _STEPS
+    half = 1.05 * height * np.sqrt(a) * (1 - a) ** 0.75
+    middle = 0.18 * height - 0.06 * a
+    return _strip(0.5 - a * (0.55 + length), middle + low * half, middle + 0.75 * high * half)
 
 
 def _cap(middle: float, half: float) -> np.ndarray:
     """Cap of the unit circle around the angle `middle`, `half` to either side (degrees), with its chord."""
-    t = np.deg2rad(np.linspace(middle - half, middle + half, 12))
+    t = np.deg2rad(middle + half * (2 * _STEPS - 1))
     return np.stack([np.cos(t), np.sin(t)], 1)
 
 
@@ -157,7 +161,7 @@ def _tail(bird: _Bird) -> None:
 
 
 def _trunk(bird: _Bird) -> None:
-    """Neck, back, belly and the marks on them."""
+    """Neck, back, belly, breast band and streaks."""
     height, colours, sizes = bird.height, bird.colours, bird.sizes
     breast = bird.tilt @ np.array([0.45, 0.0])
     along = bird.head_centre - breast
@@ -171,8 +175,6 @@ def _trunk(bird: _Bird) -> None:
     bird.layer.add(np.array(ends), bird.palette.head)
     bird.body(_body_patch(height, -1, 1, -1, 1), bird.palette.back)
     bird.body(_body_patch(height, -0.85, 0.97, -1, -0.05), bird.palette.belly)
-    if "rump" in colours:
-        bird.body(_body_patch(height, -0.62 - 0.36 * sizes["rump"], -0.62, -0.1, 1), colours["rump"])
     if "band" in colours:
         half = 0.13 * sizes["band"]
         bird.body(_body_patch(height, 0.66 - half, 0.66 + half, -1, 0.35), colours["band"])
@@ -196,6 +198,10 @@ def _wing(bird: _Bird) -> None:
         half = 0.045 * bird.sizes["bars"]
         for a in (0.26, 0.44):
             bird.body(patch(a - half, a + half, -0.95, 0.8), bird.colours["bars"])
+    if "rump" in bird.colours:
+        # above the folded wing, whose tips would hide it
+        rump = _body_patch(bird.height, -0.54 - 0.36 * bird.sizes["rump"], -0.54, 0.3, 1)
+        bird.body(rump, bird.colours["rump"])
 
 
 def _bill(bird: _Bird) -> None:

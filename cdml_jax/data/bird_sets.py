@@ -12,7 +12,7 @@ from cdml_jax.errors import UserError
 SPLITS = ("train", "validation", "test")
 
 # Part of every image's key. Any change of what is drawn needs a new version.
-VERSION = "0.1.0"
+VERSION = "1.0.0"
 
 
 @dataclasses.dataclass(frozen=True)

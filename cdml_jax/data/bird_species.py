@@ -170,8 +170,8 @@ def _mark(rng: np.random.Generator, slot: str, avoid: list[RGB], strength: float
     """A mark that stands out from its ground and from the colours in `avoid`, and the word that names it."""
     names = [name for name, c in COLOURS.items() if min(_distance(c, a) for a in avoid) >= 105]
     name = names[rng.integers(len(names))]
-    colour = _mix(avoid[0], COLOURS[name], 0.6 + 0.4 * strength)
-    return f"{name}-{SLOTS[slot][1]}", Mark(slot, colour, 0.85 + 0.35 * strength)
+    colour = _mix(avoid[0], COLOURS[name], 0.5 + 0.5 * strength)
+    return f"{name}-{SLOTS[slot][1]}", Mark(slot, colour, 0.7 + 0.45 * strength)
 
 
 def _family(rng: np.random.Generator, family: int, name: str, shape: Shape, hue: float, size: int):
@@ -186,7 +186,7 @@ def _family(rng: np.random.Generator, family: int, name: str, shape: Shape, hue:
     choices = []
     for place, slot in enumerate(in_play):
         # the first slot is plain to see, the others may be faint: some pairs are closer than others
-        ground, strength = getattr(palette, SLOTS[slot][0]), rng.uniform(0.0 if place else 0.5, 1.0)
+        ground, strength = getattr(palette, SLOTS[slot][0]), rng.uniform(0.3 if place else 0.4, 1.0)
         second = _mark(rng, slot, [ground], strength)
         # either the mark is there or not, or it has one of two colours: both occur in real families
         first = None if rng.random() < 0.6 else _mark(rng, slot, [ground, second[1].colour], strength)

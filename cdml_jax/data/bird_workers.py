@@ -6,10 +6,14 @@ that nothing outlives a parent that was killed, and a caller's script needs no `
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 import cv2
@@ -19,6 +23,17 @@ from cdml_jax.data.bird_drawing import draw
 from cdml_jax.data.bird_sets import SPLITS, BirdSet
 
 QUALITY = 92
+
+# A child imports the drawing alone, not the packages around it: importing JAX takes longer than its share
+# of the demo's images.
+_CHILD = """
+import sys, types
+for name in ("cdml_jax", "cdml_jax.data"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [sys.argv.pop(1)]
+from cdml_jax.data.bird_workers import work
+work(int(sys.argv[1]), int(sys.argv[2]))
+"""
 
 
 def generator(birds: BirdSet, split: str, label: int, index: int) -> np.random.Generator:
@@ -62,16 +77,16 @@ class Drawers:
         if self.num_workers > 1:
             # the child finds the same packages, however the parent came by them
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+            package = [str(folder) for folder in Path(__file__).parents[1::-1]]
             for worker in range(self.num_workers):
-                arguments = [self.birds.name, str(worker), str(self.num_workers)]
-                self._processes.append(
-                    subprocess.Popen(
-                        [sys.executable, "-m", "cdml_jax.data.bird_workers", *arguments],
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        env=environment,
-                    )
+                process = subprocess.Popen(
+                    [sys.executable, "-c", _CHILD, *package, str(worker), str(self.num_workers)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=environment,
                 )
+                self._processes.append(process)
+                pickle.dump(self.birds, process.stdin)
         return self
 
     def __exit__(
@@ -80,8 +95,9 @@ class Drawers:
         for process in self._processes:
             if kind is not None:
                 process.kill()
-            process.stdin.close()
             process.stdout.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
             process.wait()
         self._processes = []
 
@@ -106,20 +122,16 @@ def _receive(process: subprocess.Popen) -> bytes:
     return data
 
 
-def _work(config: str, worker: int, num_workers: int) -> None:
+def work(worker: int, num_workers: int) -> None:
+    """Draws every `num_workers`-th image of the splits named on standard input, after the set itself."""
     cv2.setNumThreads(1)
-    birds = BirdSet.named(config)
-    for line in sys.stdin:
-        split = line.strip()
-        for position in range(worker, len(birds.species) * birds.per_species[split], num_workers):
-            data = encoded(birds, split, position)
-            sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
-        sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    try:
-        _work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    except (BrokenPipeError, KeyboardInterrupt):
-        # the parent stopped listening, or the person did
-        os._exit(1)
+    # Ctrl-C reaches every process of the terminal; the parent decides when its children stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    birds: BirdSet = pickle.load(sys.stdin.buffer)
+    with contextlib.suppress(BrokenPipeError):
+        for line in sys.stdin.buffer:
+            split = line.decode().strip()
+            for position in range(worker, len(birds.species) * birds.per_species[split], num_workers):
+                data = encoded(birds, split, position)
+                sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
+            sys.stdout.buffer.flush()

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import io
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cdml_jax.data.bird_sets import CONFIGS, VERSION, BirdSet
+from cdml_jax.data.bird_sheet import contact_sheet
 from cdml_jax.data.bird_workers import Drawers
 from cdml_jax.errors import UserError
 
@@ -25,6 +27,7 @@ __all__ = [
     "CONFIGS",
     "SyntheticBirds",
     "class_names",
+    "contact_sheet",
     "families",
     "family_names",
     "prepare",
@@ -35,7 +38,7 @@ def class_names(config: str) -> tuple[str, ...]:
     """Names of the species, in order of label.
 
     >>> class_names("demo")[0]
-    'plain'
+    'green-streaked marsh finch'
     """
     return tuple(species.name for species in BirdSet.named(config).species)
 
@@ -113,16 +116,26 @@ def prepare(config: str, data_dir: Path | str, *, num_workers: int = 2) -> Synth
     if num_workers < 1:
         raise UserError(f"num_workers: {num_workers} is too few; give 1 or more")
     root = Path(data_dir).expanduser()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"data_dir: {root} is a file; give a folder")
+    builder = _builder(birds, root)
+    if builder.is_prepared():
+        return builder
     with _lock(root / SyntheticBirds.name / f".{birds.name}.lock"):
-        builder = SyntheticBirds(config=birds.name, data_dir=str(root), file_format="array_record")
-        final = Path(builder.data_dir)
+        builder = _builder(birds, root)  # another process may have finished meanwhile
         # TFDS writes beside the final folder and renames at the end; under the lock, leftovers are nobody's
-        for leftover in final.parent.glob("*incomplete*"):
+        for leftover in Path(builder.data_dir).parent.glob("incomplete*"):
             shutil.rmtree(leftover)
         if not builder.is_prepared():
             builder.num_workers = num_workers
-            builder.download_and_prepare()
+            # standard output is for results
+            with contextlib.redirect_stdout(sys.stderr):
+                builder.download_and_prepare()
     return builder
+
+
+def _builder(birds: BirdSet, root: Path) -> SyntheticBirds:
+    return SyntheticBirds(config=birds.name, data_dir=str(root), file_format="array_record")
 
 
 @contextlib.contextmanager
