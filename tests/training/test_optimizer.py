@@ -1,0 +1,63 @@
+"""Schedule and decay as configured."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdml_jax.errors import UserError
+from cdml_jax.training.optimizer import make_optimizer, make_schedule
+
+
+def updates_of(settings, parameters, gradients, steps=100):
+    optimizer = make_optimizer(settings, make_schedule(settings, steps))
+    return optimizer.update(gradients, optimizer.init(parameters), parameters)[0]
+
+
+@pytest.fixture
+def settings(config):
+    config.optimizer.update(
+        {"warmup_share": 0.0, "clip_norm": 0.0, "learning_rate": 0.1, "weight_decay": 0.5}
+    )
+    return config.optimizer
+
+
+PARAMETERS = {"body": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_norms_and_biases_do_not_decay(settings, name):
+    settings.name = name
+    zeros = jax.tree.map(jnp.zeros_like, PARAMETERS)
+    updates = updates_of(settings, PARAMETERS, zeros)["body"]
+    assert (np.asarray(updates["bias"]) == 0).all()
+    assert (np.asarray(updates["kernel"]) < 0).all()
+
+
+def test_gradients_are_clipped_by_their_global_norm(settings):
+    settings.update({"clip_norm": 1.0, "weight_decay": 0.0, "momentum": 0.0})
+    gradients = jax.tree.map(lambda leaf: leaf * 100, PARAMETERS)
+    updates = updates_of(settings, PARAMETERS, gradients)
+    norm = np.sqrt(sum((np.asarray(u) ** 2).sum() for u in jax.tree.leaves(updates)))
+    assert norm == pytest.approx(0.1, rel=1e-5)
+
+
+def test_heads_learn_at_their_multiple(settings):
+    settings.update({"head_multiplier": 10.0, "weight_decay": 0.0, "momentum": 0.0})
+    parameters = {"body": {"kernel": jnp.ones((2, 2))}, "heads": {"classifier": {"kernel": jnp.ones((2, 2))}}}
+    updates = updates_of(settings, parameters, jax.tree.map(jnp.ones_like, parameters))
+    np.testing.assert_allclose(updates["heads"]["classifier"]["kernel"], updates["body"]["kernel"] * 10)
+
+
+def test_schedule_warms_up_then_falls_to_zero(settings):
+    settings.warmup_share = 0.1
+    schedule = make_schedule(settings, 200)
+    assert [float(schedule(step)) for step in (0, 10, 20)] == pytest.approx([0.0, 0.05, 0.1])
+    assert float(schedule(110)) == pytest.approx(0.05, rel=1e-5)
+    assert float(schedule(200)) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_an_unknown_name_is_refused(settings):
+    settings.name = "lion"
+    with pytest.raises(UserError, match="adamw, sgd"):
+        make_optimizer(settings, make_schedule(settings, 10))
