@@ -37,7 +37,8 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _plant_colour(rng: np.random.Generator, base: RGB) -> RGB:
     colour = np.array(base) * rng.uniform(0.55, 1.4) + rng.uniform(-14, 14, 3)
-    return tuple(int(channel) for channel in np.clip(colour, 0, 255))
+    red, green, blue = (int(channel) for channel in np.clip(colour, 0, 255))
+    return red, green, blue
 
 
 def _leaf(rng: np.random.Generator, layer: Layer, longest: float) -> None:

@@ -126,11 +126,15 @@ def _distance(a: RGB, b: RGB) -> float:
 def _hsv(hue: float, saturation: float, value: float) -> RGB:
     """Colour of hue, saturation and value, all in [0, 1]."""
     channels = [(hue * 6 + k) % 6 for k in (5, 3, 1)]
-    return tuple(round(255 * value * (1 - saturation * max(0.0, min(c, 4 - c, 1.0)))) for c in channels)
+    red, green, blue = (
+        round(255 * value * (1 - saturation * max(0.0, min(c, 4 - c, 1.0)))) for c in channels
+    )
+    return red, green, blue
 
 
 def _mix(a: RGB, b: RGB, share: float) -> RGB:
-    return tuple(round(x + share * (y - x)) for x, y in zip(a, b))
+    red, green, blue = (round(x + share * (y - x)) for x, y in zip(a, b))
+    return red, green, blue
 
 
 def _shape(rng: np.random.Generator, base: Shape) -> Shape:
@@ -174,7 +178,9 @@ def _mark(rng: np.random.Generator, slot: str, avoid: list[RGB], strength: float
     return f"{name}-{SLOTS[slot][1]}", Mark(slot, colour, 0.7 + 0.45 * strength)
 
 
-def _family(rng: np.random.Generator, family: int, name: str, shape: Shape, hue: float, size: int):
+def _family(
+    rng: np.random.Generator, family: int, name: str, shape: Shape, hue: float, size: int
+) -> list[Species]:
     """`size` species of one family: marks that all share, and a few slots whose values tell them apart."""
     palette = _palette(rng, hue)
     # a mark on a bill or on legs too short to show it would tell nothing

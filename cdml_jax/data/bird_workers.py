@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import cv2
 import numpy as np
@@ -71,55 +72,67 @@ class Drawers:
     def __init__(self, birds: BirdSet, num_workers: int):
         self.birds = birds
         self.num_workers = num_workers
-        self._processes: list[subprocess.Popen] = []
+        self._children: list[_Child] = []
 
     def __enter__(self) -> Drawers:
         if self.num_workers > 1:
-            # the child finds the same packages, however the parent came by them
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-            package = [str(folder) for folder in Path(__file__).parents[1::-1]]
-            for worker in range(self.num_workers):
-                process = subprocess.Popen(
-                    [sys.executable, "-c", _CHILD, *package, str(worker), str(self.num_workers)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=environment,
-                )
-                self._processes.append(process)
-                pickle.dump(self.birds, process.stdin)
+            self._children = [_Child(worker, self.num_workers) for worker in range(self.num_workers)]
+            for child in self._children:
+                pickle.dump(self.birds, child.requests)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes:
-            if kind is not None:
-                process.kill()
-            process.stdout.close()
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            process.wait()
-        self._processes = []
+        for child in self._children:
+            child.end(at_once=kind is not None)
+        self._children = []
 
     def split(self, split: str) -> Iterator[bytes]:
         """Encoded images of a split, in order of position."""
         total = len(self.birds.species) * self.birds.per_species[split]
-        for process in self._processes:
-            process.stdin.write(f"{split}\n".encode())
-            process.stdin.flush()
+        for child in self._children:
+            child.requests.write(f"{split}\n".encode())
+            child.requests.flush()
         for position in range(total):
-            if self._processes:
-                yield _receive(self._processes[position % self.num_workers])
+            if self._children:
+                yield self._children[position % self.num_workers].receive()
             else:
                 yield encoded(self.birds, split, position)
 
 
-def _receive(process: subprocess.Popen) -> bytes:
-    length = int.from_bytes(process.stdout.read(4), "little")
-    data = process.stdout.read(length)
-    if not length or len(data) != length:
-        raise RuntimeError(f"a process that draws birds ended early, with status {process.wait()}")
-    return data
+class _Child:
+    """A process that draws, and the pipes to it and from it."""
+
+    def __init__(self, worker: int, num_workers: int):
+        # the child finds the same packages, however the parent came by them
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        package = [str(folder) for folder in Path(__file__).parents[1::-1]]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, *package, str(worker), str(num_workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        self.requests: IO[bytes] = self._process.stdin  # type: ignore[assignment]
+        self._images: IO[bytes] = self._process.stdout  # type: ignore[assignment]
+
+    def receive(self) -> bytes:
+        """The next image."""
+        length = int.from_bytes(self._images.read(4), "little")
+        data = self._images.read(length)
+        if not length or len(data) != length:
+            raise RuntimeError(f"a process that draws birds ended early, with status {self._process.wait()}")
+        return data
+
+    def end(self, *, at_once: bool) -> None:
+        """Waits for the child to end, which it does when nothing more can be asked of it."""
+        if at_once:
+            self._process.kill()
+        self._images.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.requests.close()
+        self._process.wait()
 
 
 def work(worker: int, num_workers: int) -> None:
