@@ -153,7 +153,9 @@ def load_config(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
             )
     try:
         return _overridden(file, [a for a in arguments if not a.startswith("--config=")]), file.stem
-    except (SyntaxError, ImportError, AttributeError, TypeError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a configuration is the user's program: whatever it raises, it is named
         raise UserError(f"--config: {file} cannot be loaded ({type(error).__name__}: {error})") from error
 
 
@@ -166,6 +168,8 @@ def _overridden(file: Path, overrides: Sequence[str]) -> ConfigDict:
         config_flags.DEFINE_config_file("config", flag_values=values)
         # The library looks for overrides in sys.argv, whatever it is given to parse.
         before, sys.argv = sys.argv, ["cdml", f"--config={file}", *more]
+        # It also loads every file into one module, where another's get_config would linger.
+        sys.modules.pop("config_config", None)
         try:
             values(sys.argv)
         finally:

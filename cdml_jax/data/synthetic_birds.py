@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging as absl_logging
 
 from cdml_jax.data.bird_sets import CONFIGS, VERSION, BirdSet
 from cdml_jax.data.bird_sheet import contact_sheet
@@ -128,14 +130,29 @@ def prepare(config: str, data_dir: Path | str, *, num_workers: int = 2) -> Synth
             shutil.rmtree(leftover)
         if not builder.is_prepared():
             builder.num_workers = num_workers
-            # standard output is for results
-            with contextlib.redirect_stdout(sys.stderr):
+            print(f"Drawing synthetic_birds/{config} into {root}, once", file=sys.stderr, flush=True)
+            with _quiet():
                 builder.download_and_prepare()
     return builder
 
 
 def _builder(birds: BirdSet, root: Path) -> SyntheticBirds:
-    return SyntheticBirds(config=birds.name, data_dir=str(root), file_format="array_record")
+    with _quiet():
+        return SyntheticBirds(config=birds.name, data_dir=str(root), file_format="array_record")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS's bars and remarks about sizes say nothing here that a person needs."""
+    level = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        absl_logging.set_verbosity(level)
 
 
 @contextlib.contextmanager

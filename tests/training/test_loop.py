@@ -145,7 +145,7 @@ def test_held_out_counts_come_from_the_held_out_images(config, dataset, counts):
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(config, dataset, tmp_path):
     config.optimizer.update({"learning_rate": 1e30, "warmup_share": 0.0, "clip_norm": 0.0})
     program = Program(config, dataset, devices=jax.devices()[:1])
-    with pytest.raises(UserError, match=r"the loss of step \d+ is not finite \(learning rate \S+e\+\)"):
+    with pytest.raises(UserError, match=r"the loss of step \d+ is not finite \(learning rate \S+e\+\d+\)"):
         loop.fit(program, "baseline", 0, folder=tmp_path)
 
 

@@ -1,0 +1,7 @@
+"""`python -m cdml_jax`: the command line."""
+
+import sys
+
+from cdml_jax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,43 @@
+"""Make a trained run into weights that the package ships: `python -m cdml_jax.models.ship WORKDIR`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from cdml_jax.data.sources import load
+from cdml_jax.errors import UserError
+from cdml_jax.models.pretrained import SHIPPED_FOLDER, save_weights
+from cdml_jax.training import workdir
+from cdml_jax.training.checkpoint import Checkpoints
+from cdml_jax.training.program import Program
+
+
+def main(arguments: list[str]) -> int:
+    """Write weights/NAME.safetensors from the last checkpoint of WORKDIR and print its SHA-256."""
+    if len(arguments) != 1:
+        print("usage: python -m cdml_jax.models.ship WORKDIR", file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    try:
+        config = ConfigDict(workdir.read(folder)["config"], convert_dict=True)
+        program = Program(config, load(config.source, data_dir=config.data.data_dir, test=config.data.test))
+        checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep)
+        run = checkpoints.restore(program)
+        checkpoints.close()
+        if run is None:
+            raise UserError(f"{folder} holds no checkpoint yet; train first")
+        trees = run.state.averages or (run.state.parameters, run.state.batch_statistics)
+        path = SHIPPED_FOLDER / f"{folder.name}.safetensors"
+        digest = save_weights(path, *trees, {"source": config.source, "network": config.model.name})
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{path}: {path.stat().st_size} bytes, SHA-256 {digest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,25 @@
+"""The Grocery Store Dataset (81 fine-grained classes) at 64 px, from scratch with the small network.
+
+Command:  cdml reproduce --config=grocery_small --config.source=list:DIR
+Hardware: 2 CPU cores.
+Expect:   see docs/results.md.
+
+DIR holds train.txt, val.txt, test.txt and classes.csv, as the data set's authors publish them
+(M. Klasson, C. Zhang and H. Kjellström, WACV 2019). Fine-tuning pretrained weights is better in every
+way: this shows what the method does to an under-fitted network.
+"""
+
+from ml_collections import ConfigDict
+
+from cdml_jax.configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.source = "list:"
+    config.image.update({"image_size": 64, "scale": (0.4, 1.0), "jitter": 0.3})
+    config.epochs = 30
+    config.warmup_epochs = 6
+    config.batch_size = 64
+    config.evaluate_every = 3
+    return config

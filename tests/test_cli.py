@@ -1,0 +1,189 @@
+"""The command line: what it refuses, in one line, and whole runs of the real command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cdml_jax import cli
+
+SMALL = [
+    "--config.image.image_size=16",
+    "--config.epochs=3",
+    "--config.warmup_epochs=1",
+    "--config.batch_size=8",
+    "--config.data.num_threads=0",
+]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Three classes in two families, nested unevenly, as a person's folder is."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for index, name in enumerate(["finches/red finch", "finches/pink finch", "owl"]):
+        (folder / name).mkdir(parents=True)
+        for k in range(14):
+            image = np.full((20, 24, 3), 60 * index + 40) + rng.normal(0, 25, (20, 24, 3))
+            cv2.imwrite(str(folder / name / f"{k}.png"), np.clip(image, 0, 255).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return os.environ | {"CDML_DATA_DIR": str(tmp_path_factory.mktemp("data")), "JAX_PLATFORMS": "cpu"}
+
+
+def cdml(*arguments, environment=None):
+    return subprocess.run(
+        [sys.executable, "-m", "cdml_jax", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "one --config=NAME is needed"),
+        (["train", "--config=no_such"], "no file no_such; shipped ones are"),
+        (["train", "--config=demo", "--config.batchsize=3"], "did you mean --config.batch_size?"),
+        (["train", "--config=demo", "--config.objective.margn=3"], "did you mean --config.objective.margin?"),
+        (["train", "--config=demo", "--config.batch_size=many"], "--config.batch_size: 'many' is no int"),
+        (["train", "--config=demo", "--config.image.flip=maybe"], "'maybe' is no bool"),
+        (["train", "--config=demo", "--config.data=x"], "is a group of keys"),
+        (["train", "--config=demo", "--batch=3"], "unknown argument '--batch=3'"),
+        (["train", "--config=demo", "--config.batch_size=12"], "choose a multiple of 8"),
+        (["train", "--config=demo", "--config.row=cdlm"], "choose one of baseline"),
+        (["train", "--config=demo", "--config.objective.mode=rates"], "choose one of rate, one_plus_rate"),
+        (["train", "--config=demo", "--config.sampling.composed=1.5"], "must be from 0 to 1"),
+        (["train", "--config=demo", "--config.warmup_epochs=99"], "exceeds epochs"),
+        (["train", "--config=demo", "--config.model.name=vgg"], "model.name: 'vgg' is unknown"),
+        (["train", "--config=demo", "--config.confusion.source=holdout"], "data.holdout_fraction"),
+        (["train", "--config=demo", "--config.source=folder:/no/such"], "/no/such"),
+        (["train", "--config=demo", "--config.source=synthetic_birds/x"], "choose one of demo"),
+        (["reproduce", "--config=demo", "--config.reproduce.seeds=0"], "at least 1"),
+        (["evaluate", "--workdir=/no/such"], "holds no run"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(capsys, tmp_path, arguments, message):
+    if arguments[0] != "evaluate":
+        arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert error.startswith("cdml: ")
+    assert "\n" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_names_the_commands_and_the_configurations(capsys):
+    for arguments, words in (["--help"], "reproduce"), (["train", "--help"], "--config.KEY=VALUE"):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(arguments)
+        assert stopped.value.code == 0
+        assert words in capsys.readouterr().out
+
+
+def test_a_configuration_that_cannot_be_loaded_is_named(tmp_path, capsys):
+    for text in (
+        "def get_config(:\n",
+        "import no_such_module\n",
+        "x = 1\n",
+        "def get_config(): return 1/0\n",
+    ):
+        (tmp_path / "mine.py").write_text(text)
+        assert cli.main(["train", f"--config={tmp_path / 'mine.py'}"]) == 2
+        assert "mine.py cannot be loaded" in capsys.readouterr().err
+
+
+@pytest.mark.program
+def test_train_stop_continue_evaluate(photographs, environment, tmp_path):
+    """Ctrl-C in the middle, the same command again, the figures and the picture; a changed configuration."""
+    run = tmp_path / "run"
+    command = [
+        "train",
+        "--config=own_images",
+        f"--config.source=folder:{photographs}",
+        f"--workdir={run}",
+        *SMALL,
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cdml_jax", *command, "--config.epochs=400"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size):
+        assert time.monotonic() < deadline, "no epoch was logged"
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command continues there" in error
+    assert "Traceback" not in error
+
+    refused = cdml(*command, environment=environment)
+    assert refused.returncode == 2
+    assert "epochs (400 there, 3 here)" in refused.stderr
+
+    second = tmp_path / "second"
+    command[3] = f"--workdir={second}"
+    trained = cdml(*command, environment=environment)
+    assert trained.returncode == 0, trained.stderr
+    assert "validation accuracy" in trained.stdout
+    epochs = [json.loads(line)["epoch"] for line in (second / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3]
+    assert list((second / "tensorboard").iterdir())
+
+    evaluated = cdml("evaluate", f"--workdir={second}", "--split=test", environment=environment)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "test: top-1" in evaluated.stdout
+    assert "right family" in evaluated.stdout
+    assert cv2.imread(str(second / "confusion_test.png")).std() > 5
+
+
+@pytest.mark.program
+def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, environment, tmp_path):
+    command = [
+        "reproduce",
+        "--config=own_images",
+        f"--config.source=folder:{photographs}",
+        f"--workdir={tmp_path}",
+        "--config.reproduce.seeds=2",
+        *SMALL,
+    ]
+    first = cdml(*command, environment=environment)
+    assert first.returncode == 0, first.stderr
+    for title in ("Baseline", "Weighted softmax", "Confusion driven metric learning", "CDML"):
+        assert f"| {title} " in first.stdout
+    for path in first.stdout.split()[-7:]:
+        assert Path(path).is_file()
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert {(row["row"], row["seed"]) for row in rows} == {
+        (row, seed) for row in ("baseline", "weighted_softmax", "confusion_driven", "cdml") for seed in (0, 1)
+    }
+    assert len({row["steps"] for row in rows}) == 1
+
+    result = next((tmp_path / "results").glob("cdml-seed1.json"))
+    result.unlink()
+    again = cdml(*command, environment=environment)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("validation ") == 2  # the sizes, and the one run that was missing
+    assert json.loads((tmp_path / "rows.json").read_text()) == [
+        row | {"seconds": new["seconds"]}
+        for row, new in zip(rows, json.loads((tmp_path / "rows.json").read_text()))
+    ]
