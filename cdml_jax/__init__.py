@@ -12,14 +12,22 @@ from cdml_jax.losses import (
     triplet_margin_loss,
     weighted_softmax_cross_entropy,
 )
-from cdml_jax.sampling import Triplets, plan_epoch, sample_triplets
+from cdml_jax.sampling import (
+    Triplets,
+    composition_correction,
+    expected_class_shares,
+    plan_epoch,
+    sample_triplets,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Triplets",
+    "composition_correction",
     "confusion",
     "confusion_triplet_loss",
+    "expected_class_shares",
     "losses",
     "masked_mean",
     "plan_epoch",

@@ -20,7 +20,7 @@ configuration:
   --config=NAME             one that the package ships: {names}
   --config=FILE.py          or a file of your own with get_config()
   --config.KEY=VALUE        any key of it, dotted: --config.batch_size=96 --config.objective.margin=0.3
-                            (all keys, with their meaning: cdml_jax/configs/base.py)
+                            (all keys, with their meaning: {base})
 """
 _EXAMPLES = """\
 examples:
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
             command,
             help=text,
             description=text[0].upper() + text[1:] + ".",
-            epilog=_CONFIG_HELP.format(names=", ".join(shipped_configs())),
+            epilog=_CONFIG_HELP.format(names=", ".join(shipped_configs()), base=_config_file("base")),
             usage=f"cdml {command} --config=NAME [--config.KEY=VALUE ...] [--workdir=DIR]",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -123,6 +123,12 @@ def shipped_configs() -> list[str]:
     )
 
 
+def _config_file(name: str) -> Path:
+    from importlib import resources
+
+    return Path(str(resources.files("cdml_jax.configs").joinpath(f"{name}.py")))
+
+
 def load_config(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     """Configuration with its overrides, and its name.
 
@@ -132,8 +138,6 @@ def load_config(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     Raises:
       UserError: no such configuration, a key that it does not have, a value of another type.
     """
-    from importlib import resources
-
     chosen = [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
     if len(chosen) != 1 or not chosen[0]:
         raise UserError(
@@ -141,7 +145,7 @@ def load_config(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
         )
     name = chosen[0]
     if name in shipped_configs():
-        file = Path(str(resources.files("cdml_jax.configs").joinpath(f"{name}.py")))
+        file = _config_file(name)
     else:
         file = Path(name).expanduser()
         if not file.is_file():

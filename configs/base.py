@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
                 "test": "test",
                 "holdout": "",  # a split for confusion counts alone
                 "holdout_fraction": 0.0,  # or a share of every training class
-                "validation_fraction": 0.0,
+                "validation_fraction": 0.0,  # shares of train, where the set has no such split
                 "test_fraction": 0.0,
                 "check": True,  # decode every image once before training
                 "cache_bytes": 4 << 30,  # decoded images are kept in memory up to this

@@ -6,7 +6,7 @@ Hardware: any; about 300 images/s on 2 CPU cores.
 Expect:   depends on the images.
 
 DIR holds one folder per class, nested to any depth, or `train`, `val` and `test` folders of such. Without
-them, 15 % of each class validate and 15 % test (set both fractions to 0.0 where DIR has its own splits).
+them, 15 % of each class validate and 15 % test.
 """
 
 from ml_collections import ConfigDict

@@ -39,8 +39,9 @@ def load(
       test: the test split's name, likewise.
       holdout: the name of a split used for nothing but counting confusions, or "".
       holdout_fraction: share of the training images, after the two below, to hold out; 0 for none.
-      validation_fraction: share of the training split to take for validation; 0 for none.
-      test_fraction: share of the training split to take for testing; 0 for none.
+      validation_fraction: share of the training split to take for validation where the set has no such
+        split of its own; 0 for none.
+      test_fraction: share of the training split to take for testing, likewise.
       check: whether to decode every image and look for the same image in two splits. What was found good is
         remembered, so only the first start takes time.
 
@@ -121,13 +122,8 @@ def _carved(dataset: Dataset, fractions: dict[str, float]) -> Dataset:
     splits = dict(dataset.splits)
     pool = len(splits["train"])
     for split, fraction in fractions.items():
-        if not fraction:
+        if not fraction or split in splits:
             continue
-        if split in splits:
-            raise UserError(
-                f"{dataset.name} has a {split} split of its own: set {split}_fraction=0 to use it, "
-                f"or {split}='' to take the share from train"
-            )
         # The first two are shares of the whole pool, whatever has been taken before.
         share = fraction if split == "holdout" else min(1.0, fraction * pool / max(1, len(splits["train"])))
         splits["train"], splits[split] = carve(splits["train"], share, salt=split)

@@ -29,9 +29,10 @@ def main(arguments: list[str]) -> int:
         checkpoints.close()
         if run is None:
             raise UserError(f"{folder} holds no checkpoint yet; train first")
-        trees = run.state.averages or (run.state.parameters, run.state.batch_statistics)
+        parameters, statistics = run.state.averages or (run.state.parameters, run.state.batch_statistics)
         path = SHIPPED_FOLDER / f"{folder.name}.safetensors"
-        digest = save_weights(path, *trees, {"source": config.source, "network": config.model.name})
+        metadata = {"source": config.source, "network": config.model.name}
+        digest = save_weights(path, parameters, statistics, metadata)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

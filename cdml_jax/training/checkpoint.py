@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -77,6 +78,7 @@ class Checkpoints:
             "step_in_epoch": run.step_in_epoch,
             "history": run.history,
             "seconds": run.seconds,
+            "devices": run.state.counts.shape[0],
         }
         self._manager.save(
             step,
@@ -94,19 +96,31 @@ class Checkpoints:
         def host(*shape: int) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(shape, np.float32, sharding=whole)
 
-        target = {
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        devices, here = meta.pop("devices"), program.mesh.shape[mesh_lib.DATA]
+        target: dict[str, Any] = {
             "state": program.abstract_state(),
             "counts": host(classes, classes),
             "rates": host(classes),
             "pairs": host(classes, classes),
         }
+        if devices != here:
+            dtype = target["state"].counts.dtype
+            stored: Any = jax.ShapeDtypeStruct((devices, classes, classes), dtype, sharding=whole)
+            target["state"] = target["state"]._replace(counts=stored)
         restored = self._manager.restore(
             step,
-            args=ocp.args.Composite(run=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()),
+            args=ocp.args.Composite(run=ocp.args.StandardRestore(target)),
         )
-        arrays, meta = restored["run"], restored["meta"]
+        arrays = restored["run"]
+        state = arrays["state"]
+        if devices != here:
+            # What each device had counted becomes what the first one has: the sum is all that is used.
+            total = state.counts.sum(axis=0)
+            counts = jnp.zeros((here, *total.shape), total.dtype).at[0].set(total)
+            state = state._replace(counts=jax.device_put(counts, mesh_lib.by_row(program.mesh)))
         return Run(
-            state=arrays["state"],
+            state=state,
             counts=np.asarray(arrays["counts"]),
             statistics=Statistics(np.asarray(arrays["rates"]), np.asarray(arrays["pairs"])),
             **meta,

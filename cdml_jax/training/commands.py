@@ -26,14 +26,17 @@ from cdml_jax.training.rows import ROWS
 
 
 def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Program:
-    """Everything that can be refused, before anything slow; then the program, and one line about it."""
+    """Everything that can be refused, before anything slow; then the program, and one line about it.
+
+    `splits` are those that must be there; `command` is whose run the folder holds.
+    """
     settings.check(config)
     make_mesh(config.batch_size, config.accumulation)
     dataset = load(config.source, **{k: v for k, v in config.data.items() if k in _LOADED})
     for split in splits:
         if split not in dataset.splits:
             raise UserError(
-                f"source: {config.source} has no {split} split, which `cdml {command}` needs; "
+                f"source: {config.source} has no {split} split, which is needed here; "
                 f"name one by data.{split}, or set data.{split}_fraction"
             )
     program = Program(config, dataset)

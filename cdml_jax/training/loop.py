@@ -104,7 +104,13 @@ def fit(
     """
     checkpoints = Checkpoints(folder / "checkpoints", keep=program.config.checkpoint.keep) if folder else None
     try:
-        run = (checkpoints.restore(program) if checkpoints else None) or start or begin(program, seed)
+        run = checkpoints.restore(program) if checkpoints else None
+        if run is not None:
+            print(
+                f"{ROWS[row_name].title}, seed {seed}: continuing at step {int(run.state.step)}", flush=True
+            )
+        else:
+            run = start or begin(program, seed)
         writers = Writers(folder, run.history) if folder else None
         end = program.config.epochs if until_epoch is None else until_epoch
         bar = tqdm(

@@ -63,7 +63,7 @@ class Program:
             num_classes=dataset.num_classes,
             soft_counts=soft,
             ema=config.optimizer.ema_decay > 0,
-            watched=WATCHED_PAIRS,
+            watched=min(WATCHED_PAIRS, dataset.num_classes * (dataset.num_classes - 1)),
         )
         settings = StepSettings(
             num_triplets=config.objective.triplets_per_image * config.batch_size,

@@ -143,11 +143,14 @@ def plan_row_epoch(
 
 
 def most_confused(pairs: np.ndarray, number: int = WATCHED_PAIRS) -> np.ndarray:
-    """(number, 2) int32: the ordered pairs of largest weight, ties by index.
+    """(number, 2) int32: the ordered pairs of largest weight, ties by index; fewer if there are no more.
 
     >>> most_confused(np.array([[0.0, 0.7], [0.3, 0.0]]), 2).tolist()
     [[0, 1], [1, 0]]
+    >>> most_confused(np.zeros((2, 2)), 9).tolist()
+    [[0, 1], [1, 0]]
     """
-    flat = np.argsort(-pairs, axis=None, kind="stable")[:number]
-    flat = np.resize(flat, number)
+    classes = pairs.shape[0]
+    off_diagonal = np.where(np.eye(classes, dtype=bool), -1.0, pairs)
+    flat = np.argsort(-off_diagonal, axis=None, kind="stable")[: min(number, classes * (classes - 1))]
     return np.stack(np.unravel_index(flat, pairs.shape), axis=1).astype(np.int32)

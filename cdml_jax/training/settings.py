@@ -75,7 +75,9 @@ def check(config: ConfigDict) -> None:
         if not 0 <= lookup(config, key) <= 1:
             raise UserError(f"{key}: {lookup(config, key)} must be from 0 to 1")
     if config.warmup_epochs > config.epochs:
-        raise UserError(f"warmup_epochs: {config.warmup_epochs} exceeds epochs, {config.epochs}")
+        raise UserError(
+            f"warmup_epochs: {config.warmup_epochs} exceeds epochs, {config.epochs}; lower warmup_epochs too"
+        )
     if config.confusion.source == "holdout" and not (config.data.holdout or config.data.holdout_fraction):
         raise UserError("confusion.source: holdout needs a split; set data.holdout or data.holdout_fraction")
     named_row(config.row)

@@ -77,7 +77,7 @@ def empty_counts(devices: int, num_classes: int, *, soft: bool) -> Num[Array, "d
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
     """Graph, parameters and batch statistics of a model, as plain arrays."""
-    graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)  # type: ignore[misc]
     return graph, nnx.as_pure(parameters), nnx.as_pure(statistics)
 
 

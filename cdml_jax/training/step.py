@@ -137,7 +137,15 @@ def train_step(
         statistics = nnx.as_pure(nnx.state(model, nnx.BatchStat))
         return loss, (statistics, sums, logits, triplets)
 
-    valid = jnp.maximum(drawn.valid.sum(dtype=jnp.int32), 1).astype(jnp.float32)
+    # Which triplets are valid depends on labels alone, so the divisor is known before any microbatch.
+    valid = jax.lax.cond(
+        costs.batch_hard,
+        lambda: jax.vmap(
+            lambda y, m: batch_hard_triplets(jnp.zeros((y.size, 1)), y, num_triplets=number, where=m).valid
+        )(micro["label"], micro["mask"]),
+        lambda: drawn.valid,
+    )
+    valid = jnp.maximum(valid.sum(dtype=jnp.int32), 1).astype(jnp.float32)
 
     def accumulate(carry, rows_and_triplets):
         statistics, gradients = carry

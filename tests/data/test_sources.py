@@ -59,12 +59,18 @@ def test_a_request_that_makes_no_sense_is_refused_before_anything_is_read(option
         load("folder:never-looked-at", **options)
 
 
-def test_a_share_for_a_split_that_is_there_is_refused(write_pictures, tmp_path):
-    folder = write_pictures("train/crow/1.png", "train/owl/1.png", "test/crow/2.png", "test/owl/2.png")
-    with pytest.raises(
-        UserError, match="has a test split of its own: set test_fraction=0 to use it, or test=''"
-    ):
-        load(f"folder:{folder}", data_dir=str(tmp_path), test_fraction=0.5)
+def test_a_share_is_taken_only_where_the_set_has_no_such_split(write_pictures, tmp_path):
+    folder = write_pictures(
+        *(f"train/{bird}/{k}.png" for bird in ("crow", "owl") for k in range(4)),
+        "test/crow/9.png",
+        "test/owl/9.png",
+    )
+    dataset = load(f"folder:{folder}", data_dir=str(tmp_path), test_fraction=0.25, validation_fraction=0.5)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {
+        "train": 4,
+        "test": 2,
+        "validation": 4,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""Compare settings on the validation split alone; the test split is not even loaded.
+
+    python experiments/search.py --config=demo --seeds=3 --out=FILE.jsonl \
+        "baseline" "cdml objective.triplet_weight=1.0 sampling.composed=0.25"
+
+Each argument is a row and the keys in which it differs. Every candidate gets the same seeds, steps, initial
+parameters and warm-up; differences to the first are paired by seed. One line a candidate goes to FILE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cdml_jax.cli import load_config
+from cdml_jax.data.sources import load
+from cdml_jax.metrics import accuracy
+from cdml_jax.reporting.tables import paired_interval
+from cdml_jax.training import settings
+from cdml_jax.training.loop import fit
+from cdml_jax.training.program import Program
+
+
+def candidate_config(base: ConfigDict, words: list[str]) -> ConfigDict:
+    """The base with KEY=VALUE words applied, values read as the type that the key has."""
+    config = copy.deepcopy(base)
+    for word in words:
+        key, _, text = word.partition("=")
+        *groups, last = key.split(".")
+        node = config
+        for group in groups:
+            node = node[group]
+        kind = type(node[last])
+        node[last] = text == "True" if kind is bool else kind(text)
+    settings.check(config)
+    return config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=1000, help="apart from the table's seeds")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("candidates", nargs="+")
+    options, overrides = parser.parse_known_args()
+    base, _ = load_config([f"--config={options.config}", *overrides])
+    data = {k: v for k, v in base.data.items() if k not in ("cache_bytes", "num_threads")}
+    dataset = load(base.source, **(data | {"test": ""}))
+    first: dict[int, float] = {}
+    for candidate in options.candidates:
+        row, *words = candidate.split()
+        config = candidate_config(base, words)
+        program = Program(config, dataset)
+        accuracies, train = [], []
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
+            run = fit(program, row, seed)
+            counts, _ = program.evaluate(run.state, "validation")
+            accuracies.append(100 * accuracy(counts))
+            train.append(100 * run.history[-1]["accuracy"])
+            first.setdefault(seed, accuracies[-1])
+        differences = [a - b for a, b in zip(accuracies, first.values())]
+        mean, low, high = paired_interval(differences)
+        line = {
+            "candidate": candidate,
+            "validation": round(float(np.mean(accuracies)), 2),
+            "each": [round(a, 2) for a in accuracies],
+            "difference": round(mean, 2),
+            "interval": [round(low, 2), round(high, 2)],
+            "train": round(float(np.mean(train)), 2),
+        }
+        print(json.dumps(line), flush=True)
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()
