@@ -15,7 +15,7 @@ from cdml_jax.errors import UserError
 
 SHIPPED_FOLDER = Path(__file__).parent / "weights"
 # Name of a shipped file and its SHA-256; made by the command in configs/demo_upstream.py.
-SHIPPED = {"demo_upstream": ""}
+SHIPPED = {"demo_upstream": "86dbe394c613a6f553a379a25832959cb7a408bb428d9f8ec78a780d7bddb8b7"}
 HEADS = ("heads.",)
 
 
