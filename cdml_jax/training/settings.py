@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
 from cdml_jax.models import FAMILIES
 from cdml_jax.training.rows import named_row
 
-_CHOICES = {
-    "model.name": tuple(FAMILIES),
+_CHOICES: dict[str, Collection[str]] = {
+    "model.name": FAMILIES,
     "model.embedding_from": ("projection", "features"),
     "model.dtype": ("float32", "bfloat16"),
     "optimizer.name": ("sgd", "adamw"),
