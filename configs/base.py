@@ -88,3 +88,10 @@ def get_config() -> ConfigDict:
             "checkpoint": {"every_seconds": 60.0, "keep": 2},
         }
     )
+
+
+def paper(config: ConfigDict) -> ConfigDict:
+    """The slides' own forms: hard counts of the last epoch alone, the rates themselves as class weights."""
+    config.confusion.update({"counts": "hard", "decay": 0.0})
+    config.objective.mode = "rate"
+    return config
