@@ -102,6 +102,14 @@ def test_expected_shares_are_those_of_many_plans(classes_per_group):
     assert np.abs(np.bincount(labels) / labels.size - realised).max() > 0.03
 
 
+def test_a_small_class_is_expected_to_give_no_more_than_it_has():
+    rates = np.array([0, 0, 0, 0, 1.0, 0])
+    shares = expected_class_shares(
+        LABELS, rates, PAIRS, batch_size=12, composed=0.5, images_per_class=3, classes_per_group=2
+    )
+    assert shares[4] == pytest.approx(1 / 12, rel=0.2)
+
+
 def test_correction_restores_the_shares_of_the_data():
     shares = expected_class_shares(LABELS, RATES, PAIRS, batch_size=12, composed=0.5, images_per_class=3)
     restored = shares * composition_correction(LABELS, shares)

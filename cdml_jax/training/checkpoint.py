@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from cdml_jax.errors import UserError
 from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.integrity import checksums
 from cdml_jax.training.rows import Statistics
 from cdml_jax.training.state import TrainState
 
@@ -73,23 +77,50 @@ class Checkpoints:
         step = int(run.state.step)
         if self.latest() == step:
             return
+        arrays = _arrays(run)
         meta = {
             "epoch": run.epoch,
             "step_in_epoch": run.step_in_epoch,
             "history": run.history,
             "seconds": run.seconds,
             "devices": run.state.counts.shape[0],
+            "checksums": checksums(arrays),
         }
+        meta["digest"] = _digest(meta)
         self._manager.save(
             step,
-            args=ocp.args.Composite(run=ocp.args.StandardSave(_arrays(run)), meta=ocp.args.JsonSave(meta)),
+            args=ocp.args.Composite(run=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta)),
         )
 
     def restore(self, program: Program) -> Run | None:
-        """The newest run, or None where there is none."""
-        step = self.latest()
-        if step is None:
+        """The newest run that is whole, or None where there is none.
+
+        A damaged checkpoint is named on standard error and left aside, as `damaged-STEP`.
+
+        Raises:
+          UserError: there are checkpoints, and all are damaged.
+        """
+        if self.latest() is None:
             return None
+        damaged = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._restore(step, program)
+            except Exception as error:  # whatever Orbax and its storage raise on damaged files
+                reason = " ".join(str(error).split())[:200]
+            print(f"cdml: checkpoint {step} in {self.folder} is damaged: {reason}", file=sys.stderr)
+            damaged.append(step)
+            self._leave_aside(step)
+        raise UserError(
+            f"{self.folder}: none of the checkpoints {', '.join(map(str, damaged))} can be read; "
+            "delete the workdir to start again"
+        )
+
+    def _leave_aside(self, step: int) -> None:
+        (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        self._manager.reload()
+
+    def _restore(self, step: int, program: Program) -> Run:
         classes = program.dataset.num_classes
         whole = mesh_lib.replicated(program.mesh)
 
@@ -97,7 +128,10 @@ class Checkpoints:
             return jax.ShapeDtypeStruct(shape, np.float32, sharding=whole)
 
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        if meta.pop("digest", None) != _digest(meta):
+            raise ValueError("wrong digest of meta")
         devices, here = meta.pop("devices"), program.mesh.shape[mesh_lib.DATA]
+        expected = meta.pop("checksums")
         target: dict[str, Any] = {
             "state": program.abstract_state(),
             "counts": host(classes, classes),
@@ -108,11 +142,12 @@ class Checkpoints:
             dtype = target["state"].counts.dtype
             stored: Any = jax.ShapeDtypeStruct((devices, classes, classes), dtype, sharding=whole)
             target["state"] = target["state"]._replace(counts=stored)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(run=ocp.args.StandardRestore(target)),
-        )
+        restored = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.StandardRestore(target)))
         arrays = restored["run"]
+        found = checksums(arrays)
+        differ = [name for name in found | expected if found.get(name) != expected.get(name)]
+        if differ:
+            raise ValueError(f"wrong checksum of {', '.join(differ[:3])}")
         state = arrays["state"]
         if devices != here:
             # What each device had counted becomes what the first one has: the sum is all that is used.
@@ -131,6 +166,10 @@ class Checkpoints:
         if self._opened:
             self._opened.wait_until_finished()
             self._opened.close()
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _arrays(run: Run) -> dict[str, Any]:

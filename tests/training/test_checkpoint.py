@@ -1,14 +1,17 @@
 """Checkpoints restored where the devices are others, or where there is nothing to restore."""
 
+import shutil
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cdml_jax.errors import UserError
 from cdml_jax.training import loop
 from cdml_jax.training.checkpoint import Checkpoints
+from cdml_jax.training.integrity import checksums
 from cdml_jax.training.program import Program
 
 
@@ -53,3 +56,84 @@ def test_a_folder_that_cannot_be_written_is_named(config, dataset, tmp_path):
     checkpoints = Checkpoints(tmp_path / "file" / "checkpoints", keep=1)
     with pytest.raises(UserError, match="cannot be kept"):
         checkpoints.save(loop.begin(program, 0))
+
+
+def test_checksums_do_not_depend_on_sharding_and_see_every_word():
+    rng = np.random.default_rng(0)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    tree = {
+        "single": rng.normal(size=(16, 3)).astype(np.float32),
+        "half": rng.normal(size=(8, 5)).astype(jnp.bfloat16),
+        "integers": rng.integers(-5, 5, (8, 2)).astype(np.int32),
+        "key": jax.random.split(jax.random.key(3), 8),
+        "scalar": np.float32(2.5),
+    }
+    whole = checksums(tree)
+    sharded = {k: jax.device_put(v, split) if np.ndim(v) else v for k, v in tree.items()}
+    assert checksums(sharded) == whole
+    for name in ("single", "half", "integers"):
+        bits = np.array(tree[name])
+        view = bits.view(np.uint8).reshape(-1)
+        for place in range(0, view.size, 5):
+            view[place] ^= 1 << (place % 8)
+            assert checksums({name: bits}) != {name: whole[name]}
+            view[place] ^= 1 << (place % 8)
+
+
+@pytest.fixture
+def saved_twice(config, dataset, tmp_path):
+    """A folder with two checkpoints, of steps 7 and 28."""
+    config.checkpoint.keep = 2
+    program = Program(config, dataset, devices=jax.devices()[:1])
+    loop.fit(program, "cdml", 1, folder=tmp_path, until_epoch=1, save_last=True)
+    loop.fit(program, "cdml", 1, folder=tmp_path, save_last=True)
+    return program, tmp_path
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 1
+    path.write_bytes(content)
+
+
+def test_every_damaged_file_is_found_and_the_older_checkpoint_used(saved_twice, capsys):
+    """Flipped or cut: what is restored is either the older run or, bit for bit, the newer."""
+    program, folder = saved_twice
+    whole = Checkpoints(folder / "checkpoints", keep=2).restore(program)
+    expected = checksums((whole.state, whole.counts))
+    newest = folder / "checkpoints" / "28"
+    copy = folder / "copy"
+    shutil.copytree(newest, copy)
+    found = 0
+    files = sorted(path for path in newest.rglob("*") if path.is_file() and path.stat().st_size)
+    assert len(files) >= 5
+    for path in files:
+        size = (copy / path.relative_to(newest)).stat().st_size
+        for damage in ("first", "middle", "cut"):
+            shutil.rmtree(newest, ignore_errors=True)
+            shutil.rmtree(newest.parent / "damaged-28", ignore_errors=True)
+            shutil.copytree(copy, newest)
+            if damage == "cut":
+                path.write_bytes(path.read_bytes()[: size // 2])
+            else:
+                flip(path, 0 if damage == "first" else size // 2)
+            run = Checkpoints(folder / "checkpoints", keep=2).restore(program)
+            error = capsys.readouterr().err
+            if int(run.state.step) == 7:
+                found += 1
+                assert "checkpoint 28" in error
+                assert "is damaged" in error
+            else:
+                assert checksums((run.state, run.counts)) == expected
+                assert run.epoch == whole.epoch
+    assert found >= 12
+
+
+def test_with_no_good_checkpoint_the_run_stops_and_says_so(saved_twice):
+    program, folder = saved_twice
+    for path in (folder / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the checkpoints 28, 7 can be read"):
+        loop.fit(program, "cdml", 1, folder=folder)
