@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench clean
 
 demo: $(VENV)/.train
 	$(BIN)/cdml reproduce --config=configs/demo.py
@@ -13,6 +13,10 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/.train
+	$(BIN)/python benchmarks/step_overhead.py --json=benchmarks/results/step_overhead_cpu.json
+	$(BIN)/python benchmarks/write_page.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
