@@ -24,10 +24,15 @@ whole() {
 
 # The words as a shell would read them back.
 quoted() {
-  local word out=()
+  local word flag out=()
   for word in "$@"; do
-    [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
-    out+=("$word")
+    flag=
+    if [[ ! $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then
+      if [[ $word =~ ^--[a-z-]+= ]]; then flag=${BASH_REMATCH[0]}; fi
+      word=${word#"$flag"}
+      word="'${word//\'/\'\\\'\'}'"
+    fi
+    out+=("$flag$word")
   done
   printf '%s\n' "${out[*]}"
 }
