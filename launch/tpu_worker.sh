@@ -81,12 +81,15 @@ stop() {
   if running; then
     kill -TERM "$(<"$state/pid")" || true
     local tries
-    for ((tries = 0; tries < ${CDML_GRACE:-60} * 5; tries++)); do
+    for ((tries = 0; tries < ${CDML_GRACE:-60} * 10; tries++)); do
       running || break
-      sleep 0.2
+      sleep 0.1
     done
     if running; then kill -KILL "$(<"$state/pid")"; fi
-    sleep 0.5 # the status is written
+    for ((tries = 0; tries < 20; tries++)); do
+      [[ ! -s $state/status ]] || break
+      sleep 0.1
+    done
   fi
   show_state
 }

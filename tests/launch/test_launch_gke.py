@@ -180,7 +180,7 @@ def test_refusals_are_one_line_and_start_nothing(launch, without, arguments, sai
     assert said in launch.refused("gke.sh", "apply", *arguments, **variables)
 
 
-def test_dry_run_prints_the_commands_and_the_manifests():
+def test_dry_run_prints_commands_and_manifests(launch):
     launch.fake("kubectl", "exit 1")
     launch.fake("docker", "exit 1")
     result = launch("gke.sh", "apply", *RUN, DRY_RUN=1, **SLICE)
