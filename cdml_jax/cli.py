@@ -64,9 +64,9 @@ def _run(arguments: list[str]) -> int:
             commands.train(config, workdir)
         else:
             report = commands.reproduce(config, workdir, shlex.join(["cdml", *arguments]))
-            print(f"\n{report.table}\n")
-            for path in report.paths:
-                print(f"{path}")
+            if report is not None:
+                print(f"\n{report.table}\n")
+                print("\n".join(map(str, report.paths)))
     except Interrupted as stop:
         print(f"cdml: stopped at step {stop.step}; the same command continues there", file=sys.stderr)
         return 128 + stop.signal_number

@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cdml_jax.errors import UserError
+from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.integrity import checksums
 from cdml_jax.training.rows import Statistics
@@ -104,10 +105,15 @@ class Checkpoints:
             return None
         damaged = []
         for step in sorted(self._manager.all_steps(), reverse=True):
+            run, reason = None, "another process could not read it"
             try:
-                return self._restore(step, program)
+                run = self._restore(step, program)
             except Exception as error:  # whatever Orbax and its storage raise on damaged files
                 reason = " ".join(str(error).split())[:200]
+            if run is not None and not hosts.largest(0):
+                return run
+            if run is None:
+                hosts.largest(1)
             print(f"cdml: checkpoint {step} in {self.folder} is damaged: {reason}", file=sys.stderr)
             damaged.append(step)
             self._leave_aside(step)
@@ -117,7 +123,9 @@ class Checkpoints:
         )
 
     def _leave_aside(self, step: int) -> None:
-        (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        if hosts.is_first():
+            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        hosts.wait_for_all("left aside")
         self._manager.reload()
 
     def _restore(self, step: int, program: Program) -> Run:
@@ -151,9 +159,13 @@ class Checkpoints:
         state = arrays["state"]
         if devices != here:
             # What each device had counted becomes what the first one has: the sum is all that is used.
-            total = state.counts.sum(axis=0)
-            counts = jnp.zeros((here, *total.shape), total.dtype).at[0].set(total)
-            state = state._replace(counts=jax.device_put(counts, mesh_lib.by_row(program.mesh)))
+            gather = jax.jit(
+                lambda counts: (
+                    jnp.zeros((here, classes, classes), counts.dtype).at[0].set(counts.sum(axis=0))
+                ),
+                out_shardings=mesh_lib.by_row(program.mesh),
+            )
+            state = state._replace(counts=gather(state.counts))
         return Run(
             state=state,
             counts=np.asarray(arrays["counts"]),

@@ -17,7 +17,7 @@ from cdml_jax.reporting.figures import confusion_figure
 from cdml_jax.reporting.paper import DATASET, TABLE_2
 from cdml_jax.reporting.report import Report, confused_pairs_of, write_report
 from cdml_jax.reporting.results import RunResult
-from cdml_jax.training import settings, workdir
+from cdml_jax.training import hosts, settings, workdir
 from cdml_jax.training.checkpoint import Checkpoints, Run
 from cdml_jax.training.loop import Stop, fit, fork
 from cdml_jax.training.mesh import make_mesh
@@ -31,6 +31,7 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
     `splits` are those that must be there; `command` is whose run the folder holds.
     """
     settings.check(config)
+    hosts.connect()
     make_mesh(config.batch_size, config.accumulation)
     dataset = load(config.source, **{k: v for k, v in config.data.items() if k in _LOADED})
     for split in splits:
@@ -40,13 +41,14 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
                 f"name one by data.{split}, or set data.{split}_fraction"
             )
     program = Program(config, dataset)
-    workdir.claim(folder, command, config, dataset.fingerprint())
+    workdir.claim(folder, command, config, dataset.fingerprint(), write=hosts.is_first())
+    hosts.wait_for_all("claimed")
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
-    print(
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    hosts.say(
         f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}. "
-        f"{jax.device_count()} x {jax.devices()[0].device_kind}, batch {config.batch_size}, "
-        f"{program.total_steps} steps. Writing to {folder}",
-        flush=True,
+        f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}, batch {config.batch_size}, "
+        f"{program.total_steps} steps. Writing to {folder}"
     )
     return program
 
@@ -73,7 +75,7 @@ def train(config: ConfigDict, folder: Path) -> Run:
     shown = [f"{config.epochs} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
     if "validation_accuracy" in last:
         shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
-    print(f"{ROWS[config.row].title}, seed {config.seed}: {', '.join(shown)}")
+    hosts.say(f"{ROWS[config.row].title}, seed {config.seed}: {', '.join(shown)}")
     return run
 
 
@@ -90,9 +92,11 @@ def evaluate(folder: Path, split: str) -> np.ndarray:
     if run is None:
         raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
     if run.epoch < config.epochs:
-        print(f"The run stands at epoch {run.epoch} of {config.epochs}.")
+        hosts.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
     counts, _ = program.evaluate(run.state, split)
     dataset = program.dataset
+    if not hosts.is_first():
+        return counts
     print(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
     if dataset.families is not None:
         print(
@@ -117,10 +121,11 @@ def evaluate(folder: Path, split: str) -> np.ndarray:
     return counts
 
 
-def reproduce(config: ConfigDict, folder: Path, command: str) -> Report:
+def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
     """The table: every row under every seed, equal steps, warm-up shared per seed; then the report.
 
-    Finished runs are kept in `folder`/results and not run again; a run that was stopped continues.
+    Finished runs are kept in `folder`/results and not run again; a run that was stopped continues. The first
+    process writes the report and returns it.
     """
     program = _prepare("reproduce", config, folder, "validation", "test")
     kept = folder / "results"
@@ -148,15 +153,16 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report:
                     stop=stop,
                 )
                 result = _result(program, row, seed, run)
-                results.save(result, kept)
-                print(
+                if hosts.is_first():
+                    results.save(result, kept)
+                hosts.wait_for_all("saved")
+                hosts.say(
                     f"{ROWS[row].title}, seed {seed}: validation {accuracy(result.validation_counts):.2%}, "
-                    f"{run.seconds:.0f} s",
-                    flush=True,
+                    f"{run.seconds:.0f} s"
                 )
     seeds = range(config.seed, config.seed + config.reproduce.seeds)
     wanted = [r for r in results.load(kept) if r.row in config.reproduce.rows and r.seed in seeds]
-    return _report(program.dataset, wanted, config, folder, command)
+    return _report(program.dataset, wanted, config, folder, command) if hosts.is_first() else None
 
 
 def _result(program: Program, row: str, seed: int, run: Run) -> RunResult:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from cdml_jax.data.batches import training_batches
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, compute, mean_class_error
+from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.checkpoint import Checkpoints, Run
 from cdml_jax.training.program import Program
@@ -26,6 +27,7 @@ from cdml_jax.training.rows import ROWS, Row, confusion_statistics, plan_row_epo
 from cdml_jax.training.state import NO_STEP
 from cdml_jax.training.writers import Writers
 
+_AGREE_EVERY = 10  # steps between looks at what other processes were asked: each waits for all
 _CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each waits for the device
 
 
@@ -106,12 +108,10 @@ def fit(
     try:
         run = checkpoints.restore(program) if checkpoints else None
         if run is not None:
-            print(
-                f"{ROWS[row_name].title}, seed {seed}: continuing at step {int(run.state.step)}", flush=True
-            )
+            hosts.say(f"{ROWS[row_name].title}, seed {seed}: continuing at step {int(run.state.step)}")
         else:
             run = start or begin(program, seed)
-        writers = Writers(folder, run.history) if folder else None
+        writers = Writers(folder, run.history) if folder and hosts.is_first() else None
         end = program.config.epochs if until_epoch is None else until_epoch
         bar = tqdm(
             total=end * program.steps_per_epoch * program.config.batch_size,
@@ -119,7 +119,7 @@ def fit(
             desc=f"{ROWS[row_name].title}, seed {seed}",
             unit=" images",
             unit_scale=True,
-            disable=None,  # where standard error is no terminal
+            disable=None if hosts.is_first() else True,  # None: where standard error is no terminal
             leave=False,
             dynamic_ncols=True,
         )
@@ -147,7 +147,7 @@ class _Trainer:
     bar: tqdm
 
     def __post_init__(self) -> None:
-        self.saved_at = time.monotonic()
+        self.saved_at, self.asked = time.monotonic(), 0
         self.last_good: int | None = self.checkpoints.latest() if self.checkpoints else None
 
     def train_epoch(self) -> None:
@@ -185,9 +185,8 @@ class _Trainer:
         self._end_epoch(costs, images / max(elapsed, 1e-9))
 
     def _between_steps(self, began: float) -> float:
-        if self._should_save():
-            now = time.monotonic()
-            self.run.seconds += now - began
+        if self._agree(self.run.step_in_epoch):
+            self.run.seconds += time.monotonic() - began
             self.save()
             self._leave_if_asked()
             return time.monotonic()
@@ -220,13 +219,17 @@ class _Trainer:
             loss=f"{entry['loss']:.3f}", validation=f"{entry.get('validation_accuracy', math.nan):.3f}"
         )
         run.state = program.begin_epoch(run.state)
-        if self._should_save():
+        if self._agree(0):
             self.save()
         self._leave_if_asked()
 
-    def _should_save(self) -> bool:
+    def _agree(self, step_in_epoch: int) -> bool:
+        """Whether all processes save here; a signal that reached one of them is then known to all."""
+        if jax.process_count() > 1 and step_in_epoch % _AGREE_EVERY:
+            return False
+        self.asked = hosts.largest(self.stop.signal_number or 0)
         due = time.monotonic() - self.saved_at >= self.program.config.checkpoint.every_seconds
-        return self.stop.signal_number is not None or (due and self.checkpoints is not None)
+        return bool(self.asked) or bool(hosts.largest(due and self.checkpoints is not None))
 
     def _figures(self, costs: Any, counts: np.ndarray) -> dict[str, Any]:
         """The epoch's log entry: averages, and the realised share of the most confused pairs by name."""
@@ -270,5 +273,5 @@ class _Trainer:
         self.saved_at = time.monotonic()
 
     def _leave_if_asked(self) -> None:
-        if self.stop.signal_number is not None:
-            raise Interrupted(self.stop.signal_number, int(self.run.state.step))
+        if self.asked:
+            raise Interrupted(self.asked, int(self.run.state.step))

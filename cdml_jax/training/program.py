@@ -77,6 +77,11 @@ class Program:
             "step", train_step, graph=graph, optimizer=optimizer, settings=settings, mesh=self.mesh
         )
         self._evaluate = self._compiled("evaluate", evaluation_step, graph=graph)
+        number = self.mesh.size
+        self._no_counts = jax.jit(
+            lambda: tuple(empty_counts(number, dataset.num_classes, soft=soft) for soft in (False, True)),
+            out_shardings=mesh_lib.by_row(self.mesh),
+        )
         self.begin_epoch = jax.jit(begin_epoch, donate_argnums=0)
         self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
         self.graph = graph
@@ -134,11 +139,7 @@ class Program:
     def evaluate(self, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Hard (C, C) int64 and soft (C, C) float32 counts of a split, by averaged weights where kept."""
         parameters, statistics = state.averages or (state.parameters, state.batch_statistics)
-        devices = self.mesh.shape[mesh_lib.DATA]
-        counts = jax.device_put(
-            tuple(empty_counts(devices, self.dataset.num_classes, soft=soft) for soft in (False, True)),
-            mesh_lib.by_row(self.mesh),
-        )
+        counts = self._no_counts()
         batches = evaluation_batches(
             self.source(split),
             batch_size=self.config.batch_size,

@@ -15,8 +15,8 @@ from cdml_jax.errors import UserError
 _FREE = ("data.data_dir", "data.check", "data.cache_bytes", "data.num_threads", "checkpoint.", "reproduce.")
 
 
-def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str) -> None:
-    """Make `workdir` this run's, or find that it is already.
+def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str, *, write: bool = True) -> None:
+    """Make `workdir` this run's, or find that it is already; where not `write`, only look.
 
     Raises:
       UserError: it cannot be written, or holds a run of another command, configuration or data set; the first
@@ -43,6 +43,8 @@ def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str) -> 
             raise UserError(
                 f"{workdir} holds a run on other images of {config.source}; choose another --workdir"
             )
+    if not write:
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = workdir / f"config.json.{os.getpid()}.tmp"
