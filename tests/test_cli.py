@@ -185,7 +185,8 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
     result.unlink()
     again = cdml(*command, environment=environment)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("validation ") == 2  # the sizes, and the one run that was missing
+    assert again.stdout.count(": validation ") == 1  # the one run that was missing
+    assert "CDML, seed 1: validation " in again.stdout
     assert json.loads((tmp_path / "rows.json").read_text()) == [
         row | {"seconds": new["seconds"]}
         for row, new in zip(rows, json.loads((tmp_path / "rows.json").read_text()))

@@ -121,14 +121,14 @@ def prepare(config: str, data_dir: Path | str, *, num_workers: int = 2) -> Synth
     if root.exists() and not root.is_dir():
         raise UserError(f"data_dir: {root} is a file; give a folder")
     builder = _builder(birds, root)
-    if builder.is_prepared():
+    if _is_prepared(builder):
         return builder
     with _lock(root / SyntheticBirds.name / f".{birds.name}.lock"):
         builder = _builder(birds, root)  # another process may have finished meanwhile
         # TFDS writes beside the final folder and renames at the end; under the lock, leftovers are nobody's
         for leftover in Path(builder.data_dir).parent.glob("incomplete*"):
             shutil.rmtree(leftover)
-        if not builder.is_prepared():
+        if not _is_prepared(builder):
             builder.num_workers = num_workers
             print(f"Drawing synthetic_birds/{config} into {root}, once", file=sys.stderr, flush=True)
             with _quiet():
@@ -139,6 +139,11 @@ def prepare(config: str, data_dir: Path | str, *, num_workers: int = 2) -> Synth
 def _builder(birds: BirdSet, root: Path) -> SyntheticBirds:
     with _quiet():
         return SyntheticBirds(config=birds.name, data_dir=str(root), file_format="array_record")
+
+
+def _is_prepared(builder: SyntheticBirds) -> bool:
+    with _quiet():
+        return builder.is_prepared()
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def row_colours(rows: Iterable[str]) -> dict[str, str]:
     return PAPER_COLOURS | {row: _OTHER_COLOURS[k % len(_OTHER_COLOURS)] for k, row in enumerate(others)}
 
 
-def shortened(name: str, longest: int = 44) -> str:
+def shortened(name: str, longest: int = 32) -> str:
     """The name, its middle left out where it is longer than `longest`: similar names differ at their ends.
 
     >>> shortened("Arla Ecological Medium Fat Milk", 20)

@@ -114,7 +114,7 @@ def draw_misclassification(
             xerr=np.stack([mean - rates.min(axis=0), rates.max(axis=0) - mean]) if len(rates) > 1 else None,
             error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
         )
-    axes.set_yticks(positions, [shortened(class_names[i]) for i in chosen], fontsize=9)
+    axes.set_yticks(positions, [shortened(class_names[i], 44) for i in chosen], fontsize=9)
     axes.set_ylim(len(chosen) - 0.45, -0.55)
     axes.set_xlim(left=0.0)
     label = "misclassified test images, % (shorter is better; whiskers: lowest to highest seed)"

@@ -72,7 +72,7 @@ def draw_confusion(
             size = end - start
             box = Rectangle((start - 0.5,) * 2, size, size, fill=False, edgecolor="#1f5fa8", linewidth=0.9)
             axes.add_patch(box)
-    size = min(9.0, (0.85 if len(panels) == 1 else 0.74) * 72 * side / number)
+    size = min(9.0, (0.68 if len(panels) == 1 else 0.74) * 72 * side / number)
     if named:
         names = [shortened(class_names[i]) for i in order]
         grid[0].set_yticks(np.arange(number), names, fontsize=size)
