@@ -1,9 +1,17 @@
-"""Eight simulated devices for every test, named before JAX looks for them."""
+"""Eight simulated devices for every test, named before JAX looks for them, and each program compiled once."""
+
+import getpass
+import tempfile
+from pathlib import Path
 
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Many tests compile the same tiny step; the workers of a parallel run share what one has compiled.
+_CACHE = Path(tempfile.gettempdir()) / f"cdml_jax-tests-{getpass.getuser()}-jax{jax.__version__}"
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture

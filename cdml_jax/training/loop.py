@@ -167,7 +167,7 @@ class _Trainer:
             num_threads=config.data.num_threads,
             shard=mesh_lib.process_shard(),
         )
-        began, images = time.monotonic(), 0
+        began, images, seconds_before = time.monotonic(), 0, run.seconds
         with contextlib.closing(batches):
             for batch in batches:
                 batch.pop("index")
@@ -180,9 +180,8 @@ class _Trainer:
                 if run.step_in_epoch < program.steps_per_epoch:
                     began = self._between_steps(began)
         jax.block_until_ready(run.state.step)
-        elapsed = time.monotonic() - began
-        run.seconds += elapsed
-        self._end_epoch(costs, images / max(elapsed, 1e-9))
+        run.seconds += time.monotonic() - began
+        self._end_epoch(costs, images / max(run.seconds - seconds_before, 1e-9))
 
     def _between_steps(self, began: float) -> float:
         if self._agree(self.run.step_in_epoch):
