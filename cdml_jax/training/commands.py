@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import jax
@@ -53,6 +54,10 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
     return program
 
 
+def _held(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return workdir.held(folder) if hosts.is_first() else contextlib.nullcontext()
+
+
 _LOADED = (
     "data_dir",
     "train",
@@ -69,7 +74,7 @@ _LOADED = (
 def train(config: ConfigDict, folder: Path) -> Run:
     """Train `config.row` under `config.seed`; checkpoints and logs go to `folder`."""
     program = _prepare("train", config, folder)
-    with Stop().listening() as stop:
+    with _held(folder), Stop().listening() as stop:
         run = fit(program, config.row, config.seed, folder=folder, stop=stop, save_last=True)
     last = run.history[-1]
     shown = [f"{config.epochs} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
@@ -129,7 +134,7 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
     """
     program = _prepare("reproduce", config, folder, "validation", "test")
     kept = folder / "results"
-    with Stop().listening() as stop:
+    with _held(folder), Stop().listening() as stop:
         for seed in range(config.seed, config.seed + config.reproduce.seeds):
             done = {(r.row, r.seed) for r in results.load(kept)}
             missing = [row for row in config.reproduce.rows if (row, seed) not in done]

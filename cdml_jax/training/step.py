@@ -71,7 +71,7 @@ def _triplet_sums(
         anchor, positive, negative = (embeddings[index] for index in triplets[:3])
         losses = triplet_margin_loss(anchor, positive, negative, margin=margin)
         parts = (losses, losses > 0, squared_distance(anchor, positive), squared_distance(anchor, negative))
-        sums = [jnp.where(triplets.valid, part, 0).astype(jnp.float32).sum() for part in parts]
+        sums = [jnp.where(triplets.valid, part, 0).astype(losses.dtype).sum() for part in parts]
         return jax.lax.psum(tuple(sums), mesh_lib.DATA)
 
     return sums(embeddings, triplets)

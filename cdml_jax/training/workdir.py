@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,23 @@ def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str, *, 
         partial.replace(path)
     except OSError as error:
         raise UserError(f"--workdir: {workdir} cannot be written ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Keeps every other run out of `workdir` until this one ends, however it ends.
+
+    Raises:
+      UserError: another run holds it.
+    """
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{workdir} is in use by another run; wait for it, or choose another --workdir"
+            ) from None
+        yield
 
 
 def read(workdir: Path) -> dict[str, Any]:

@@ -42,6 +42,17 @@ def test_a_folder_that_cannot_be_written_is_named(config, tmp_path):
         workdir.claim(tmp_path / "file" / "run", "train", config, "f")
 
 
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with (
+        workdir.held(tmp_path),
+        pytest.raises(UserError, match="in use by another run"),
+        workdir.held(tmp_path),
+    ):
+        pass
+    with workdir.held(tmp_path):
+        pass
+
+
 def test_a_folder_without_a_run_or_with_a_broken_one_is_named(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         workdir.read(tmp_path)
