@@ -2,7 +2,7 @@
 
 Command:  cdml reproduce --config=demo_paper
 Hardware: 2 CPU cores, under 5 minutes.
-Expect:   see docs/results.md.
+Expect:   not yet run.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """The Grocery Store Dataset (81 fine-grained classes) at 64 px, from scratch with the small network.
 
 Command:  cdml reproduce --config=grocery_small --config.source=list:DIR
-Hardware: 2 CPU cores, about 25 minutes.
+Hardware: 2 CPU cores, 20 minutes.
 Expect:   see docs/results.md.
 
 DIR holds train.txt, val.txt, test.txt and classes.csv, as the data set's authors publish them
