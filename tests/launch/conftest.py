@@ -1,6 +1,7 @@
 """Launchers are run as processes of their own, with other commands in place of those of a cluster."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class Launcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Started in the background of a script, the tests would ignore Ctrl-C, and so would bash for good.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def __call__(self, script: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:

@@ -92,7 +92,7 @@ def test_signal_reaches_all_and_the_same_command_continues(launch, counting, num
     process = launch.start("local.sh", *RUN, CDML_COMMAND=counting, STEP_SECONDS=0.05)
     wait_for_lines(process, ["[0] beginning", "[1] beginning"])
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=30)
     assert process.returncode == status
     assert out.count("saved at") == 2
     assert err == ""

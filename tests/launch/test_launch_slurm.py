@@ -102,7 +102,7 @@ def batch(launch, state="RUNNING", status=143):
 def test_signal_is_passed_to_the_steps_and_the_job_put_back(launch):
     process = batch(launch)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGKILL
     assert "saved; back to the queue" in out
     assert launch.calls("scancel") == ["scancel --signal=TERM 5"]
@@ -113,7 +113,7 @@ def test_signal_is_passed_to_the_steps_and_the_job_put_back(launch):
 def test_a_mistake_and_a_cancelled_job_are_not_put_back(launch, state, status):
     process = batch(launch, state, status)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=30)
     assert process.returncode == status
     assert f"ended with status {status}" in out
     assert launch.calls("scontrol requeue") == []
@@ -123,7 +123,7 @@ def test_processes_that_a_person_stopped_are_not_put_back(launch):
     process = batch(launch)
     launch_pid = int((launch.folder / "pid").read_text())
     os.kill(launch_pid, signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 143
     assert launch.calls("scontrol requeue") == []
 
