@@ -47,7 +47,7 @@ class Launcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Started in the background of a script, the tests would ignore Ctrl-C, and so would bash for good.
+            # Started in a script's background, the tests would ignore Ctrl-C, and bash then for good.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
