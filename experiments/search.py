@@ -10,35 +10,17 @@ parameters and warm-up; differences to the first are paired by seed. One line a 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from cdml_jax.cli import load_config
-from cdml_jax.data.sources import load
 from cdml_jax.metrics import accuracy
 from cdml_jax.reporting.tables import paired_interval
 from cdml_jax.training import settings
 from cdml_jax.training.loop import fit
-from cdml_jax.training.program import Program
-
-
-def candidate_config(base: ConfigDict, words: list[str]) -> ConfigDict:
-    """The base with KEY=VALUE words applied, values read as the type that the key has."""
-    config = copy.deepcopy(base)
-    for word in words:
-        key, _, text = word.partition("=")
-        *groups, last = key.split(".")
-        node = config
-        for group in groups:
-            node = node[group]
-        kind = type(node[last])
-        node[last] = text == "True" if kind is bool else kind(text)
-    settings.check(config)
-    return config
+from cdml_jax.training.program import Program, load_dataset
 
 
 def main() -> None:
@@ -51,13 +33,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("candidates", nargs="+")
     options, overrides = parser.parse_known_args()
-    base, _ = load_config([f"--config={options.config}", *overrides])
-    data = {k: v for k, v in base.data.items() if k not in ("cache_bytes", "num_threads")}
-    dataset = load(base.source, **(data | {"test": ""}))
+    arguments = [f"--config={options.config}", *overrides]
+    base, _ = load_config(arguments)
+    dataset = load_dataset(base, test="")
     first: dict[int, float] = {}
     for candidate in options.candidates:
         row, *words = candidate.split()
-        config = candidate_config(base, words)
+        config, _ = load_config([*arguments, *(f"--config.{word}" for word in words)])
+        settings.check(config)
         program = Program(config, dataset)
         accuracies, train = [], []
         for seed in range(options.first_seed, options.first_seed + options.seeds):

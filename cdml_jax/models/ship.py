@@ -7,12 +7,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cdml_jax.data.sources import load
 from cdml_jax.errors import UserError
 from cdml_jax.models.pretrained import SHIPPED_FOLDER, save_weights
 from cdml_jax.training import workdir
-from cdml_jax.training.checkpoint import Checkpoints
-from cdml_jax.training.program import Program
+from cdml_jax.training.checkpoint import restore_last
+from cdml_jax.training.program import Program, load_dataset
 
 
 def main(arguments: list[str]) -> int:
@@ -23,13 +22,8 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     try:
         config = ConfigDict(workdir.read(folder)["config"], convert_dict=True)
-        program = Program(config, load(config.source, data_dir=config.data.data_dir, test=config.data.test))
-        checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep)
-        run = checkpoints.restore(program)
-        checkpoints.close()
-        if run is None:
-            raise UserError(f"{folder} holds no checkpoint yet; train first")
-        parameters, statistics = run.state.averages or (run.state.parameters, run.state.batch_statistics)
+        run = restore_last(folder, Program(config, load_dataset(config)))
+        parameters, statistics = run.state.in_use
         path = SHIPPED_FOLDER / f"{folder.name}.safetensors"
         metadata = {"source": config.source, "network": config.model.name}
         digest = save_weights(path, parameters, statistics, metadata)

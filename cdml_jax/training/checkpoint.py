@@ -110,10 +110,8 @@ class Checkpoints:
                 run = self._restore(step, program)
             except Exception as error:  # whatever Orbax and its storage raise on damaged files
                 reason = " ".join(str(error).split())[:200]
-            if run is not None and not hosts.largest(0):
+            if not hosts.largest(run is None):
                 return run
-            if run is None:
-                hosts.largest(1)
             print(f"cdml: checkpoint {step} in {self.folder} is damaged: {reason}", file=sys.stderr)
             damaged.append(step)
             self._leave_aside(step)
@@ -178,6 +176,22 @@ class Checkpoints:
         if self._opened:
             self._opened.wait_until_finished()
             self._opened.close()
+
+
+def restore_last(folder: Path, program: Program) -> Run:
+    """The newest whole run that is kept in the workdir `folder`.
+
+    Raises:
+      UserError: there is none.
+    """
+    checkpoints = Checkpoints(folder / "checkpoints", keep=program.config.checkpoint.keep)
+    try:
+        run = checkpoints.restore(program)
+    finally:
+        checkpoints.close()
+    if run is None:
+        raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
+    return run
 
 
 def _digest(meta: dict[str, Any]) -> str:

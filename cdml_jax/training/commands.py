@@ -10,7 +10,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.data.sources import load
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import results
@@ -19,10 +18,10 @@ from cdml_jax.reporting.paper import DATASET, TABLE_2
 from cdml_jax.reporting.report import Report, confused_pairs_of, write_report
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.training import hosts, settings, workdir
-from cdml_jax.training.checkpoint import Checkpoints, Run
+from cdml_jax.training.checkpoint import Run, restore_last
 from cdml_jax.training.loop import Stop, fit, fork
 from cdml_jax.training.mesh import make_mesh
-from cdml_jax.training.program import Program
+from cdml_jax.training.program import Program, load_dataset
 from cdml_jax.training.rows import ROWS
 
 
@@ -34,7 +33,7 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
     settings.check(config)
     hosts.connect()
     make_mesh(config.batch_size, config.accumulation)
-    dataset = load(config.source, **{k: v for k, v in config.data.items() if k in _LOADED})
+    dataset = load_dataset(config)
     for split in splits:
         if split not in dataset.splits:
             raise UserError(
@@ -58,19 +57,6 @@ def _held(folder: Path) -> contextlib.AbstractContextManager[None]:
     return workdir.held(folder) if hosts.is_first() else contextlib.nullcontext()
 
 
-_LOADED = (
-    "data_dir",
-    "train",
-    "validation",
-    "test",
-    "holdout",
-    "holdout_fraction",
-    "validation_fraction",
-    "test_fraction",
-    "check",
-)
-
-
 def train(config: ConfigDict, folder: Path) -> Run:
     """Train `config.row` under `config.seed`; checkpoints and logs go to `folder`."""
     program = _prepare("train", config, folder)
@@ -91,11 +77,7 @@ def evaluate(folder: Path, split: str) -> np.ndarray:
         raise UserError(f"--workdir: {folder} holds a run of `cdml {stored['command']}`, not of `cdml train`")
     config = ConfigDict(stored["config"], convert_dict=True)
     program = _prepare("train", config, folder, split)
-    checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep)
-    run = checkpoints.restore(program)
-    checkpoints.close()
-    if run is None:
-        raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
+    run = restore_last(folder, program)
     if run.epoch < config.epochs:
         hosts.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
     counts, _ = program.evaluate(run.state, split)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from cdml_jax.data.batches import cached, evaluation_batches
 from cdml_jax.data.dataset import Dataset, Source
+from cdml_jax.data.sources import load
 from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
@@ -31,6 +32,12 @@ from cdml_jax.training.state import (
     sum_counts,
 )
 from cdml_jax.training.step import StepSettings, evaluation_step, train_step
+
+
+def load_dataset(config: ConfigDict, **changes: str) -> Dataset:
+    """The data set that a configuration asks for; `changes` replace keys of `data`, such as test=""."""
+    asked = {key: value for key, value in config.data.items() if key not in ("cache_bytes", "num_threads")}
+    return load(config.source, **(asked | changes))
 
 
 class Program:
@@ -138,7 +145,7 @@ class Program:
 
     def evaluate(self, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Hard (C, C) int64 and soft (C, C) float32 counts of a split, by averaged weights where kept."""
-        parameters, statistics = state.averages or (state.parameters, state.batch_statistics)
+        parameters, statistics = state.in_use
         counts = self._no_counts()
         batches = evaluation_batches(
             self.source(split),
@@ -155,4 +162,4 @@ class Program:
 
     def model(self, state: TrainState) -> nnx.Module:
         """The network as it is used: averaged weights where kept, running statistics."""
-        return nnx.merge(self.graph, *(state.averages or (state.parameters, state.batch_statistics)))
+        return nnx.merge(self.graph, *state.in_use)

@@ -46,6 +46,11 @@ class TrainState(NamedTuple):
     metrics: dict[str, Average]
     first_bad_step: Int[Array, ""]  # of the first loss that was not finite; the largest integer if none
 
+    @property
+    def in_use(self) -> tuple[Tree, Tree]:
+        """Parameters and batch statistics as the model is used: the averages, where they are kept."""
+        return self.averages or (self.parameters, self.batch_statistics)
+
 
 NO_STEP = 2**31 - 1
 
@@ -91,10 +96,7 @@ def make_initializer(
     ema: bool,
     watched: int,
 ) -> tuple[nnx.GraphDef, Any, Any]:
-    """Graph of the model, a jitted `init(seed, pretrained) -> TrainState`, and the sharding of its leaves.
-
-    `pretrained` is a function's result: (parameters, batch_statistics) overrides, or None.
-    """
+    """Graph of the model, a jitted `init(seed) -> TrainState`, and the sharding of its leaves."""
     graph = nnx.graphdef(nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0))))
     devices = mesh.shape[mesh_lib.DATA]
 

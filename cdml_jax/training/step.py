@@ -147,22 +147,22 @@ def train_step(
     )
     valid = jnp.maximum(valid.sum(dtype=jnp.int32), 1).astype(jnp.float32)
 
+    gradient_of = jax.value_and_grad(micro_loss, has_aux=True)
+
     def accumulate(carry, rows_and_triplets):
         statistics, gradients = carry
         rows, triplets = rows_and_triplets
-        (_, (statistics, *aux)), added = jax.value_and_grad(micro_loss, has_aux=True)(
-            state.parameters, statistics, rows, triplets, valid
-        )
+        (_, (statistics, *aux)), added = gradient_of(state.parameters, statistics, rows, triplets, valid)
         return (statistics, jax.tree.map(jnp.add, gradients, added)), aux
 
-    zeros = jax.tree.map(jnp.zeros_like, state.parameters)
     if parts == 1:
         first = jax.tree.map(lambda a: a[0], (micro, drawn))
-        (_, (statistics, *aux)), gradients = jax.value_and_grad(micro_loss, has_aux=True)(
+        (_, (statistics, *aux)), gradients = gradient_of(
             state.parameters, state.batch_statistics, *first, valid
         )
         aux = jax.tree.map(lambda a: a[None], aux)
     else:
+        zeros = jax.tree.map(jnp.zeros_like, state.parameters)
         (statistics, gradients), aux = jax.lax.scan(
             accumulate, (state.batch_statistics, zeros), (micro, drawn)
         )

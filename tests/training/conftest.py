@@ -97,11 +97,3 @@ def config():
     config.sampling.update({"images_per_class": 2, "classes_per_group": 2})
     config.data.num_threads = 0
     return config
-
-
-@pytest.fixture
-def float64():
-    import jax
-
-    with jax.enable_x64(True):
-        yield
