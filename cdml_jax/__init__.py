@@ -7,6 +7,7 @@ reporting come with the extras `train` and `report`.
 from cdml_jax import confusion, losses, sampling
 from cdml_jax.losses import (
     confusion_triplet_loss,
+    confusion_weighted_logits,
     masked_mean,
     squared_distance,
     triplet_margin_loss,
@@ -27,6 +28,7 @@ __all__ = [
     "composition_correction",
     "confusion",
     "confusion_triplet_loss",
+    "confusion_weighted_logits",
     "expected_class_shares",
     "losses",
     "masked_mean",

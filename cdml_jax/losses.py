@@ -81,6 +81,51 @@ def weighted_softmax_cross_entropy(
     return losses if where is None else jnp.where(where, losses, 0)
 
 
+def confusion_weighted_logits(
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    pair_weights: Float[Array, "classes classes"],
+    *,
+    beta: float | jax.Array = 1.0,
+) -> Float[Array, "batch classes"]:
+    r"""Logits whose softmax counts each wrong class by how often it is taken for the right one.
+
+    .. math:: f_{bj} + \log(1 + \beta\, C\, A_{y_b j}), \qquad
+              \ell_b = -\log \frac{e^{f_{y}}}{e^{f_y} + \sum_{j \ne y} (1 + \beta C A_{yj}) e^{f_j}}
+
+    For training only: pass them to a cross-entropy, as `weighted_softmax_cross_entropy`; predictions are the
+    plain logits'. The paper's class weight says that a class is hard; this says with what it is confused.
+
+    Args:
+      logits: scores of the classes.
+      labels: class of each row, from 0; rows without a class are changed in no defined way, but stay finite.
+      pair_weights: A, with a zero diagonal, such as `confusion.pair_weights` gives; sum 1, so that C A has
+        the size of 1 for the average class.
+      beta: the β above; 0 gives the logits back.
+
+    Returns:
+      (batch, classes), float32 or wider.
+
+    Raises:
+      ValueError: shapes do not fit together.
+
+    >>> pairs = jnp.array([[0.0, 0.5], [0.5, 0.0]])
+    >>> confusion_weighted_logits(jnp.zeros((1, 2)), jnp.array([0]), pairs, beta=2.0).round(4).tolist()
+    [[0.0, 1.0986000299453735]]
+
+    Source: ours, a per-pair form of Zhao and Peng (2018); the shape is that of logit adjustment (Menon et
+    al., ICLR 2021).
+    """
+    logits, labels, pair_weights = jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(pair_weights)
+    _check_rows("logits", logits, labels, None)
+    num_classes = logits.shape[1]
+    if pair_weights.shape != (num_classes, num_classes):
+        raise ValueError(f"pair_weights: shape {pair_weights.shape} does not fit logits {logits.shape}")
+    logits = _at_least_float32(logits)
+    costs = jax.lax.stop_gradient(pair_weights.astype(logits.dtype))[jnp.clip(labels, 0, num_classes - 1)]
+    return logits + jnp.log1p(beta * num_classes * costs)
+
+
 def triplet_margin_loss(
     anchor: Float[Array, "triplets size"],
     positive: Float[Array, "triplets size"],

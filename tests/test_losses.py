@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from cdml_jax import confusion_triplet_loss, losses, masked_mean, sample_triplets
-from cdml_jax.losses import triplet_margin_loss, weighted_softmax_cross_entropy
+from cdml_jax.losses import confusion_weighted_logits, triplet_margin_loss, weighted_softmax_cross_entropy
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 
@@ -325,3 +325,36 @@ def test_triplets_returned_by_every_device_are_the_global_ones(batch, devices):
 def test_arguments_that_do_not_fit_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 3.0])
+def test_confusion_weighted_logits_give_the_loss_as_it_is_written(batch, beta):
+    logits, labels = batch["logits"], batch["labels"]
+    pairs = batch["pair_weights"] / batch["pair_weights"].sum()
+    adjusted = confusion_weighted_logits(
+        jnp.float32(logits), jnp.asarray(labels), jnp.float32(pairs), beta=beta
+    )
+    values = weighted_softmax_cross_entropy(adjusted, jnp.asarray(labels), jnp.ones(CLASSES))
+    expected = []
+    for row, label in zip(logits, labels):
+        others = sum(
+            (1 + beta * CLASSES * pairs[label, j]) * np.exp(row[j]) for j in range(CLASSES) if j != label
+        )
+        expected.append(-np.log(np.exp(row[label]) / (np.exp(row[label]) + others)))
+    np.testing.assert_allclose(values, expected, rtol=2e-5)
+
+
+def test_confusion_weighted_logits_send_no_gradient_to_the_pair_weights(batch):
+    def loss(pairs):
+        return confusion_weighted_logits(
+            jnp.float32(batch["logits"]), jnp.asarray(batch["labels"]), pairs
+        ).sum()
+
+    assert not jax.grad(loss)(jnp.float32(batch["pair_weights"])).any()
+
+
+def test_confusion_weighted_logits_refuse_pair_weights_of_other_classes(batch):
+    with pytest.raises(ValueError, match="pair_weights"):
+        confusion_weighted_logits(
+            jnp.float32(batch["logits"]), jnp.asarray(batch["labels"]), jnp.ones((CLASSES, CLASSES + 1))
+        )
