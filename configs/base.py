@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
                 "ratio": (3 / 4, 4 / 3),
                 "flip": True,
                 "jitter": 0.0,
+                "trivial_augment": False,
+                "erasing": 0.0,  # probability
                 "resize": 0,
             },
             "model": {

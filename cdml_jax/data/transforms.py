@@ -8,6 +8,7 @@ import math
 import cv2
 import numpy as np
 
+from cdml_jax.data.augment import random_erasing, trivial_augment
 from cdml_jax.errors import UserError
 
 CROPS = ("random_resized", "random", "none")
@@ -25,6 +26,8 @@ class Transform:
       ratio: smallest and largest width / height of a random resized crop.
       flip: mirror left and right with probability 1/2.
       jitter: brightness, contrast and saturation are each scaled by a factor from [1 - jitter, 1 + jitter].
+      trivial_augment: one more operation drawn from fourteen (geometry and colour).
+      erasing: probability that a random box is replaced by noise.
       resize: the short side, in pixels, to which an image is thought to be scaled before the square of
         `image_size` is cut; 0 means 8/7 of `image_size`.
     """
@@ -35,6 +38,8 @@ class Transform:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     jitter: float = 0.0
+    trivial_augment: bool = False
+    erasing: float = 0.0
     resize: int = 0
 
     def __post_init__(self) -> None:
@@ -48,6 +53,8 @@ class Transform:
             raise UserError(f"ratio must be two numbers with 0 < low <= high, not {self.ratio}")
         if not 0 <= self.jitter <= 1:
             raise UserError(f"jitter must be between 0 and 1, not {self.jitter}")
+        if not 0 <= self.erasing <= 1:
+            raise UserError(f"erasing must be between 0 and 1, not {self.erasing}")
         if self.resize and self.resize < self.image_size:
             raise UserError(f"resize ({self.resize}) must not be below image_size ({self.image_size})")
 
@@ -79,6 +86,10 @@ def augment(image: np.ndarray, rng: np.random.Generator, transform: Transform) -
         image = random_flip(image, rng)
     if transform.jitter:
         image = colour_jitter(image, rng, transform.jitter)
+    if transform.trivial_augment:
+        image = trivial_augment(image, rng)
+    if transform.erasing:
+        image = random_erasing(image, rng, transform.erasing)
     return image
 
 
