@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -31,7 +32,8 @@ def build(
       num_classes: columns of the classifier.
       embedding_size: length of an embedding; not used with `embedding_from="features"`.
       embedding_from: `"projection"`, a linear layer on the pooled features, or `"features"` themselves.
-      dtype: of the activations, `"float32"` or `"bfloat16"`; parameters and statistics stay float32.
+      dtype: of the activations, `"float32"`, `"bfloat16"` or `"float64"`, which needs JAX_ENABLE_X64;
+        parameters and statistics are float64 for float64, else float32.
       rngs: keys of the initial parameters.
 
     Raises:
@@ -43,12 +45,16 @@ def build(
         raise ValueError(
             f"model.embedding_from: {embedding_from!r} is unknown; choose projection or features"
         )
-    if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"model.dtype: {dtype!r} is unknown; choose float32 or bfloat16")
-    return FAMILIES[name](
+    if dtype not in ("float32", "bfloat16", "float64"):
+        raise ValueError(f"model.dtype: {dtype!r} is unknown; choose float32, bfloat16 or float64")
+    model = FAMILIES[name](
         num_classes=num_classes,
         embedding_size=embedding_size,
         embedding_from=embedding_from,
         dtype=jnp.dtype(dtype),
         rngs=rngs,
     )
+    if dtype == "float64":  # Flax keeps running statistics in float32 whatever it is told
+        statistics = nnx.as_pure(nnx.state(model, nnx.BatchStat))
+        nnx.update(model, jax.tree.map(lambda leaf: leaf.astype(jnp.float64), statistics))
+    return model

@@ -10,24 +10,33 @@ from flax import nnx
 
 
 class Outputs(NamedTuple):
-    """What every network returns: logits (batch, classes) and embeddings (batch, size), both float32."""
+    """What every network returns: logits (batch, classes), embeddings (batch, size); float32 or float64."""
 
     logits: jax.Array
     embeddings: jax.Array
 
 
+def wide(dtype: jnp.dtype) -> jnp.dtype:
+    """What parameters, statistics and heads are kept in: float64 for float64, float32 for all narrower.
+
+    >>> [str(wide(jnp.dtype(name))) for name in ("bfloat16", "float32")]
+    ['float32', 'float32']
+    """
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def l2_normalize(values: jax.Array) -> jax.Array:
-    """Rows scaled to length 1: e · rsqrt(max(Σ e², 1e-12)), in float32, finite at 0 with its gradient.
+    """Rows scaled to length 1: e · rsqrt(max(Σ e², 1e-12)), at least in float32, finite at 0 as its gradient is.
 
     >>> l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
-    values = values.astype(jnp.float32)
+    values = values.astype(wide(values.dtype))
     return values * jax.lax.rsqrt(jnp.maximum(jnp.sum(values**2, axis=-1, keepdims=True), 1e-12))
 
 
 class Heads(nnx.Module):
-    """Classifier and embedding on pooled features (batch, features)."""
+    """Classifier and embedding on pooled features (batch, features), in float32 or wider."""
 
     def __init__(
         self,
@@ -36,16 +45,18 @@ class Heads(nnx.Module):
         num_classes: int,
         embedding_size: int,
         embedding_from: str,
+        dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.classifier = nnx.Linear(features, num_classes, rngs=rngs)
+        self.dtype = wide(dtype)
+        self.classifier = nnx.Linear(features, num_classes, param_dtype=self.dtype, rngs=rngs)
         self.projection = (
-            nnx.Linear(features, embedding_size, use_bias=False, rngs=rngs)
+            nnx.Linear(features, embedding_size, use_bias=False, param_dtype=self.dtype, rngs=rngs)
             if embedding_from == "projection"
             else None
         )
 
     def __call__(self, features: jax.Array) -> Outputs:
-        features = features.astype(jnp.float32)
+        features = features.astype(self.dtype)
         embeddings = features if self.projection is None else self.projection(features)
         return Outputs(self.classifier(features), l2_normalize(embeddings))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from cdml_jax.models.heads import Heads, Outputs
+from cdml_jax.models.heads import Heads, Outputs, wide
 
 WIDTHS = (16, 32, 64, 128)
 
@@ -21,17 +20,19 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int, dtype, rngs:
         use_bias=False,
         kernel_init=nnx.initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
         dtype=dtype,
+        param_dtype=wide(dtype),
         rngs=rngs,
     )
 
 
-def _batch_norm(features: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.BatchNorm:
-    # float32 whatever the activations are: in bfloat16 the running statistics would be rounded.
+def _batch_norm(features: int, dtype, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.BatchNorm:
+    # float32 or wider whatever the activations are: in bfloat16 the running statistics would be rounded.
     return nnx.BatchNorm(
         features,
         momentum=0.9,
         epsilon=1e-5,
-        dtype=jnp.float32,
+        dtype=wide(dtype),
+        param_dtype=wide(dtype),
         scale_init=nnx.initializers.constant(scale),
         rngs=rngs,
     )
@@ -43,12 +44,12 @@ class Block(nnx.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, dtype, rngs: nnx.Rngs):
         self.dtype = dtype
         self.conv1 = _convolution(inputs, outputs, 3, stride, dtype, rngs)
-        self.norm1 = _batch_norm(outputs, rngs)
+        self.norm1 = _batch_norm(outputs, dtype, rngs)
         self.conv2 = _convolution(outputs, outputs, 3, 1, dtype, rngs)
-        self.norm2 = _batch_norm(outputs, rngs, scale=0.0)
+        self.norm2 = _batch_norm(outputs, dtype, rngs, scale=0.0)
         change = stride != 1 or inputs != outputs
         self.shortcut = _convolution(inputs, outputs, 1, stride, dtype, rngs) if change else None
-        self.shortcut_norm = _batch_norm(outputs, rngs) if change else None
+        self.shortcut_norm = _batch_norm(outputs, dtype, rngs) if change else None
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = jax.nn.relu(self.norm1(self.conv1(x), use_running_average=not train)).astype(self.dtype)
@@ -72,7 +73,7 @@ class SmallResNet(nnx.Module):
     ):
         self.dtype = dtype
         self.stem = _convolution(12, WIDTHS[0], 3, 1, dtype, rngs)
-        self.stem_norm = _batch_norm(WIDTHS[0], rngs)
+        self.stem_norm = _batch_norm(WIDTHS[0], dtype, rngs)
         inputs = (WIDTHS[0], *WIDTHS[:-1])
         self.blocks = nnx.List(
             [Block(i, o, 1 if k == 0 else 2, dtype, rngs) for k, (i, o) in enumerate(zip(inputs, WIDTHS))]
@@ -82,6 +83,7 @@ class SmallResNet(nnx.Module):
             num_classes=num_classes,
             embedding_size=embedding_size,
             embedding_from=embedding_from,
+            dtype=dtype,
             rngs=rngs,
         )
 
@@ -95,4 +97,4 @@ class SmallResNet(nnx.Module):
         x = jax.nn.relu(x).astype(self.dtype)
         for block in self.blocks:
             x = block(x, train=train)
-        return self.heads(x.astype(jnp.float32).mean((1, 2)))
+        return self.heads(x.astype(wide(self.dtype)).mean((1, 2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import jax
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
@@ -13,7 +14,7 @@ from cdml_jax.training.rows import named_row
 _CHOICES: dict[str, Collection[str]] = {
     "model.name": FAMILIES,
     "model.embedding_from": ("projection", "features"),
-    "model.dtype": ("float32", "bfloat16"),
+    "model.dtype": ("float32", "bfloat16", "float64"),
     "optimizer.name": ("sgd", "adamw"),
     "optimizer.schedule": ("cosine", "constant"),
     "objective.mode": ("rate", "one_plus_rate"),
@@ -27,6 +28,7 @@ _AT_LEAST = {
     "epochs": 1,
     "warmup_epochs": 0,
     "accumulation": 1,
+    "mesh.shard_parameters_from": 0,
     "evaluate_every": 1,
     "image.image_size": 8,
     "model.embedding_size": 1,
@@ -76,6 +78,8 @@ def check(config: ConfigDict) -> None:
     for key in _SHARES:
         if not 0 <= lookup(config, key) <= 1:
             raise UserError(f"{key}: {lookup(config, key)} must be from 0 to 1")
+    if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
+        raise UserError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
     if config.warmup_epochs > config.epochs:
         raise UserError(
             f"warmup_epochs: {config.warmup_epochs} exceeds epochs, {config.epochs}; lower warmup_epochs too"

@@ -24,6 +24,13 @@ def test_outputs_are_logits_and_normalised_embeddings(images, dtype):
     np.testing.assert_allclose((np.asarray(embeddings) ** 2).sum(1), 1, rtol=1e-5)
 
 
+def test_float64_is_float64_throughout(images, float64):
+    model = build("small_resnet", num_classes=7, embedding_size=9, dtype="float64", rngs=nnx.Rngs(0))
+    state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
+    outputs = model(images.astype(jnp.float64), train=True)
+    assert {leaf.dtype for leaf in jax.tree.leaves((nnx.as_pure(state), outputs))} == {jnp.dtype("float64")}
+
+
 def test_embeddings_may_be_the_features_themselves(images):
     model = build("small_resnet", num_classes=7, embedding_from="features", rngs=nnx.Rngs(0))
     assert model(images, train=False).embeddings.shape == (4, 128)
@@ -49,7 +56,7 @@ def test_an_embedding_of_zero_features_has_finite_gradients():
     ("arguments", "message"),
     [
         ({"name": "small_resnt"}, "choose one of small_resnet"),
-        ({"name": "small_resnet", "dtype": "float16"}, "choose float32 or bfloat16"),
+        ({"name": "small_resnet", "dtype": "float16"}, "choose float32, bfloat16 or float64"),
         ({"name": "small_resnet", "embedding_from": "logits"}, "choose projection or features"),
     ],
 )

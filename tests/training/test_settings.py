@@ -14,6 +14,7 @@ def test_the_defaults_pass(config):
     ("change", "message"),
     [
         ({"model.name": "resnet"}, "model.name: 'resnet' is unknown; choose one of"),
+        ({"model.dtype": "float64"}, "model.dtype: float64 needs JAX_ENABLE_X64=1"),
         ({"optimizer.name": "lion"}, "choose one of sgd, adamw"),
         ({"objective.in_batch": "hard"}, "choose one of confusion, uniform"),
         ({"confusion.counts": "firm"}, "choose one of hard, soft"),
