@@ -101,7 +101,7 @@ def main() -> None:
     )
     costs = mesh_lib.put_replicated(program.mesh, costs)
     state = program.initial_state(0)
-    optimizer = make_optimizer(config.optimizer, program.schedule)
+    optimizer = make_optimizer(config.optimizer, program.schedule, steps_per_epoch=program.steps_per_epoch)
     plain = jax.jit(functools.partial(plain_step, graph=program.graph, optimizer=optimizer), donate_argnums=0)
     plain_state = jax.tree.map(
         lambda a: a.copy(), (state.parameters, state.batch_statistics, state.optimizer)

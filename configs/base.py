@@ -48,6 +48,11 @@ def get_config() -> ConfigDict:
             "warmup_epochs": 2,  # E_0: every row is the baseline in them
             "batch_size": 48,  # of all devices together
             "accumulation": 1,  # microbatches a step
+            "mesh": {
+                "data": -1,  # devices over which the batch is split; -1: what is left
+                "model": 1,  # devices over which the classifier's columns are split
+                "shard_parameters_from": 0,  # bytes; parameters this large are split over data (FSDP); 0: none
+            },
             "evaluate_every": 1,  # epochs between looks at the validation split
             "optimizer": {
                 "name": "sgd",
@@ -58,6 +63,9 @@ def get_config() -> ConfigDict:
                 "warmup_share": 0.05,  # of all steps, linear
                 "clip_norm": 5.0,  # 0 for none
                 "head_multiplier": 1.0,  # learning rate of the heads over that of the rest
+                "layer_decay": 1.0,  # learning rate of a block over that of the next one
+                "freeze": (),  # parameters whose names begin so, such as "stem", "blocks.0"
+                "freeze_epochs": 0,  # for so long; -1 for ever
                 "ema_decay": 0.0,  # 0 for none
             },
             "confusion": {

@@ -53,7 +53,7 @@ def load_weights(name: str, parameters: Any, statistics: Any) -> tuple[Any, Any]
         raise UserError(f"model.weights: {path} does not fit the network; {'; '.join(lists)}")
 
     def fill(path_to_leaf, leaf):
-        key = _name(path_to_leaf)
+        key = dotted_name(path_to_leaf)
         if _of_heads(key):
             return leaf
         if values[key].shape != leaf.shape:
@@ -78,10 +78,11 @@ def save_weights(path: Path, parameters: Any, statistics: Any, metadata: dict[st
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:
     """Leaves with their dotted names, such as `parameters.blocks.0.conv1.kernel`."""
-    return [(_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+    return [(dotted_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def _name(path: tuple) -> str:
+def dotted_name(path: tuple) -> str:
+    """A leaf's path as `jax.tree_util` gives it, with dots between: `blocks.0.conv1.kernel`."""
     return ".".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path)
 
 

@@ -1,12 +1,16 @@
-"""Optimisation as optax gives it: schedule, clipping, decay without norms and biases."""
+"""Optimisation as optax gives it: schedule, clipping, decay without norms and biases, freezing by name."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
+from cdml_jax.models.pretrained import dotted_name
 
 
 def make_schedule(settings: ConfigDict, steps: int) -> optax.Schedule:
@@ -21,22 +25,23 @@ def make_schedule(settings: ConfigDict, steps: int) -> optax.Schedule:
     raise UserError(f"optimizer.schedule: {settings.schedule!r} is unknown; choose one of cosine, constant")
 
 
-def make_optimizer(settings: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Clipping, then SGD with momentum or AdamW, heads at a multiple of the learning rate.
+def make_optimizer(
+    settings: ConfigDict, schedule: optax.Schedule, *, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """Clipping, then SGD with momentum or AdamW, at a learning rate that depends on the layer.
 
+    The rate of the heads is `head_multiplier` times the schedule's, that of block k of n `layer_decay` to the
+    power n − k (what comes before the blocks: n + 1). Parameters whose dotted names begin with one of
+    `freeze` stay as they are for `freeze_epochs` epochs, or for ever if that is −1.
     Weight decay leaves vectors (norms, biases) alone; with SGD it is added to the gradient, as usual.
 
     Raises:
-      UserError: an unknown name.
+      UserError: an unknown name; from `init`, a name in `freeze` that no parameter begins with, or a layer
+        decay for a network without blocks.
     """
 
-    def matrices(parameters):
+    def matrices(parameters: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, parameters)
-
-    def heads(parameters):
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: any(getattr(k, "key", None) == "heads" for k in path), parameters
-        )
 
     if settings.name == "sgd":
         core = optax.chain(
@@ -48,4 +53,70 @@ def make_optimizer(settings: ConfigDict, schedule: optax.Schedule) -> optax.Grad
     else:
         raise UserError(f"optimizer.name: {settings.name!r} is unknown; choose one of adamw, sgd")
     clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm > 0 else optax.identity()
-    return optax.chain(clip, core, optax.masked(optax.scale(settings.head_multiplier), heads))
+    # Before, so that neither the norm nor the momentum sees a frozen gradient; after, for the weight decay.
+    freeze = _freeze(tuple(settings.freeze), settings.freeze_epochs, steps_per_epoch)
+    rates = _by_layer(settings.head_multiplier, settings.layer_decay)
+    return optax.chain(freeze, clip, core, rates, freeze)
+
+
+def _freeze(names: tuple[str, ...], epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:
+    if not names or epochs == 0:
+        return optax.identity()
+
+    def frozen(parameters: Any) -> Any:
+        known = [dotted_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
+        for name in names:
+            if not any(_begins(key, name) for key in known):
+                groups = sorted({key.partition(".")[0] for key in known})
+                raise UserError(
+                    f"optimizer.freeze: no parameter begins with {name!r}; there are {', '.join(groups)}"
+                )
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: any(_begins(dotted_name(path), name) for name in names), parameters
+        )
+
+    if epochs < 0:
+        return optax.masked(optax.set_to_zero(), frozen)
+    first_free = epochs * steps_per_epoch
+    gate = optax.scale_by_schedule(lambda step: jnp.where(step >= first_free, 1.0, 0.0))
+    return optax.masked(gate, frozen)
+
+
+def _begins(key: str, name: str) -> bool:
+    return key == name or key.startswith(name + ".")
+
+
+def _by_layer(head_multiplier: float, decay: float) -> optax.GradientTransformation:
+    def update(updates: Any, state: Any, parameters: Any = None) -> Any:
+        scales = layer_scales(updates, head_multiplier=head_multiplier, decay=decay)
+        return jax.tree.map(lambda scale, leaf: scale * leaf, scales, updates), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def layer_scales(parameters: Any, *, head_multiplier: float, decay: float) -> Any:
+    """Factor of the learning rate for each parameter, as a tree of floats.
+
+    >>> layers = {"stem": {"kernel": 0}, "blocks": {0: {"kernel": 0}, 1: {"kernel": 0}}, "heads": {"bias": 0}}
+    >>> scales = layer_scales(layers, head_multiplier=10.0, decay=0.5)
+    >>> [scales["stem"]["kernel"], scales["blocks"][0]["kernel"], scales["blocks"][1]["kernel"]]
+    [0.25, 0.5, 1.0]
+    >>> scales["heads"]["bias"]
+    10.0
+
+    Source: of the decay: Clark, Luong, Le and Manning, "ELECTRA", ICLR 2020, section 3.1.
+    """
+    names = [dotted_name(path).split(".") for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
+    blocks = 1 + max((int(name[1]) for name in names if name[0] == "blocks"), default=-1)
+    if decay != 1 and not blocks:
+        raise UserError("optimizer.layer_decay: this network has no row of blocks; set it to 1")
+
+    def scale(path: tuple, _: Any) -> float:
+        first, *rest = dotted_name(path).split(".")
+        if first == "heads":
+            return head_multiplier
+        if first == "blocks":
+            return decay ** (blocks - 1 - int(rest[0]))
+        return 1.0 if first == "norm" else decay**blocks
+
+    return jax.tree_util.tree_map_with_path(scale, parameters)

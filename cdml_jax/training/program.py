@@ -51,7 +51,13 @@ class Program:
 
     def __init__(self, config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device] | None = None):
         self.config, self.dataset = config, dataset
-        self.mesh = mesh_lib.make_mesh(config.batch_size, config.accumulation, devices)
+        self.mesh = mesh_lib.make_mesh(
+            config.batch_size,
+            config.accumulation,
+            devices,
+            data=config.mesh.data,
+            model=config.mesh.model,
+        )
         self.traces: collections.Counter[str] = collections.Counter()
         self.transform = Transform(**config.image)
         images = len(dataset.splits["train"])
@@ -60,7 +66,9 @@ class Program:
         self.steps_per_epoch = -(-images // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.schedule = make_schedule(config.optimizer, self.total_steps)
-        optimizer = make_optimizer(config.optimizer, self.schedule)
+        optimizer = make_optimizer(
+            config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch
+        )
         self._sources: dict[str, Source] = {}
         soft = config.confusion.counts == "soft"
         graph, self._init, self.shardings = make_initializer(
@@ -71,6 +79,7 @@ class Program:
             soft_counts=soft,
             ema=config.optimizer.ema_decay > 0,
             watched=min(WATCHED_PAIRS, dataset.num_classes * (dataset.num_classes - 1)),
+            shard_parameters_from=config.mesh.shard_parameters_from,
         )
         settings = StepSettings(
             num_triplets=config.objective.triplets_per_image * config.batch_size,
@@ -81,16 +90,26 @@ class Program:
             ema_decay=config.optimizer.ema_decay,
         )
         self.step = self._compiled(
-            "step", train_step, graph=graph, optimizer=optimizer, settings=settings, mesh=self.mesh
+            "step",
+            train_step,
+            self.shardings,
+            graph=graph,
+            optimizer=optimizer,
+            settings=settings,
+            mesh=self.mesh,
+            shardings=self.shardings.parameters,
         )
-        self._evaluate = self._compiled("evaluate", evaluation_step, graph=graph)
-        number = self.mesh.size
+        of_counts = mesh_lib.of_counts(self.mesh)
+        self._evaluate = self._compiled(
+            "evaluate", evaluation_step, of_counts, graph=graph, shardings=self.shardings.parameters
+        )
+        data = self.mesh.shape[mesh_lib.DATA]
         self._no_counts = jax.jit(
-            lambda: tuple(empty_counts(number, dataset.num_classes, soft=soft) for soft in (False, True)),
-            out_shardings=mesh_lib.by_row(self.mesh),
+            lambda: tuple(empty_counts(data, dataset.num_classes, soft=soft) for soft in (False, True)),
+            out_shardings=of_counts,
         )
-        self.begin_epoch = jax.jit(begin_epoch, donate_argnums=0)
-        self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+        self.begin_epoch = jax.jit(begin_epoch, donate_argnums=0, out_shardings=self.shardings)
+        self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self.shardings)
         self.graph = graph
 
     def _model_arguments(self) -> dict[str, Any]:
@@ -98,14 +117,14 @@ class Program:
         arguments.pop("weights")
         return arguments
 
-    def _compiled(self, name: str, function: Any, **bound: Any) -> Any:
+    def _compiled(self, name: str, function: Any, out_shardings: Any, **bound: Any) -> Any:
         bound_function = functools.partial(function, **bound)
 
         def traced(*arguments):
             self.traces[name] += 1
             return bound_function(*arguments)
 
-        return jax.jit(traced, donate_argnums=0)
+        return jax.jit(traced, donate_argnums=0, out_shardings=out_shardings)
 
     def source(self, split: str) -> Source:
         """A split, its images decoded in memory where `data.cache_bytes` allows."""
@@ -129,10 +148,10 @@ class Program:
         state = self._init(np.uint32(seed))
         if self.config.model.weights:
             loaded = load_weights(self.config.model.weights, state.parameters, state.batch_statistics)
-            loaded = mesh_lib.put_replicated(self.mesh, loaded)
+            loaded = jax.device_put(loaded, (self.shardings.parameters, self.shardings.batch_statistics))
             state = state._replace(parameters=loaded[0], batch_statistics=loaded[1])
             if state.averages:
-                state = state._replace(averages=self.copy(loaded))
+                state = self.copy(state._replace(averages=loaded))  # no array twice: the step uses them up
         return state
 
     def abstract_state(self) -> TrainState:
@@ -152,7 +171,7 @@ class Program:
             batch_size=self.config.batch_size,
             transform=self.transform,
             num_threads=self.config.data.num_threads,
-            shard=mesh_lib.process_shard(),
+            shard=mesh_lib.process_shard(self.mesh),
         )
         for batch in batches:
             batch.pop("index")

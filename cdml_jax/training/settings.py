@@ -43,6 +43,7 @@ _AT_LEAST = {
     "optimizer.weight_decay": 0,
     "optimizer.clip_norm": 0,
     "optimizer.head_multiplier": 0,
+    "optimizer.freeze_epochs": -1,
     "checkpoint.every_seconds": 0,
     "checkpoint.keep": 1,
 }
@@ -53,6 +54,7 @@ _SHARES = (
     "optimizer.warmup_share",
     "optimizer.momentum",
     "optimizer.ema_decay",
+    "optimizer.layer_decay",
 )
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cdml_jax.errors import UserError
@@ -10,7 +11,7 @@ from cdml_jax.training.optimizer import make_optimizer, make_schedule
 
 
 def updates_of(settings, parameters, gradients, steps=100):
-    optimizer = make_optimizer(settings, make_schedule(settings, steps))
+    optimizer = make_optimizer(settings, make_schedule(settings, steps), steps_per_epoch=10)
     return optimizer.update(gradients, optimizer.init(parameters), parameters)[0]
 
 
@@ -60,4 +61,60 @@ def test_schedule_warms_up_then_falls_to_zero(settings):
 def test_an_unknown_name_is_refused(settings):
     settings.name = "lion"
     with pytest.raises(UserError, match="adamw, sgd"):
-        make_optimizer(settings, make_schedule(settings, 10))
+        make_optimizer(settings, make_schedule(settings, 10), steps_per_epoch=10)
+
+
+def trained(settings, parameters, steps):
+    """Parameters after some steps of gradients of one."""
+    optimizer = make_optimizer(settings, make_schedule(settings, 100), steps_per_epoch=10)
+    state = optimizer.init(parameters)
+    for _ in range(steps):
+        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, parameters), state, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+    return parameters
+
+
+LAYERS = {
+    "stem": {"kernel": jnp.ones((2, 2))},
+    "blocks": {1: {"kernel": jnp.ones((2, 2))}, 10: {"kernel": jnp.ones((2, 2))}},
+    "heads": {"classifier": {"kernel": jnp.ones((2, 2))}},
+}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_frozen_layers_rest_then_move(settings, name):
+    settings.update({"name": name, "freeze": ("stem", "blocks.1"), "freeze_epochs": 1})
+    before, after = trained(settings, LAYERS, 10), trained(settings, LAYERS, 11)
+    frozen = lambda tree: np.stack([tree["stem"]["kernel"], tree["blocks"][1]["kernel"]])  # noqa: E731
+    assert (frozen(before) == 1).all()
+    assert (frozen(after) != 1).all()
+    assert (
+        np.asarray(before["blocks"][10]["kernel"]) != 1
+    ).all()  # "blocks.1" is no beginning of "blocks.10"
+
+
+def test_layers_can_be_frozen_for_ever(settings):
+    settings.update({"freeze": ("stem",), "freeze_epochs": -1})
+    assert (np.asarray(trained(settings, LAYERS, 30)["stem"]["kernel"]) == 1).all()
+
+
+def test_a_frozen_name_that_is_nowhere_is_refused(settings):
+    settings.update({"freeze": ("stam",), "freeze_epochs": 1})
+    with pytest.raises(UserError, match=r"optimizer\.freeze.*'stam'.*blocks, heads, stem"):
+        trained(settings, LAYERS, 1)
+
+
+def test_frozen_gradients_do_not_count_in_the_norm(settings):
+    settings.update(
+        {"freeze": ("stem",), "freeze_epochs": -1, "clip_norm": 1.0, "weight_decay": 0.0, "momentum": 0.0}
+    )
+    parameters = {"stem": {"kernel": jnp.ones((2, 2))}, "heads": {"kernel": jnp.ones((2, 2))}}
+    gradients = {"stem": {"kernel": jnp.full((2, 2), 1e3)}, "heads": {"kernel": jnp.full((2, 2), 0.1)}}
+    updates = updates_of(settings, parameters, gradients)
+    np.testing.assert_allclose(updates["heads"]["kernel"], -0.01, rtol=1e-5)
+
+
+def test_a_layer_decay_needs_blocks(settings):
+    settings.layer_decay = 0.7
+    with pytest.raises(UserError, match="layer_decay"):
+        updates_of(settings, PARAMETERS, PARAMETERS)
