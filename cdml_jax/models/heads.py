@@ -26,7 +26,7 @@ def wide(dtype: jnp.dtype) -> jnp.dtype:
 
 
 def l2_normalize(values: jax.Array) -> jax.Array:
-    """Rows scaled to length 1: e · rsqrt(max(Σ e², 1e-12)), at least in float32, finite at 0 as its gradient is.
+    """Rows scaled to length 1: e · rsqrt(max(Σ e², 1e-12)), in float32 or wider; its gradient at 0 is finite.
 
     >>> l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
