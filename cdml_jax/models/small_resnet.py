@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
-from cdml_jax.models.heads import Heads, Outputs, wide
+from cdml_jax.models.heads import Heads, wide
+from cdml_jax.models.network import Network
 
 WIDTHS = (16, 32, 64, 128)
 
@@ -59,7 +60,7 @@ class Block(nnx.Module):
         return jax.nn.relu(x + y).astype(self.dtype)
 
 
-class SmallResNet(nnx.Module):
+class SmallResNet(Network):
     """2 x 2 pixels folded into channels, a stem, four residual blocks, mean pooling, two heads."""
 
     def __init__(
@@ -87,14 +88,14 @@ class SmallResNet(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
+    def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
         batch, height, width, channels = images.shape
         if height % 2 or width % 2:
             raise ValueError(f"small_resnet takes images of even height and width, not {height} x {width}")
         x = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
         x = self.stem_norm(self.stem(x.astype(self.dtype)), use_running_average=not train)
-        x = jax.nn.relu(x).astype(self.dtype)
-        for block in self.blocks:
-            x = block(x, train=train)
-        return self.heads(x.astype(wide(self.dtype)).mean((1, 2)))
+        return jax.nn.relu(x).astype(self.dtype)
+
+    def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return x.astype(wide(self.dtype)).mean((1, 2))
