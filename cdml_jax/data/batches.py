@@ -58,7 +58,7 @@ def training_batches(
     if plan.ndim != 2 or not np.issubdtype(plan.dtype, np.integer):
         raise ValueError(f"plan must be (steps, batch_size) integers, not {plan.dtype} {plan.shape}")
     steps, batch_size = plan.shape
-    first, last = _slice_of(batch_size, shard)
+    first, last = slice_of(batch_size, shard)
     key = np.random.SeedSequence((seed, epoch, _AUGMENTATION)).generate_state(2, np.uint64)
     size = transform.image_size
 
@@ -106,7 +106,7 @@ def evaluation_batches(
       UserError: the batch cannot be divided by the number of shards; or, from the iterator, an image cannot
         be read (the message names it).
     """
-    first, last = _slice_of(batch_size, shard)
+    first, last = slice_of(batch_size, shard)
     count, size = len(source), transform.image_size
 
     def batch(step: int) -> Batch:
@@ -195,7 +195,12 @@ def _reduced(source: Source, index: int, resize: int) -> np.ndarray:
     return transforms.resize_short_side(image, resize) if resize else image
 
 
-def _slice_of(batch_size: int, shard: tuple[int, int]) -> tuple[int, int]:
+def slice_of(batch_size: int, shard: tuple[int, int]) -> tuple[int, int]:
+    """First row, and the one after the last, of a shard's slice of every batch.
+
+    >>> slice_of(12, (1, 3))
+    (4, 8)
+    """
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"shard {index} of {count} does not exist")
