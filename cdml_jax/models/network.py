@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import jax
 from flax import nnx
 
+from cdml_jax.errors import UserError
 from cdml_jax.models.heads import Heads, Outputs
 
 
@@ -16,11 +18,14 @@ class Network(nnx.Module):
     Attributes:
       blocks: modules called one after another as `block(x, train=…)`.
       heads: classifier and embedding on the pooled features.
+      entry_names, pool_names: parameters of the entry and of the pooling, by their first names.
       remat: whether a block's activations are computed again for the gradient instead of being kept.
     """
 
     blocks: nnx.List
     heads: Heads
+    entry_names: ClassVar[tuple[str, ...]] = ("stem",)
+    pool_names: ClassVar[tuple[str, ...]] = ()
     remat: bool = False
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -35,16 +40,35 @@ class Network(nnx.Module):
         return self.back(self.front(images, 0, train=train), 0, train=train)
 
     def front(self, images: jax.Array, blocks: int, *, train: bool) -> jax.Array:
-        """What block number `blocks` takes: the entry and the blocks before it."""
-        return self._through(list(self.blocks)[:blocks], self.enter(images, train=train), train)
-
-    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Pooled features (batch, features), which the heads take."""
-        return self.pool(self.front(images, len(self.blocks), train=train), train=train)
+        """What block number `blocks` takes, from images; beyond the last block, the pooled features."""
+        x = self._through(list(self.blocks)[:blocks], self.enter(images, train=train), train)
+        return x if blocks <= len(self.blocks) else self.pool(x, train=train)
 
     def back(self, x: jax.Array, blocks: int, *, train: bool) -> Outputs:
-        """The rest of the network after `front`, from block number `blocks` on."""
-        return self.heads(self.pool(self._through(list(self.blocks)[blocks:], x, train), train=train))
+        """The rest of the network after `front`."""
+        if blocks <= len(self.blocks):
+            x = self.pool(self._through(list(self.blocks)[blocks:], x, train), train=train)
+        return self.heads(x)
+
+    def cut(self, frozen: str) -> int:
+        """Number of blocks in front of a cut: all and the pooling for `"backbone"`, else the number given.
+
+        Raises:
+          UserError: neither `"backbone"` nor a number of blocks that the network has.
+        """
+        if frozen == "backbone":
+            return len(self.blocks) + 1
+        if not frozen.isdecimal() or int(frozen) > len(self.blocks):
+            raise UserError(
+                f"model.frozen: {frozen!r} is neither backbone nor a number of blocks "
+                f"up to {len(self.blocks)}"
+            )
+        return int(frozen)
+
+    def front_names(self, blocks: int) -> tuple[str, ...]:
+        """Beginnings of the names of the parameters that `front` uses and `back` does not."""
+        names = (*self.entry_names, *(f"blocks.{k}" for k in range(min(blocks, len(self.blocks)))))
+        return names if blocks <= len(self.blocks) else (*names, *self.pool_names)
 
     def _through(self, blocks: Iterable[nnx.Module], x: jax.Array, train: bool) -> jax.Array:
         def run(block, x):

@@ -63,6 +63,8 @@ class Block(nnx.Module):
 class SmallResNet(Network):
     """2 x 2 pixels folded into channels, a stem, four residual blocks, mean pooling, two heads."""
 
+    entry_names = ("stem", "stem_norm")
+
     def __init__(
         self,
         *,
