@@ -161,7 +161,7 @@ class Checkpoints:
                 lambda counts: (
                     jnp.zeros((here, classes, classes), counts.dtype).at[0].set(counts.sum(axis=0))
                 ),
-                out_shardings=mesh_lib.by_row(program.mesh),
+                out_shardings=program.shardings.counts,
             )
             state = state._replace(counts=gather(state.counts))
         return Run(

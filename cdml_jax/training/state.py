@@ -42,7 +42,7 @@ class TrainState(NamedTuple):
     batch_statistics: Tree
     optimizer: Tree
     averages: Tree  # moving averages of (parameters, batch_statistics); () where none are kept
-    counts: Num[Array, "devices classes classes"]  # this epoch's, not yet summed over devices
+    counts: Num[Array, "data classes classes"]  # this epoch's, not yet summed over "data"
     metrics: dict[str, Average]
     first_bad_step: Int[Array, ""]  # of the first loss that was not finite; the largest integer if none
 
@@ -74,10 +74,10 @@ def empty_metrics(watched: int) -> dict[str, Average]:
     }
 
 
-def empty_counts(devices: int, num_classes: int, *, soft: bool) -> Num[Array, "devices classes classes"]:
-    """Counts of no image, one matrix a device."""
+def empty_counts(data: int, num_classes: int, *, soft: bool) -> Num[Array, "data classes classes"]:
+    """Counts of no image, one matrix for each place on the mesh's "data" axis."""
     one = confusion.init(num_classes, jnp.float32 if soft else jnp.int32)
-    return jnp.broadcast_to(one, (devices, num_classes, num_classes))
+    return jnp.broadcast_to(one, (data, num_classes, num_classes))
 
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
@@ -95,10 +95,11 @@ def make_initializer(
     soft_counts: bool,
     ema: bool,
     watched: int,
-) -> tuple[nnx.GraphDef, Any, Any]:
+    shard_parameters_from: int = 0,
+) -> tuple[nnx.GraphDef, Any, TrainState]:
     """Graph of the model, a jitted `init(seed) -> TrainState`, and the sharding of its leaves."""
     graph = nnx.graphdef(nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0))))
-    devices = mesh.shape[mesh_lib.DATA]
+    data = mesh.shape[mesh_lib.DATA]
 
     def init(seed: jax.Array) -> TrainState:
         key = jax.random.key(seed)
@@ -111,14 +112,20 @@ def make_initializer(
             batch_statistics=statistics,
             optimizer=optimizer.init(parameters),
             averages=jax.tree.map(jnp.array, (parameters, statistics)) if ema else (),
-            counts=empty_counts(devices, num_classes, soft=soft_counts),
+            counts=empty_counts(data, num_classes, soft=soft_counts),
             metrics=empty_metrics(watched),
             first_bad_step=jnp.int32(NO_STEP),
         )
 
     shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((), jnp.uint32))
     shardings = jax.tree.map(lambda _: mesh_lib.replicated(mesh), shapes)
-    shardings = shardings._replace(counts=mesh_lib.by_row(mesh))
+    parameters = mesh_lib.of_parameters(mesh, shapes.parameters, shard_parameters_from=shard_parameters_from)
+    shardings = shardings._replace(
+        parameters=parameters,
+        optimizer=mesh_lib.of_optimizer(mesh, shapes.optimizer, shapes.parameters, parameters),
+        averages=(parameters, shardings.batch_statistics) if ema else (),
+        counts=mesh_lib.of_counts(mesh),
+    )
     return graph, jax.jit(init, out_shardings=shardings), shardings
 
 
@@ -136,8 +143,6 @@ def begin_epoch(state: TrainState) -> TrainState:
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def sum_counts(
-    counts: Num[Array, "devices classes classes"], *, mesh: Mesh
-) -> Float[Array, "classes classes"]:
+def sum_counts(counts: Num[Array, "data classes classes"], *, mesh: Mesh) -> Float[Array, "classes classes"]:
     """Counts of all devices, float32 if soft, on every device: once an epoch, the only C x C reduction."""
     return jax.lax.with_sharding_constraint(counts.sum(axis=0), mesh_lib.replicated(mesh))

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from cdml_jax import confusion
 from cdml_jax.controls import batch_hard_triplets, focal_factor
 from cdml_jax.losses import squared_distance, triplet_margin_loss, weighted_softmax_cross_entropy
-from cdml_jax.metrics import Average, average, merge
+from cdml_jax.metrics import average, merge
 from cdml_jax.sampling import Triplets, sample_triplets
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import NO_STEP, Costs, TrainState
@@ -53,37 +53,56 @@ class _Sums(NamedTuple):
     active: jax.Array
     positive: jax.Array
     negative: jax.Array
+    watched: jax.Array  # (pairs,): triplets of each watched pair
 
 
 def _triplet_sums(
-    embeddings: jax.Array, triplets: Triplets, *, margin: float, mesh: Mesh
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Sums over the valid triplets of loss, active ones, distance to positives and to negatives.
+    embeddings: jax.Array, labels: jax.Array, drawn: Triplets, costs: Costs, *, margin: float, mesh: Mesh
+) -> tuple[jax.Array, ...]:
+    """Sums over the valid triplets of loss, active ones, distance to positives, to negatives, watched pairs.
 
     Each device gathers the embeddings once and computes its share of the triplets; gradients go back by one
-    reduce-scatter.
+    reduce-scatter. `labels` are whole, -1 where a row does not count.
     """
     rows, whole = PartitionSpec(mesh_lib.DATA), PartitionSpec()
+    number = drawn.valid.size
+    share = number // mesh.shape[mesh_lib.DATA]
 
-    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(rows, rows), out_specs=whole)
-    def sums(embeddings, triplets):
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(rows, whole, whole, whole, whole), out_specs=whole)
+    def sums(embeddings, labels, drawn, batch_hard, watched_pairs):
         embeddings = jax.lax.all_gather(embeddings, mesh_lib.DATA, tiled=True)
+        first = jax.lax.axis_index(mesh_lib.DATA) * share
+
+        def own(triplets):
+            return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, share), triplets)
+
+        triplets = jax.lax.cond(
+            batch_hard,
+            lambda: own(batch_hard_triplets(embeddings, labels, num_triplets=number, where=labels >= 0)),
+            lambda: own(drawn),
+        )
         anchor, positive, negative = (embeddings[index] for index in triplets[:3])
         losses = triplet_margin_loss(anchor, positive, negative, margin=margin)
         parts = (losses, losses > 0, squared_distance(anchor, positive), squared_distance(anchor, negative))
         sums = [jnp.where(triplets.valid, part, 0).astype(losses.dtype).sum() for part in parts]
-        return jax.lax.psum(tuple(sums), mesh_lib.DATA)
+        classes = jnp.stack([labels[triplets.anchor], labels[triplets.negative]], axis=1)
+        watched = (classes[:, None] == watched_pairs).all(axis=2) & triplets.valid[:, None]
+        return jax.lax.psum((*sums, watched.sum(axis=0, dtype=losses.dtype)), mesh_lib.DATA)
 
-    return sums(embeddings, triplets)
+    return sums(embeddings, labels, drawn, costs.batch_hard, costs.watched_pairs)
 
 
-def _choose_triplets(
-    key: jax.Array, labels: jax.Array, mask: jax.Array, costs: Costs, number: int, mesh: Mesh
-) -> Triplets:
-    """Triplets by confusion, from replicated labels: the draw does not depend on the number of devices."""
-    whole = mesh_lib.replicated(mesh)
-    labels, mask = jax.lax.with_sharding_constraint((labels, mask), whole)
-    return sample_triplets(key, labels, costs.pair_weights, num_triplets=number, where=mask)
+def _number_valid(labels: jax.Array, drawn: Triplets, costs: Costs) -> jax.Array:
+    """How many triplets of all microbatches are valid: known from labels (parts, B / parts) alone."""
+
+    def hardest(labels):
+        nowhere = jnp.zeros((labels.size, 1))
+        return batch_hard_triplets(
+            nowhere, labels, num_triplets=drawn.valid.shape[1], where=labels >= 0
+        ).valid
+
+    valid = jax.lax.cond(costs.batch_hard, lambda: jax.vmap(hardest)(labels), lambda: drawn.valid)
+    return valid.sum(dtype=jnp.int32)
 
 
 def train_step(
@@ -95,6 +114,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
     mesh: Mesh,
+    shardings: Any,
 ) -> TrainState:
     r"""State after one step on the joint objective, with its counts and metrics.
 
@@ -102,71 +122,63 @@ def train_step(
 
     Args:
       state: as `make_initializer` gives; donate it.
-      batch: `image` (B, H, W, 3) uint8, `label` (B,) integers, `mask` (B,) bool, split over the devices.
+      batch: `image` (B, H, W, 3) uint8, `label` (B,) integers, `mask` (B,) bool, split over "data".
       costs: weights of this epoch, replicated.
-      graph, optimizer, settings, mesh: bound once; they are the compiled part.
+      graph, optimizer, settings, mesh, shardings: bound once; they are the compiled part. `shardings` are
+        those of the parameters.
 
     Source: Zhao and Peng (2018), joint objective.
     """
     parts = settings.accumulation
-    micro = jax.tree.map(lambda a: _split(a, parts), batch)
+    # Gathered once, labels and mask as one. What depends on them alone, draws too, is the same everywhere.
+    labels = mesh_lib.gather_rows(mesh, jnp.where(batch["mask"], batch["label"], -1))
+    real = jnp.maximum((labels >= 0).sum(dtype=jnp.int32), 1).astype(jnp.float32)
+    labels = _split(labels, parts)
     key = jax.random.fold_in(jax.random.fold_in(state.key, _TRIPLETS), state.step)
-    number = settings.num_triplets // parts
-    drawn = jax.vmap(lambda k, y, m: _choose_triplets(k, y, m, costs, number, mesh))(
-        jax.random.split(key, parts), micro["label"], micro["mask"]
+    draw = functools.partial(sample_triplets, num_triplets=settings.num_triplets // parts)
+    drawn = jax.vmap(lambda k, y: draw(k, y, costs.pair_weights, where=y >= 0))(
+        jax.random.split(key, parts), labels
     )
-    real = jnp.maximum(batch["mask"].sum(dtype=jnp.int32), 1).astype(jnp.float32)
+    number_valid = _number_valid(labels, drawn, costs)
+    valid = jnp.maximum(number_valid, 1).astype(jnp.float32)
 
-    def micro_loss(parameters, statistics, rows, triplets, valid):
+    def micro_loss(parameters, statistics, rows, labels, drawn):
+        parameters = mesh_lib.gather_parameters(parameters, shardings)
         model = nnx.merge(graph, parameters, statistics)
         logits, embeddings = model(normalize_images(rows["image"]), train=True)
-        labels, mask = rows["label"], rows["mask"]
         ones = jnp.ones_like(costs.class_weights)
-        plain = weighted_softmax_cross_entropy(logits, labels, ones, where=mask)
+        plain = weighted_softmax_cross_entropy(logits, rows["label"], ones, where=rows["mask"])
         softmax = weighted_softmax_cross_entropy(
-            logits, labels, costs.class_weights, label_smoothing=settings.label_smoothing, where=mask
+            logits,
+            rows["label"],
+            costs.class_weights,
+            label_smoothing=settings.label_smoothing,
+            where=rows["mask"],
         )
         softmax = (softmax * focal_factor(plain, costs.focal_gamma)).sum()
-        triplets = jax.lax.cond(
-            costs.batch_hard,
-            lambda: batch_hard_triplets(embeddings, labels, num_triplets=number, where=mask),
-            lambda: triplets,
+        sums = _Sums(
+            softmax, *_triplet_sums(embeddings, labels, drawn, costs, margin=settings.margin, mesh=mesh)
         )
-        sums = _Sums(softmax, *_triplet_sums(embeddings, triplets, margin=settings.margin, mesh=mesh))
         loss = sums.softmax / real + costs.triplet_weight * sums.triplet / valid
         statistics = nnx.as_pure(nnx.state(model, nnx.BatchStat))
-        return loss, (statistics, sums, logits, triplets)
-
-    # Which triplets are valid depends on labels alone, so the divisor is known before any microbatch.
-    valid = jax.lax.cond(
-        costs.batch_hard,
-        lambda: jax.vmap(
-            lambda y, m: batch_hard_triplets(jnp.zeros((y.size, 1)), y, num_triplets=number, where=m).valid
-        )(micro["label"], micro["mask"]),
-        lambda: drawn.valid,
-    )
-    valid = jnp.maximum(valid.sum(dtype=jnp.int32), 1).astype(jnp.float32)
+        return loss, (statistics, sums, logits)
 
     gradient_of = jax.value_and_grad(micro_loss, has_aux=True)
 
-    def accumulate(carry, rows_and_triplets):
+    def accumulate(carry, part):
         statistics, gradients = carry
-        rows, triplets = rows_and_triplets
-        (_, (statistics, *aux)), added = gradient_of(state.parameters, statistics, rows, triplets, valid)
+        (_, (statistics, *aux)), added = gradient_of(state.parameters, statistics, *part)
         return (statistics, jax.tree.map(jnp.add, gradients, added)), aux
 
+    micro = (jax.tree.map(lambda a: _split(a, parts), batch), labels, drawn)
     if parts == 1:
-        first = jax.tree.map(lambda a: a[0], (micro, drawn))
-        (_, (statistics, *aux)), gradients = gradient_of(
-            state.parameters, state.batch_statistics, *first, valid
-        )
+        first = jax.tree.map(lambda a: a[0], micro)
+        (_, (statistics, *aux)), gradients = gradient_of(state.parameters, state.batch_statistics, *first)
         aux = jax.tree.map(lambda a: a[None], aux)
     else:
         zeros = jax.tree.map(jnp.zeros_like, state.parameters)
-        (statistics, gradients), aux = jax.lax.scan(
-            accumulate, (state.batch_statistics, zeros), (micro, drawn)
-        )
-    sums, logits, triplets = aux
+        (statistics, gradients), aux = jax.lax.scan(accumulate, (state.batch_statistics, zeros), micro)
+    sums, logits = aux
     sums = jax.tree.map(lambda a: a.sum(axis=0), sums)
     loss = sums.softmax / real + costs.triplet_weight * sums.triplet / valid
     logits = _join(logits)
@@ -176,7 +188,19 @@ def train_step(
     averages = state.averages
     if averages:
         averages = optax.incremental_update((parameters, statistics), averages, 1 - settings.ema_decay)
-    metrics = _step_metrics(batch, costs, sums, logits, triplets, micro["label"], loss, real, gradients)
+    correct = (jnp.argmax(logits, axis=1) == batch["label"]) & batch["mask"]
+    metrics = {
+        "loss": average(loss, 1),
+        "softmax_loss": average(sums.softmax, real),
+        "triplet_loss": average(sums.triplet, number_valid),
+        "accuracy": average(correct.sum(dtype=jnp.float32), real),
+        "active_share": average(sums.active, number_valid),
+        "positive_distance": average(sums.positive, number_valid),
+        "negative_distance": average(sums.negative, number_valid),
+        "valid_share": average(number_valid, drawn.valid.size),
+        "gradient_norm": average(optax.tree.norm(gradients), 1),
+        "watched_share": average(sums.watched, jnp.broadcast_to(number_valid, sums.watched.shape)),
+    }
     return TrainState(
         step=state.step + 1,
         key=state.key,
@@ -202,8 +226,8 @@ def _join(rows: jax.Array) -> jax.Array:
 
 
 def _add_counts(
-    counts: Num[Array, "devices classes classes"], batch: Batch, logits: jax.Array, *, soft: bool
-) -> Num[Array, "devices classes classes"]:
+    counts: Num[Array, "data classes classes"], batch: Batch, logits: jax.Array, *, soft: bool
+) -> Num[Array, "data classes classes"]:
     """Each device adds its own rows to its own counts: nothing crosses devices."""
     devices = counts.shape[0]
     rows = jax.tree.map(
@@ -217,39 +241,17 @@ def _add_counts(
     return jax.vmap(add)(counts, *rows)
 
 
-def _step_metrics(batch, costs, sums, logits, triplets, labels, loss, real, gradients) -> dict[str, Average]:
-    correct = (jnp.argmax(logits, axis=1) == batch["label"]) & batch["mask"]
-    number = triplets.valid.sum()
-    anchors = jax.vmap(lambda y, rows: y[rows])(labels, triplets.anchor)
-    negatives = jax.vmap(lambda y, rows: y[rows])(labels, triplets.negative)
-    watched = (anchors[..., None] == costs.watched_pairs[:, 0]) & (
-        negatives[..., None] == costs.watched_pairs[:, 1]
-    )
-    watched = (watched & triplets.valid[..., None]).sum(axis=(0, 1))
-    return {
-        "loss": average(loss, 1),
-        "softmax_loss": average(sums.softmax, real),
-        "triplet_loss": average(sums.triplet, number),
-        "accuracy": average(correct.sum(), real),
-        "active_share": average(sums.active, number),
-        "positive_distance": average(sums.positive, number),
-        "negative_distance": average(sums.negative, number),
-        "valid_share": average(number, triplets.valid.size),
-        "gradient_norm": average(optax.tree.norm(gradients), 1),
-        "watched_share": average(watched, jnp.broadcast_to(number, watched.shape)),
-    }
-
-
 def evaluation_step(
-    counts: tuple[Num[Array, "devices classes classes"], Float[Array, "devices classes classes"]],
+    counts: tuple[Num[Array, "data classes classes"], Float[Array, "data classes classes"]],
     parameters: Any,
     statistics: Any,
     batch: Batch,
     *,
     graph: nnx.GraphDef,
-) -> tuple[Num[Array, "devices classes classes"], Float[Array, "devices classes classes"]]:
+    shardings: Any,
+) -> tuple[Num[Array, "data classes classes"], Float[Array, "data classes classes"]]:
     """Hard and soft counts with a batch added, by the model as it is used: running statistics, no dropout."""
-    model = nnx.merge(graph, parameters, statistics)
+    model = nnx.merge(graph, mesh_lib.gather_parameters(parameters, shardings), statistics)
     logits, _ = model(normalize_images(batch["image"]), train=False)
     hard, soft = counts
     return _add_counts(hard, batch, logits, soft=False), _add_counts(soft, batch, logits, soft=True)
