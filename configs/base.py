@@ -40,7 +40,12 @@ def get_config() -> ConfigDict:
                 "embedding_size": 128,
                 "embedding_from": "projection",
                 "dtype": "float32",
-                "weights": "",  # a shipped name or a .safetensors file; "" trains from scratch
+                # "torchvision" or "tensorflow": padding, epsilon and input, as the weights want; "": the network's
+                "style": "",
+                "freeze_batch_norm": False,  # running statistics in training too
+                "remat": False,  # compute activations again in the backward pass: less memory, more time
+                # A shipped name, a file (.safetensors, .pth), hf:ORGANISATION/MODEL; "" trains from scratch.
+                "weights": "",
             },
             "row": "cdml",  # which method `cdml train` trains
             "seed": 0,

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from cdml_jax.errors import UserError
+from cdml_jax.models import mobilenet_v2
+from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Outputs
+from cdml_jax.models.layers import STYLES
 from cdml_jax.models.small_resnet import SmallResNet
 
-FAMILIES = {"small_resnet": SmallResNet}
+FAMILIES: dict[str, Callable[..., nnx.Module]] = {
+    "small_resnet": SmallResNet,
+    "mobilenet_v2": mobilenet_v2.MobileNetV2,
+}
+# Other libraries' names of a network's arrays, by source.
+TABLES: dict[str, Callable[[], dict[str, Table]]] = {"mobilenet_v2": mobilenet_v2.tables}
 
-__all__ = ["FAMILIES", "Outputs", "build"]
+__all__ = ["FAMILIES", "STYLES", "TABLES", "Outputs", "build"]
 
 
 def build(
@@ -21,6 +34,9 @@ def build(
     embedding_size: int = 128,
     embedding_from: str = "projection",
     dtype: str = "float32",
+    style: str = "",
+    freeze_batch_norm: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
 ) -> nnx.Module:
     """Network `name` with a classifier of `num_classes` and an embedding of `embedding_size`.
@@ -34,25 +50,36 @@ def build(
       embedding_from: `"projection"`, a linear layer on the pooled features, or `"features"` themselves.
       dtype: of the activations, `"float32"`, `"bfloat16"` or `"float64"`, which needs JAX_ENABLE_X64;
         parameters and statistics are float64 for float64, else float32.
+      style: by whose conventions of padding, epsilon and input the network computes, `"torchvision"` or
+        `"tensorflow"`; `""` is the network's own.
+      freeze_batch_norm: use the running statistics, unchanged, in training too.
+      remat: compute a block's activations again in the backward pass; less memory, more time.
       rngs: keys of the initial parameters.
 
     Raises:
-      ValueError: an unknown name, embedding_from or dtype.
+      UserError: an unknown name, embedding_from, dtype or style, or an option that the network lacks.
     """
     if name not in FAMILIES:
-        raise ValueError(f"model.name: {name!r} is unknown; choose one of {', '.join(sorted(FAMILIES))}")
+        raise UserError(f"model.name: {name!r} is unknown; choose one of {', '.join(sorted(FAMILIES))}")
     if embedding_from not in ("projection", "features"):
-        raise ValueError(
-            f"model.embedding_from: {embedding_from!r} is unknown; choose projection or features"
-        )
+        raise UserError(f"model.embedding_from: {embedding_from!r} is unknown; choose projection or features")
     if dtype not in ("float32", "bfloat16", "float64"):
-        raise ValueError(f"model.dtype: {dtype!r} is unknown; choose float32, bfloat16 or float64")
-    model = FAMILIES[name](
+        raise UserError(f"model.dtype: {dtype!r} is unknown; choose float32, bfloat16 or float64")
+    if style not in ("", *STYLES):
+        raise UserError(f"model.style: {style!r} is unknown; choose {' or '.join(STYLES)}")
+    asked = {"style": style, "freeze_batch_norm": freeze_batch_norm, "remat": remat}
+    options: dict[str, Any] = {key: value for key, value in asked.items() if value}
+    family = FAMILIES[name]
+    takes = inspect.signature(getattr(family, "func", family).__init__).parameters  # func: of a partial
+    for key in options.keys() - takes.keys():
+        raise UserError(f"model.{key}: the network {name} has no such option; leave it unset")
+    model = family(
         num_classes=num_classes,
         embedding_size=embedding_size,
         embedding_from=embedding_from,
         dtype=jnp.dtype(dtype),
         rngs=rngs,
+        **options,
     )
     if dtype == "float64":  # Flax keeps running statistics in float32 whatever it is told
         statistics = nnx.as_pure(nnx.state(model, nnx.BatchStat))

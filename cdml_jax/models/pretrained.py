@@ -8,60 +8,80 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from cdml_jax.errors import UserError
+from cdml_jax.models import TABLES
+from cdml_jax.models.foreign import convert, refuse_names, refuse_not_finite
+from cdml_jax.models.weight_files import read_weights
 
-SHIPPED_FOLDER = Path(__file__).parent / "weights"
-# Name of a shipped file and its SHA-256; made by the command in configs/demo_upstream.py.
-SHIPPED = {"demo_upstream": "86dbe394c613a6f553a379a25832959cb7a408bb428d9f8ec78a780d7bddb8b7"}
 HEADS = ("heads.",)
 
 
-def load_weights(name: str, parameters: Any, statistics: Any) -> tuple[Any, Any]:
+def load_weights(
+    name: str,
+    parameters: Any,
+    statistics: Any,
+    *,
+    network: str,
+    style: str = "",
+    keep_classifier: bool = False,
+) -> tuple[Any, Any]:
     """Parameters and batch statistics with the values of a file; the heads keep theirs.
 
     Args:
-      name: a shipped name (`demo_upstream`) or the path of a .safetensors file that `save_weights` wrote.
+      name: a shipped name (`demo_upstream`), the path of a .safetensors file, ours or another library's, of a
+        PyTorch pickle (.pth, .pt), or `hf:organisation/model`.
       parameters, statistics: trees of arrays to fill; the file's values take their dtypes.
+      network: the network's name, which says by which names other libraries call its arrays.
+      style: the network's; refused where the file's metadata says otherwise.
+      keep_classifier: fill the classifier too; only from other libraries' files, of as many classes.
 
     Returns:
       Trees of the same structure, numpy leaves where filled.
 
     Raises:
-      UserError: no such file, a shipped file whose digest is wrong, keys or shapes that do not fit.
+      UserError: no such file, a damaged one, keys or shapes that do not fit, values that are not finite.
     """
-    path = _shipped(name) if name in SHIPPED else Path(name).expanduser()
-    if not path.is_file():
-        raise UserError(f"model.weights: no file {path}; shipped weights are {', '.join(SHIPPED)}")
-    try:
-        values = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"model.weights: {path} is no readable safetensors file ({error})") from error
+    file = read_weights(name)
     trees = {"parameters": parameters, "statistics": statistics}
-    ours = {key for key, _ in named_leaves(trees)}
-    body = {key for key in ours if not _of_heads(key)}
-    extra = {key for key in values if not _of_heads(key)} - body
-    missing = body - values.keys()
-    if extra or missing:
-        lists = [
-            f"{what}: {', '.join(sorted(keys)[:5])}"
-            for what, keys in (("not in the network", extra), ("not in the file", missing))
-            if keys
-        ]
-        raise UserError(f"model.weights: {path} does not fit the network; {'; '.join(lists)}")
+    ours = dict(named_leaves(trees))
+    said = (
+        "tensorflow"
+        if file.metadata.get("padding", "").startswith("SAME")
+        else file.metadata.get("style", "")
+    )
+    if said and said != style:
+        raise UserError(f"model.style: {file.path} is of the style {said}; set model.style={said}")
+    if any(key.startswith("parameters.") for key in file.values):
+        filled = _fill_own(file.values, ours, str(file.path))
+    else:
+        full_names = {key.partition(".")[2]: key for key in ours}
+        shapes = {short: ours[full] for short, full in full_names.items()}
+        values = convert(
+            file.values,
+            shapes,
+            TABLES[network]() if network in TABLES else {},
+            origin=str(file.path),
+            keep_classifier=keep_classifier,
+        )
+        filled = {full_names[short]: value for short, value in values.items()}
+    trees = jax.tree_util.tree_map_with_path(lambda path, leaf: filled.get(dotted_name(path), leaf), trees)
+    return trees["parameters"], trees["statistics"]
 
-    def fill(path_to_leaf, leaf):
-        key = dotted_name(path_to_leaf)
-        if _of_heads(key):
-            return leaf
+
+def _fill_own(values: dict[str, np.ndarray], ours: dict[str, Any], origin: str) -> dict[str, np.ndarray]:
+    """Values of a file that `save_weights` wrote, by our full names."""
+    body = {key: leaf for key, leaf in ours.items() if not _of_heads(key)}
+    refuse_names(
+        origin, {key for key in values if not _of_heads(key)} - body.keys(), body.keys() - values.keys()
+    )
+    for key, leaf in body.items():
         if values[key].shape != leaf.shape:
-            raise UserError(f"model.weights: {key} is {values[key].shape} in {path}, {leaf.shape} here")
-        return values[key].astype(leaf.dtype)
-
-    filled = jax.tree_util.tree_map_with_path(fill, trees)
-    return filled["parameters"], filled["statistics"]
+            raise UserError(f"model.weights: {key} is {values[key].shape} in {origin}, {leaf.shape} here")
+    filled = {key: values[key].astype(leaf.dtype) for key, leaf in body.items()}
+    refuse_not_finite(origin, filled)
+    return filled
 
 
 def save_weights(path: Path, parameters: Any, statistics: Any, metadata: dict[str, str]) -> str:
@@ -88,10 +108,3 @@ def dotted_name(path: tuple) -> str:
 
 def _of_heads(key: str) -> bool:
     return key.partition(".")[2].startswith(HEADS)
-
-
-def _shipped(name: str) -> Path:
-    path = SHIPPED_FOLDER / f"{name}.safetensors"
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != SHIPPED[name]:
-        raise UserError(f"model.weights: {path} is damaged (wrong SHA-256); install the package again")
-    return path

@@ -8,7 +8,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.pretrained import SHIPPED_FOLDER, save_weights
+from cdml_jax.models.pretrained import save_weights
+from cdml_jax.models.weight_files import SHIPPED_FOLDER
 from cdml_jax.training import workdir
 from cdml_jax.training.checkpoint import restore_last
 from cdml_jax.training.program import Program, load_dataset
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> int:
         run = restore_last(folder, Program(config, load_dataset(config)))
         parameters, statistics = run.state.in_use
         path = SHIPPED_FOLDER / f"{folder.name}.safetensors"
-        metadata = {"source": config.source, "network": config.model.name}
+        metadata = {"source": config.source, "network": config.model.name, "style": config.model.style}
         digest = save_weights(path, parameters, statistics, metadata)
     except UserError as error:
         print(error, file=sys.stderr)

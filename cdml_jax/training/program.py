@@ -147,7 +147,13 @@ class Program:
         """State before the first step: the same parameters for every row of a seed."""
         state = self._init(np.uint32(seed))
         if self.config.model.weights:
-            loaded = load_weights(self.config.model.weights, state.parameters, state.batch_statistics)
+            loaded = load_weights(
+                self.config.model.weights,
+                state.parameters,
+                state.batch_statistics,
+                network=self.config.model.name,
+                style=self.config.model.style,
+            )
             loaded = jax.device_put(loaded, (self.shardings.parameters, self.shardings.batch_statistics))
             state = state._replace(parameters=loaded[0], batch_statistics=loaded[1])
             if state.averages:

@@ -8,12 +8,13 @@ import jax
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import FAMILIES
+from cdml_jax.models import FAMILIES, STYLES
 from cdml_jax.training.rows import named_row
 
 _CHOICES: dict[str, Collection[str]] = {
     "model.name": FAMILIES,
     "model.embedding_from": ("projection", "features"),
+    "model.style": ("", *STYLES),
     "model.dtype": ("float32", "bfloat16", "float64"),
     "optimizer.name": ("sgd", "adamw"),
     "optimizer.schedule": ("cosine", "constant"),

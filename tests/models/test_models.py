@@ -55,7 +55,9 @@ def test_an_embedding_of_zero_features_has_finite_gradients():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "small_resnt"}, "choose one of small_resnet"),
+        ({"name": "small_resnt"}, "choose one of mobilenet_v2, "),
+        ({"name": "mobilenet_v2", "style": "caffe"}, "choose torchvision or tensorflow"),
+        ({"name": "small_resnet", "remat": True}, "small_resnet has no such option"),
         ({"name": "small_resnet", "dtype": "float16"}, "choose float32, bfloat16 or float64"),
         ({"name": "small_resnet", "embedding_from": "logits"}, "choose projection or features"),
     ],
