@@ -1,4 +1,4 @@
-"""`cdml train | evaluate | reproduce`: flags in, calls out."""
+"""`cdml prepare | train | evaluate | reproduce`: flags in, calls out."""
 
 from __future__ import annotations
 
@@ -53,11 +53,24 @@ def _run(arguments: list[str]) -> int:
 
         commands.evaluate(options.workdir, options.split)
         return 0
+    if options.command == "prepare":
+        if rest:
+            raise UserError(f"prepare: unknown argument {rest[0]!r}")
+        from cdml_jax.data.prepare import prepare
+
+        prepare(
+            options.source,
+            out=options.out,
+            images=not options.no_images,
+            classes=options.classes,
+            data_dir=options.data_dir,
+        )
+        return 0
     config, name = load_config(rest)
     workdir = options.workdir or Path("runs") / f"{name}-{options.command}"
     # Imported here: a mistake in a flag is answered before JAX is loaded.
     from cdml_jax.training import commands
-    from cdml_jax.training.loop import Interrupted
+    from cdml_jax.training.stop import Interrupted
 
     try:
         if options.command == "train":
@@ -81,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train | evaluate | reproduce")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="prepare | train | evaluate | reproduce"
+    )
     described = {
         "train": "train one method (--config.row) under one seed; the same command continues a stopped run",
         "reproduce": "train every method under every seed; print the table, draw the figures",
@@ -110,7 +125,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--workdir", type=Path, metavar="DIR", required=True, help="of the trained run")
     sub.add_argument("--split", default="validation", choices=("validation", "test"), help="(validation)")
+    _add_prepare(commands)
     return parser
+
+
+def _add_prepare(commands: argparse._SubParsersAction) -> None:
+    text = "check a data set, count it, say what is missing and where to get it; write it for clusters"
+    sub = commands.add_parser(
+        "prepare", help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
+    )
+    sub.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="cub200:DIR or another published set (cub200 alone tells where to get it), folder:DIR, list:DIR, "
+        "tfds:NAME, synthetic_birds/CONFIG",
+    )
+    sub.add_argument("--out", type=Path, metavar="DIR", help="write array_record files there")
+    sub.add_argument("--classes", action="store_true", help="list every class")
+    sub.add_argument("--no-images", action="store_true", help="do not decode the images")
+    sub.add_argument("--data-dir", default="", metavar="DIR", help="as --config.data.data_dir")
 
 
 def shipped_configs() -> list[str]:

@@ -101,6 +101,10 @@ def get_config() -> ConfigDict:
                 "seeds": 3,
             },
             "checkpoint": {"every_seconds": 60.0, "keep": 2},
+            "profile": {"steps": 0, "start_step": 20},  # a trace of so many steps, into the workdir
+            # Where compiled programs are kept for the next start: a folder; "auto" is one in the user's cache
+            # folder, "" none. JAX_COMPILATION_CACHE_DIR comes first.
+            "compilation_cache": "auto",
         }
     )
 

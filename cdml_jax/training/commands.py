@@ -17,12 +17,14 @@ from cdml_jax.reporting.figures import confusion_figure
 from cdml_jax.reporting.paper import DATASET, TABLE_2
 from cdml_jax.reporting.report import Report, confused_pairs_of, write_report
 from cdml_jax.reporting.results import RunResult
-from cdml_jax.training import hosts, settings, workdir
+from cdml_jax.training import hosts, settings, timing, workdir
 from cdml_jax.training.checkpoint import Run, restore_last
-from cdml_jax.training.loop import Stop, fit, fork
+from cdml_jax.training.compiled import keep_compiled
+from cdml_jax.training.loop import fit, fork
 from cdml_jax.training.mesh import make_mesh
 from cdml_jax.training.program import Program, load_dataset
 from cdml_jax.training.rows import ROWS
+from cdml_jax.training.stop import Stop
 
 
 def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Program:
@@ -31,6 +33,7 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
     `splits` are those that must be there; `command` is whose run the folder holds.
     """
     settings.check(config)
+    keep_compiled(config.compilation_cache)
     hosts.connect()
     make_mesh(config.batch_size, config.accumulation)
     dataset = load_dataset(config)
@@ -67,6 +70,7 @@ def train(config: ConfigDict, folder: Path) -> Run:
     if "validation_accuracy" in last:
         shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
     hosts.say(f"{ROWS[config.row].title}, seed {config.seed}: {', '.join(shown)}")
+    hosts.say(timing.summary(run.history))
     return run
 
 

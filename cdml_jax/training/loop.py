@@ -6,9 +6,8 @@ import contextlib
 import copy
 import dataclasses
 import math
-import signal
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +15,22 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cdml_jax.data.batches import training_batches
+from cdml_jax.data.batches import CachedSource, training_batches
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, compute, mean_class_error
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.checkpoint import Checkpoints, Run
+from cdml_jax.training.profiling import Profile, annotated, memory_report
 from cdml_jax.training.program import Program
 from cdml_jax.training.rows import ROWS, Row, confusion_statistics, plan_row_epoch
 from cdml_jax.training.state import NO_STEP
+from cdml_jax.training.stop import Interrupted, Stop
+from cdml_jax.training.timing import StepClock, input_advice, peak_memory
 from cdml_jax.training.writers import Writers
 
 _AGREE_EVERY = 10  # steps between looks at what other processes were asked: each waits for all
 _CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each waits for the device
-
-
-class Interrupted(Exception):  # noqa: N818 - like KeyboardInterrupt
-    """A signal asked the run to end; what it had reached is saved where it has a folder."""
-
-    def __init__(self, signal_number: int, step: int):
-        super().__init__(signal_number, step)
-        self.signal_number, self.step = signal_number, step
-
-
-class Stop:
-    """Whether a signal has asked to end: SIGINT (Ctrl-C) or SIGTERM (preemption)."""
-
-    def __init__(self) -> None:
-        self.signal_number: int | None = None
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[Stop]:
-        """Notes the first signal and lets the step end; a second Ctrl-C ends at once."""
-
-        def note(number: int, _frame: Any) -> None:
-            if self.signal_number is not None:
-                raise KeyboardInterrupt
-            self.signal_number = number
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def begin(program: Program, seed: int) -> Run:
@@ -123,8 +94,12 @@ def fit(
             leave=False,
             dynamic_ncols=True,
         )
-        with bar, contextlib.closing(writers) if writers else contextlib.nullcontext():
-            trainer = _Trainer(program, ROWS[row_name], seed, run, checkpoints, writers, stop or Stop(), bar)
+        steps, first = program.config.profile.steps, program.config.profile.start_step
+        profile = Profile((folder or Path()) / "profile", steps=steps if folder else 0, start_step=first)
+        with bar, profile.closing(), contextlib.closing(writers) if writers else contextlib.nullcontext():
+            trainer = _Trainer(
+                program, ROWS[row_name], seed, run, checkpoints, writers, stop or Stop(), bar, profile
+            )
             while run.epoch < end:
                 trainer.train_epoch()
             if save_last:
@@ -145,9 +120,11 @@ class _Trainer:
     writers: Writers | None
     stop: Stop
     bar: tqdm
+    profile: Profile
 
     def __post_init__(self) -> None:
         self.saved_at, self.asked = time.monotonic(), 0
+        self.saving_seconds, self.advised, self.first_epoch = 0.0, False, self.run.epoch
         self.last_good: int | None = self.checkpoints.latest() if self.checkpoints else None
 
     def train_epoch(self) -> None:
@@ -165,39 +142,59 @@ class _Trainer:
             transform=program.transform,
             start_step=run.step_in_epoch,
             num_threads=config.data.num_threads,
-            shard=mesh_lib.process_shard(),
+            shard=mesh_lib.process_shard(program.mesh),
         )
-        began, images, seconds_before = time.monotonic(), 0, run.seconds
-        with contextlib.closing(batches):
-            for batch in batches:
+        clock = StepClock()
+        with contextlib.closing(batches), contextlib.closing(clock):
+            for batch in clock.fetching(batches):
                 batch.pop("index")
                 on_device = mesh_lib.put_batch(program.mesh, batch)
-                with jax.transfer_guard("disallow"):
-                    run.state = program.step(run.state, on_device, on_devices)
-                run.step_in_epoch += 1
-                images += config.batch_size
-                self.bar.update(config.batch_size)
+                if not program.traces["step"]:
+                    with clock.paused():
+                        self._compile(on_device, on_devices)
+                self._step(clock, on_device, on_devices)
                 if run.step_in_epoch < program.steps_per_epoch:
-                    began = self._between_steps(began)
-        jax.block_until_ready(run.state.step)
-        run.seconds += time.monotonic() - began
-        self._end_epoch(costs, images / max(run.seconds - seconds_before, 1e-9))
+                    self._between_steps(clock)
+            timing = clock.figures(config.batch_size)
+            run.seconds += clock.lap()
+        self._end_epoch(costs, timing)
 
-    def _between_steps(self, began: float) -> float:
+    def _compile(self, batch: Any, costs: Any) -> None:
+        """Once for all rows and seeds. The jitted step finds what is compiled here."""
+        began = time.monotonic()
+        compiled = self.program.step.lower(self.run.state, batch, costs).compile()
+        report = memory_report(compiled, self.program.mesh.local_devices[0])
+        hosts.say(f"The step: compiled in {time.monotonic() - began:.1f} s; {report}")
+
+    def _step(self, clock: StepClock, batch: Any, costs: Any) -> None:
+        run = self.run
+        step = run.epoch * self.program.steps_per_epoch + run.step_in_epoch
+        if self.profile.begins(step):
+            with clock.paused():
+                self.profile.start()
+        with annotated(step), jax.transfer_guard("disallow"):
+            run.state = self.program.step(run.state, batch, costs)
+        clock.stepped(run.state.step)
+        run.step_in_epoch += 1
+        self.bar.update(self.program.config.batch_size)
+        if self.profile.ends(step + 1):
+            with clock.paused():
+                self.profile.stop()
+
+    def _between_steps(self, clock: StepClock) -> None:
         if self._agree(self.run.step_in_epoch):
-            self.run.seconds += time.monotonic() - began
-            self.save()
+            with clock.paused():
+                self.run.seconds += clock.lap()
+                self.save()
             self._leave_if_asked()
-            return time.monotonic()
-        if self.run.step_in_epoch % _CHECK_EVERY == 0:
+        elif self.run.step_in_epoch % _CHECK_EVERY == 0:
             self._check_finite()
-        return began
 
-    def _end_epoch(self, costs: Any, images_per_second: float) -> None:
+    def _end_epoch(self, costs: Any, timing: dict[str, float]) -> None:
         program, run, settings = self.program, self.run, self.program.config.confusion
         self._check_finite()
         epoch_counts = program.epoch_counts(run.state)
-        entry = self._figures(costs, epoch_counts) | {"images_per_second": round(images_per_second, 1)}
+        entry = self._figures(costs, epoch_counts) | timing | self._costs_beside_steps(timing)
         counts = epoch_counts
         if settings.source == "holdout":
             counts = program.evaluate(run.state, "holdout")[settings.counts == "soft"]
@@ -211,16 +208,38 @@ class _Trainer:
             hard, _ = program.evaluate(run.state, "validation")
             entry["validation_accuracy"] = accuracy(hard)
             entry["validation_mean_class_error"] = mean_class_error(hard)
+        self._advise(entry)
         run.history.append(entry)
         if self.writers:
             self.writers.write(entry)
         self.bar.set_postfix(
-            loss=f"{entry['loss']:.3f}", validation=f"{entry.get('validation_accuracy', math.nan):.3f}"
+            loss=f"{entry['loss']:.3f}",
+            validation=f"{entry.get('validation_accuracy', math.nan):.3f}",
+            step=f"{entry['step_ms_p50']:.0f} ms",
+            waiting=f"{entry['data_wait_share']:.0%}",
         )
         run.state = program.begin_epoch(run.state)
         if self._agree(0):
             self.save()
         self._leave_if_asked()
+
+    def _costs_beside_steps(self, timing: dict[str, float]) -> dict[str, float]:
+        """Waiting for images in the process that waited longest; saving since the last entry; peak memory."""
+        permille = hosts.largest(round(1000 * timing["data_wait_share"]))
+        beside = {"data_wait_share": permille / 1000, "checkpoint_seconds": round(self.saving_seconds, 3)}
+        self.saving_seconds = 0.0
+        peak = peak_memory(self.program.mesh.local_devices)
+        return beside if peak is None else beside | {"peak_memory_bytes": peak}
+
+    def _advise(self, entry: dict[str, Any]) -> None:
+        """Once, and not by an epoch in which the loader and the caches were still cold."""
+        source, settings = self.program.source("train"), self.program.config.data
+        advice = input_advice(
+            entry, num_threads=settings.num_threads, in_memory=isinstance(source, CachedSource)
+        )
+        if advice and not self.advised and self.run.epoch > self.first_epoch and hosts.is_first():
+            self.advised = True
+            self.bar.write(f"cdml: {advice}", file=sys.stderr)
 
     def _agree(self, step_in_epoch: int) -> bool:
         """Whether all processes save here; a signal that reached one of them is then known to all."""
@@ -267,7 +286,9 @@ class _Trainer:
     def save(self) -> None:
         self._check_finite()
         if self.checkpoints:
+            began = time.monotonic()
             self.checkpoints.save(self.run)
+            self.saving_seconds += time.monotonic() - began
             self.last_good = int(self.run.state.step)
         self.saved_at = time.monotonic()
 

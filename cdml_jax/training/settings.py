@@ -47,6 +47,8 @@ _AT_LEAST = {
     "optimizer.freeze_epochs": -1,
     "checkpoint.every_seconds": 0,
     "checkpoint.keep": 1,
+    "profile.steps": 0,
+    "profile.start_step": 0,
 }
 _SHARES = (
     "sampling.composed",

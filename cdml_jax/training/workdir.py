@@ -15,7 +15,16 @@ from ml_collections import ConfigDict
 from cdml_jax.errors import UserError
 
 # Keys that say where and how fast, not what: a run may be continued with others.
-_FREE = ("data.data_dir", "data.check", "data.cache_bytes", "data.num_threads", "checkpoint.", "reproduce.")
+_FREE = (
+    "data.data_dir",
+    "data.check",
+    "data.cache_bytes",
+    "data.num_threads",
+    "checkpoint.",
+    "reproduce.",
+    "profile.",
+    "compilation_cache",
+)
 
 
 def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str, *, write: bool = True) -> None:
