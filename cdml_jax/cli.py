@@ -137,8 +137,8 @@ def _add_prepare(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "source",
         metavar="SOURCE",
-        help="cub200:DIR or another published set (cub200 alone tells where to get it), folder:DIR, list:DIR, "
-        "tfds:NAME, synthetic_birds/CONFIG",
+        help="cub200:DIR or another published set (cub200 alone tells where to get it), folder:DIR, "
+        "list:DIR, array_record:DIR, tfds:NAME, synthetic_birds/CONFIG",
     )
     sub.add_argument("--out", type=Path, metavar="DIR", help="write array_record files there")
     sub.add_argument("--classes", action="store_true", help="list every class")

@@ -90,10 +90,10 @@ def verify(
         labels = np.asarray(source.labels)
         if len(labels) == 0:
             problems.add("split without an image", split)
-        for i in np.flatnonzero((labels < 0) | (labels >= dataset.num_classes)).tolist():
-            problems.add(
-                f"label out of range 0 to {dataset.num_classes - 1}", f"{source.name(i)} has {labels[i]}"
-            )
+        own = dataset.test_class_names if split == "test" else None
+        count = dataset.num_classes if own is None else len(own)
+        for i in np.flatnonzero((labels < 0) | (labels >= count)).tolist():
+            problems.add(f"label out of range 0 to {count - 1}", f"{source.name(i)} has {labels[i]}")
     _check_names(dataset, problems)
     if images:
         copies = _find_copies(dataset, _check_images(dataset, problems, cache))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from cdml_jax.data.decoding import decode
 from cdml_jax.errors import UserError
 
 SPLITS = ("train", "holdout", "validation", "test")
@@ -52,11 +53,20 @@ class FileSource:
       root: the folder.
       paths: the files, relative to it, with forward slashes.
       labels: (n,) the class of each.
+      names: what to call them; None is by their paths.
     """
 
-    def __init__(self, root: str | os.PathLike, paths: list[str], labels: np.ndarray | list[int]):
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        paths: list[str],
+        labels: np.ndarray | list[int],
+        *,
+        names: list[str] | None = None,
+    ):
         self._root = Path(root)
         self._paths = tuple(paths)
+        self._names = self._paths if names is None else tuple(names)
         self.labels = np.asarray(labels, np.int32).reshape(-1)
 
     def __len__(self) -> int:
@@ -70,8 +80,8 @@ class FileSource:
         return {"image": data, "label": int(self.labels[index])}
 
     def name(self, index: int) -> str:
-        """The path relative to the folder."""
-        return self._paths[index]
+        """The path relative to the folder, unless it was given a name."""
+        return self._names[index]
 
     def stamp(self, index: int) -> tuple[str, int, int]:
         """The file's whole path, size and time of change."""
@@ -113,6 +123,75 @@ class Subset:
         return self._source.stamp(int(self._indices[index]))
 
 
+class Joined:
+    """Several sources as one, in the order given.
+
+    Args:
+      sources: one or more.
+    """
+
+    def __init__(self, sources: Sequence[Source]):
+        self._sources = tuple(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+        self.labels = np.concatenate([np.asarray(source.labels, np.int32) for source in sources])
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        return self._sources[part], index - (int(self._ends[part - 1]) if part else 0)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> dict:
+        source, position = self._find(index)
+        return source[position]
+
+    def name(self, index: int) -> str:
+        """The image's name in its own source."""
+        source, position = self._find(index)
+        return source.name(position)
+
+    def stamp(self, index: int) -> tuple[str, int, int]:
+        """The image's stamp in its own source."""
+        source, position = self._find(index)
+        return source.stamp(position) if isinstance(source, Stamped) else (source.name(position), -1, -1)
+
+
+class BottomCropped:
+    """A source whose images lose some rows of pixels at the foot, such as a banner with the copyright.
+
+    Args:
+      source: the images as they are stored.
+      pixels: how many rows to cut off.
+    """
+
+    def __init__(self, source: Source, pixels: int):
+        self.stored, self.pixels = source, pixels
+        self.labels = np.asarray(source.labels, np.int32)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, index: int) -> dict:
+        item = self.stored[index]
+        image = decode(item["image"]) if isinstance(item["image"], bytes) else item["image"]
+        if image.shape[0] <= self.pixels:
+            raise UserError(f"{image.shape[0]} pixels high, no more than the {self.pixels} to be cut off")
+        return {**item, "image": image[: -self.pixels]}
+
+    def name(self, index: int) -> str:
+        """The image's name in the other source."""
+        return self.stored.name(index)
+
+    def stamp(self, index: int) -> tuple[str, int, int]:
+        """The image's stamp in the other source."""
+        return (
+            self.stored.stamp(index)
+            if isinstance(self.stored, Stamped)
+            else (self.stored.name(index), -1, -1)
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Classes, their kinship where it is known, and disjoint splits.
@@ -123,6 +202,9 @@ class Dataset:
       families: (C,) int32, the family (coarse label) of each class, or None.
       family_names: one a family, or None.
       splits: sources under "train" and any of "holdout", "validation" and "test".
+      checksum: digest of the publisher's splits, where there is one (`split_checksum`); else "".
+      test_class_names: the test split's own classes, which its labels number from 0, where training never
+        sees them; None where they are `class_names`.
     """
 
     name: str
@@ -130,6 +212,8 @@ class Dataset:
     families: np.ndarray | None
     family_names: tuple[str, ...] | None
     splits: Mapping[str, Source]
+    checksum: str = ""
+    test_class_names: tuple[str, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -147,6 +231,8 @@ class Dataset:
         digest = hashlib.sha256()
         for name in self.class_names:
             digest.update(f"class\0{name}\0".encode())
+        for name in self.test_class_names or ():
+            digest.update(f"test class\0{name}\0".encode())
         for split in sorted(self.splits):
             source = self.splits[split]
             digest.update(f"split\0{split}\0{len(source)}\0".encode())

@@ -1,8 +1,9 @@
-"""A data set by its name: drawn birds, a folder, list files or a TFDS set."""
+"""A data set by its name: drawn birds, a folder, list files, a published set, array_record or a TFDS set."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 
@@ -10,9 +11,17 @@ from cdml_jax.data.checks import Problems, verify
 from cdml_jax.data.dataset import Dataset, FileSource, Source, Subset, carve
 from cdml_jax.data.folder import read_folder
 from cdml_jax.data.lists import read_lists
+from cdml_jax.data.official.catalogue import SETS
+from cdml_jax.data.official.listing import ABSENT
+from cdml_jax.data.official.reading import differences, read_published
+from cdml_jax.data.records import read_records
+from cdml_jax.data.splits import assign, by_classes
 from cdml_jax.errors import UserError
 
 __all__ = ["Dataset", "FileSource", "Source", "Subset", "cache_directory", "load"]
+
+_LOGGER = logging.getLogger(__name__)
+_WITH_FOLDER = ("folder", "list", "array_record", *SETS)
 
 
 def load(
@@ -27,12 +36,14 @@ def load(
     validation_fraction: float = 0.0,
     test_fraction: float = 0.0,
     check: bool = True,
+    class_disjoint: bool = False,
 ) -> Dataset:
     """A data set with everything about it checked, so that training does not stop halfway.
 
     Args:
-      source: "synthetic_birds/CONFIG", "folder:DIR" (`read_folder`), "list:DIR" (`read_lists`), "tfds:NAME"
-        or a bare TFDS name.
+      source: "synthetic_birds/CONFIG", "folder:DIR" (`read_folder`), "list:DIR" (`read_lists`), "KEY:DIR"
+        with a key of `SETS` and the folder where the publisher's archives were extracted,
+        "array_record:DIR" (`read_records`), "tfds:NAME" or a bare TFDS name.
       data_dir: where prepared sets and the list of checked images are kept; "" is `cache_directory`.
       train: the training split's name: a sub-folder, a list file or a TFDS split ("train[:80%]").
       validation: the validation split's name; "" for none. Left at its default, it may be missing.
@@ -44,6 +55,8 @@ def load(
       test_fraction: share of the training split to take for testing, likewise.
       check: whether to decode every image and look for the same image in two splits. What was found good is
         remembered, so only the first start takes time.
+      class_disjoint: train on the first classes and test on the others, never seen (`by_classes`), where the
+        field has such a protocol.
 
     Returns:
       The data set. Shares are taken of every class alike, by the names of the images alone; every class keeps
@@ -58,14 +71,23 @@ def load(
     directory = Path(data_dir).expanduser() if data_dir else cache_directory()
     problems = Problems(source)
     kind, _, rest = source.partition(":")
+    if kind in _WITH_FOLDER and not rest:
+        raise UserError(f"{source!r} names no folder: write {kind}:DIR")
     if kind in ("folder", "list"):
-        if not rest:
-            raise UserError(f"{source!r} names no folder: write {kind}:DIR")
         dataset = (read_folder if kind == "folder" else read_lists)(rest, names, problems)
+    elif kind in SETS or kind == "array_record":
+        whole = read_records(rest) if kind == "array_record" else read_published(kind, rest, problems)
+        for difference in differences(kind, whole) if kind in SETS else ():
+            _LOGGER.warning("%s: %s: not comparable with published figures", source, difference)
+        dataset = dataclasses.replace(whole, splits=assign(source, whole.splits, names))
     else:
         dataset = _read_tfds(source, directory, names)
+    if class_disjoint:
+        dataset = _class_disjoint(source, dataset)
     dataset = _carved(dataset, fractions)
     published = kind not in ("folder", "list")
+    if kind in SETS and problems.has(ABSENT):
+        check = False  # an archive that was not extracted whole is told once, not once more for every image
     verify(dataset, problems, cache=directory, images=check, published=published)
     return dataset
 
@@ -93,6 +115,19 @@ def _check_request(names: dict[str, str], fractions: dict[str, float]) -> None:
     for role, name in names.items():
         if name and roles.setdefault(name, role) != role:
             raise UserError(f"{roles[name]} and {role} are both {name!r}: splits must not overlap")
+
+
+def _class_disjoint(source: str, dataset: Dataset) -> Dataset:
+    protocols = {p.title: p.disjoint_classes for p in SETS.values() if p.disjoint_classes}
+    if dataset.name not in protocols:
+        keys = " and ".join(key for key, p in SETS.items() if p.disjoint_classes)
+        raise UserError(f"data.class_disjoint: {source} has no such protocol; {keys} have")
+    if set(dataset.splits) != {"train", "test"}:
+        raise UserError(
+            "data.class_disjoint: needs the publisher's train and test splits, both of them and no other; "
+            "leave data.train, data.validation, data.test and data.holdout as they are"
+        )
+    return by_classes(dataset, protocols[dataset.name])
 
 
 def _read_tfds(source: str, directory: Path, names: dict[str, str]) -> Dataset:

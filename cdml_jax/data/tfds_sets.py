@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.folder import ALIASES
+from cdml_jax.data.official.catalogue import SETS
 from cdml_jax.errors import UserError
 
 
@@ -18,9 +20,13 @@ class TfdsSource:
     Args:
       builder: a TFDS builder whose data are in array_record files.
       split: a split's name, or a slice or sum of splits as TFDS writes them.
+      labels: (n,) the class of each image; None reads every record for it.
+      names: what to call the images; None is by the set, the split and the position in it.
     """
 
-    def __init__(self, builder: Any, split: str):
+    def __init__(
+        self, builder: Any, split: str, *, labels: np.ndarray | None = None, names: list[str] | None = None
+    ):
         import tensorflow_datasets as tfds
 
         info = builder.info
@@ -48,7 +54,15 @@ class TfdsSource:
         self._stamp = sum(s.st_size for s in status), max((s.st_mtime_ns for s in status), default=0)
         self._where = str(builder.data_path)
         self._full_name = info.full_name
-        self.labels = np.array([int(self._data[i][self._label]) for i in range(len(self._data))], np.int32)
+        self._given_names = names
+        for given in (labels, names):
+            if given is not None and len(given) != len(self._data):
+                raise UserError(
+                    f"{self._where}: {split} has {len(self._data)} images, {len(given)} are listed"
+                )
+        if labels is None:
+            labels = np.array([int(self._data[i][self._label]) for i in range(len(self._data))])
+        self.labels = np.asarray(labels, np.int32)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -57,7 +71,9 @@ class TfdsSource:
         return {"image": self._data[index][self._image], "label": int(self.labels[index])}
 
     def name(self, index: int) -> str:
-        """The set with its version, the split and the position in it."""
+        """The name it was given, or the set with its version, the split and the position in it."""
+        if self._given_names is not None:
+            return self._given_names[index]
         split, position = self._names[index]
         return f"{self._full_name} {split}[{position}]"
 
@@ -94,6 +110,7 @@ def read_tfds(
     """
     _, label = _keys(builder)
     has = set(builder.info.splits)
+    names = {role: _own_name(role, split, has) for role, split in names.items()}
     splits = {
         role: TfdsSource(builder, split)
         for role, split in names.items()
@@ -102,6 +119,12 @@ def read_tfds(
     if class_names is None:
         class_names = tuple(builder.info.features[label].names)
     return Dataset(name, class_names, families, family_names, splits)
+
+
+def _own_name(role: str, split: str, has: set[str]) -> str:
+    """A default name as the set itself spells it ("val")."""
+    choices = ALIASES.get(role, ()) if split == role else ()
+    return next((choice for choice in choices if choice in has), split)
 
 
 def find_builder(name: str, data_dir: Path) -> Any:
@@ -120,7 +143,8 @@ def find_builder(name: str, data_dir: Path) -> Any:
     import tensorflow_datasets as tfds
 
     unknown = (
-        f"unknown data set {name!r}: give synthetic_birds/demo, folder:DIR, list:DIR or a TFDS set's name"
+        f"unknown data set {name!r}: give synthetic_birds/demo, folder:DIR, list:DIR or a TFDS set's name, "
+        f"array_record:DIR, or one of {', '.join(f'{key}:DIR' for key in SETS)}"
     )
     if not name:
         raise UserError(unknown)
@@ -135,6 +159,8 @@ def find_builder(name: str, data_dir: Path) -> Any:
     except tfds.core.DatasetNotFoundError:
         raise UserError(unknown) from None
     except (ValueError, AssertionError, ImportError) as error:
+        if "Parsing builder name" in str(error):
+            raise UserError(unknown) from None
         raise UserError(f"TFDS set {name!r}: {_line(error)}") from error
     if not builder.is_prepared():
         builder = _prepare(name, data_dir)
