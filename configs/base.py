@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     return ConfigDict(
         {
-            # What to train on: synthetic_birds/CONFIG, folder:DIR, list:DIR, tfds:NAME.
+            # What to train on: synthetic_birds/CONFIG, folder:DIR, list:DIR, array_record:DIR, tfds:NAME, or
+            # a published set where its archives were extracted, such as cub200:DIR (docs/datasets.md).
             "source": "synthetic_birds/demo",
             "data": {
                 "data_dir": "",  # where prepared sets are kept; "" is the user's cache folder
@@ -20,6 +21,7 @@ def get_config() -> ConfigDict:
                 "holdout_fraction": 0.0,  # or a share of every training class
                 "validation_fraction": 0.0,  # shares of train, where the set has no such split
                 "test_fraction": 0.0,
+                "class_disjoint": False,  # train on the first classes, test on the others (CUB, Cars)
                 "check": True,  # decode every image once before training
                 "cache_bytes": 4 << 30,  # decoded images are kept in memory up to this
                 "num_threads": 2,
