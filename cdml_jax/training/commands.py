@@ -43,8 +43,20 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
                 f"source: {config.source} has no {split} split, which is needed here; "
                 f"name one by data.{split}, or set data.{split}_fraction"
             )
+        if split == "test" and dataset.test_class_names is not None:
+            raise UserError(
+                "data.class_disjoint: no test image is of a class that is trained, so there is no test "
+                "accuracy; `cdml train` trains, and what is tested is the embedding"
+            )
     program = Program(config, dataset)
-    workdir.claim(folder, command, config, dataset.fingerprint(), write=hosts.is_first())
+    workdir.claim(
+        folder,
+        command,
+        config,
+        dataset.fingerprint(),
+        split_checksum=dataset.checksum,
+        write=hosts.is_first(),
+    )
     hosts.wait_for_all("claimed")
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -181,7 +193,7 @@ def _report(
         family_names=dataset.family_names,
         row_titles={name: row.title for name, row in ROWS.items()},
         command=command,
-        settings=config.to_dict(),
+        settings=config.to_dict() | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
         dataset_name=dataset.name,
         paper=TABLE_2 if dataset.name == DATASET else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cdml_jax.errors import UserError
+from cdml_jax.errors import UserError, writing
+
+_LOGGER = logging.getLogger(__name__)
 
 # Keys that say where and how fast, not what: a run may be continued with others.
 _FREE = (
@@ -27,7 +30,15 @@ _FREE = (
 )
 
 
-def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str, *, write: bool = True) -> None:
+def claim(
+    workdir: Path,
+    command: str,
+    config: ConfigDict,
+    fingerprint: str,
+    *,
+    split_checksum: str = "",
+    write: bool = True,
+) -> None:
     """Make `workdir` this run's, or find that it is already; where not `write`, only look.
 
     Raises:
@@ -35,6 +46,8 @@ def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str, *, 
         keys that differ are named.
     """
     mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": _plain(config)}
+    if split_checksum:
+        mine["split_checksum"] = split_checksum
     path = workdir / "config.json"
     if path.exists():
         theirs = read(workdir)
@@ -57,13 +70,21 @@ def claim(workdir: Path, command: str, config: ConfigDict, fingerprint: str, *, 
             )
     if not write:
         return
+    content = json.dumps(mine, indent=1, sort_keys=True) + "\n"
+    if path.exists() and path.read_text() == content:
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = workdir / f"config.json.{os.getpid()}.tmp"
-        partial.write_text(json.dumps(mine, indent=1, sort_keys=True) + "\n")
-        partial.replace(path)
+        try:
+            partial.write_text(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"--workdir: {workdir} cannot be written ({error.strerror or error})") from error
+        raise UserError(
+            f"--workdir: {workdir} cannot be written ({error.strerror or error}); choose another"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -73,13 +94,19 @@ def held(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: another run holds it.
     """
-    with (workdir / ".lock").open("w") as file:
+    with contextlib.ExitStack() as stack:
+        with writing(workdir):
+            file = stack.enter_context((workdir / ".lock").open("w"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
                 f"{workdir} is in use by another run; wait for it, or choose another --workdir"
             ) from None
+        except OSError as error:  # some network disks have no locks
+            _LOGGER.warning(
+                "%s cannot be locked (%s): see to it that no other run uses it", workdir, error.strerror
+            )
         yield
 
 
@@ -91,11 +118,16 @@ def read(workdir: Path) -> dict[str, Any]:
     """
     path = workdir / "config.json"
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict) or {"command", "config", "fingerprint"} - stored.keys():
+            raise ValueError("it is not what a run writes")
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"--workdir: {workdir} holds no run (no config.json)") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
+        raise UserError(
+            f"{path} cannot be read ({error}); choose another --workdir, or bring the file back"
+        ) from error
+    return stored
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:
