@@ -10,9 +10,12 @@ Classification", MMM 2018; the composition of batches is this library's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from cdml_jax.groups import draw_groups, joined
+from cdml_jax.top_confusions import TopPairWeights
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -25,7 +28,7 @@ def plan_epoch(
     epoch: int,
     labels: Int[np.ndarray, " images"],
     class_weights: Float[np.ndarray, " classes"],
-    pair_weights: Float[np.ndarray, "classes classes"],
+    pair_weights: Float[np.ndarray, "classes classes"] | TopPairWeights,
     *,
     batch_size: int,
     composed: float,
@@ -44,7 +47,8 @@ def plan_epoch(
       epoch: from 0.
       labels: class of each image of the split, from 0.
       class_weights: the rates W (C,), not negative, of any scale; all zero means uniform.
-      pair_weights: A (C, C), not negative, of any scale; the diagonal is ignored.
+      pair_weights: A (C, C), not negative, of any scale; the diagonal is ignored. Or `TopPairWeights`, with
+        the same law of the groups and without a matrix.
       batch_size: B, of the global batch.
       composed: ρ in [0, 1]; 0 is plain shuffling.
       images_per_class: K. A class with fewer images, or fewer that are not in the batch yet, gives what it
@@ -69,7 +73,7 @@ def plan_epoch(
     Source: Zhao and Peng (2018), confusion driven deep metric learning.
     """
     labels = np.asarray(labels)
-    rates, pairs = _present_weights(labels, class_weights, pair_weights)
+    rates, pairs, present = _present_weights(labels, class_weights, pair_weights)
     layout = _layout(labels.size, batch_size, composed, images_per_class, classes_per_group)
     if seed < 0 or epoch < 0:
         raise ValueError(f"seed {seed} and epoch {epoch} must not be negative")
@@ -80,7 +84,7 @@ def plan_epoch(
 
     draws = np.random.default_rng([seed, _GROUPS, epoch])
     classes = np.concatenate(
-        [_draw_groups(draws, rates, pairs, steps, size) for size in layout.group_sizes], axis=1
+        [draw_groups(draws, rates, pairs, present, steps, size) for size in layout.group_sizes], axis=1
     )
     by_class = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[by_class], np.arange(rates.size + 1))
@@ -113,7 +117,7 @@ def plan_epoch(
 def expected_class_shares(
     labels: Int[np.ndarray, " images"],
     class_weights: Float[np.ndarray, " classes"],
-    pair_weights: Float[np.ndarray, "classes classes"],
+    pair_weights: Float[np.ndarray, "classes classes"] | TopPairWeights,
     *,
     batch_size: int,
     composed: float,
@@ -142,14 +146,15 @@ def expected_class_shares(
     Source: Rosén, "Asymptotic theory for successive sampling", Ann. Math. Statist. 43 (1972).
     """
     labels = np.asarray(labels)
-    rates, pairs = _present_weights(labels, class_weights, pair_weights)
+    rates, pairs, present = _present_weights(labels, class_weights, pair_weights)
     layout = _layout(labels.size, batch_size, composed, images_per_class, classes_per_group)
     images = np.bincount(labels, minlength=rates.size)
     anchors = rates / rates.sum()
-    joined = np.zeros(rates.size)
-    for size in layout.group_sizes:
-        joined += anchors + anchors @ _inclusion(pairs, size - 1)
-    rows = joined * np.minimum(images_per_class, images)
+    groups = np.zeros(rates.size)
+    for size in sorted(set(layout.group_sizes)):
+        others = joined(anchors, pairs, present, size - 1)
+        groups += layout.group_sizes.count(size) * (anchors + others)
+    rows = groups * np.minimum(images_per_class, images)
     return (rows + (batch_size - rows.sum()) * images / labels.size) / batch_size
 
 
@@ -193,62 +198,31 @@ def _layout(images: int, batch_size: int, composed: float, per_class: int, per_g
     return _Layout(batch_size - per_class * sum(sizes), sizes)
 
 
-def _present_weights(labels: np.ndarray, class_weights, pair_weights) -> tuple[np.ndarray, np.ndarray]:
-    """Rates and pair weights in float64, 0 for classes without images; uniform rates where all are 0."""
+def _present_weights(
+    labels: np.ndarray, class_weights: Any, pair_weights: Any
+) -> tuple[np.ndarray, Any, np.ndarray]:
+    """Rates, uniform where all are 0 and 0 for classes without images; pair weights; classes with images."""
     rates = np.array(class_weights, np.float64)
-    pairs = np.array(pair_weights, np.float64)
-    if rates.ndim != 1 or pairs.shape != (rates.size, rates.size):
-        raise ValueError(f"class_weights {rates.shape} and pair_weights {pairs.shape} do not fit together")
+    if isinstance(pair_weights, TopPairWeights):
+        numbers = [np.asarray(a) for a in pair_weights[1:]]
+        pairs: Any = TopPairWeights(np.asarray(pair_weights.indices), *numbers)  # type: ignore[arg-type]
+        shape = (pairs.rest.size, len(pairs.indices))
+    else:
+        pairs = np.asarray(pair_weights)
+        shape, numbers = pairs.shape, [pairs]
+    if rates.ndim != 1 or shape != (rates.size, rates.size):
+        raise ValueError(f"class_weights {rates.shape} and pair_weights {shape} do not fit together")
     if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels: one integer an image, not {labels.dtype} of shape {labels.shape}")
     if labels.min() < 0 or labels.max() >= rates.size:
         raise ValueError(
             f"labels reach from {labels.min()} to {labels.max()}; there are {rates.size} classes"
         )
-    if not (
-        np.isfinite(rates).all() and np.isfinite(pairs).all() and (rates >= 0).all() and (pairs >= 0).all()
-    ):
+    if not all(np.isfinite(a).all() and (a >= 0).all() for a in [rates, *numbers]):
         raise ValueError("class_weights and pair_weights must be finite and not negative")
     present = np.bincount(labels, minlength=rates.size) > 0
     rates = rates * present
-    np.fill_diagonal(pairs, 0)
-    pairs *= present[None, :]
-    return (rates if rates.sum() > 0 else present.astype(np.float64)), pairs
-
-
-def _draw_groups(
-    draws: np.random.Generator, rates: np.ndarray, pairs: np.ndarray, steps: int, size: int
-) -> np.ndarray:
-    """(steps, size) classes: an anchor ∝ rates, others ∝ its pairs without replacement; −1 for none."""
-    cumulative = np.cumsum(rates)
-    anchors = np.searchsorted(cumulative, draws.random(steps) * cumulative[-1], side="right")
-    anchors = np.minimum(anchors, np.flatnonzero(rates)[-1])
-    groups = np.full((steps, size), -1, np.int64)
-    groups[:, 0] = anchors
-    for step, anchor in enumerate(anchors if size > 1 else ()):
-        candidates = np.flatnonzero(pairs[anchor])
-        # A race of exponential clocks: the first to ring are a draw without replacement.
-        rings = draws.exponential(size=candidates.size) / pairs[anchor, candidates]
-        others = candidates[np.argsort(rings, kind="stable")[: size - 1]]
-        groups[step, 1 : 1 + others.size] = others
-    return groups
-
-
-def _inclusion(pairs: np.ndarray, number: int) -> np.ndarray:
-    """(C, C): probability that a class is among `number` drawn without replacement ∝ each row of pairs."""
-    totals = pairs.sum(axis=1, keepdims=True)
-    chances = pairs / np.where(totals > 0, totals, 1)
-    if number <= 1:
-        return chances * number
-    available = (pairs > 0).sum(axis=1, keepdims=True)
-    drawn = np.minimum(number, available)
-    # Rosén: 1 − exp(−p t), with t such that they sum to the number drawn; bisection in log t.
-    low, high = np.full_like(totals, -10.0), np.full_like(totals, 60.0)
-    for _ in range(60):
-        middle = (low + high) / 2
-        short = -np.expm1(-chances * np.exp(middle)).sum(axis=1, keepdims=True) < drawn
-        low, high = np.where(short, middle, low), np.where(short, high, middle)
-    return np.where(available <= number, (pairs > 0) * 1.0, -np.expm1(-chances * np.exp(high)))
+    return (rates if rates.sum() > 0 else present.astype(np.float64)), pairs, present
 
 
 def _permutation(seed: int, images: int, k: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from cdml_jax.plan import composition_correction, expected_class_shares, plan_epoch
+from cdml_jax.top_confusions import TopPairWeights
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -32,10 +33,11 @@ class Triplets(NamedTuple):
 def sample_triplets(
     key: PRNGKeyArray,
     labels: Int[Array, " batch"],
-    pair_weights: Float[Array, "classes classes"],
+    pair_weights: Float[Array, "classes classes"] | TopPairWeights,
     *,
     num_triplets: int,
     where: Bool[Array, " batch"] | None = None,
+    rows_axis: str | None = None,
 ) -> Triplets:
     r"""Triplets whose class pairs are drawn in proportion to `pair_weights`.
 
@@ -48,9 +50,13 @@ def sample_triplets(
     Args:
       key: of the draws.
       labels: class of each row, from 0.
-      pair_weights: A (C, C), not negative, of any scale; its diagonal is ignored.
+      pair_weights: A (C, C), not negative, of any scale; its diagonal is ignored. Or `TopPairWeights`: the
+        same law from other draws.
       num_triplets: T, a static number; draws are independent (with replacement).
       where: rows that count; the others may hold any label. A row whose label is no class does not count.
+      rows_axis: inside shard_map, the axis over which the rows of a matrix A are split, evenly and in order,
+        with rows of no class at the end where they must be. Labels are the whole batch's, and so are the
+        triplets; devices exchange the weights among the classes of the batch alone.
 
     Returns:
       `Triplets`; where the batch serves no pair of positive weight, none is valid and the rows are 0.
@@ -59,7 +65,7 @@ def sample_triplets(
       TypeError: labels are not integers.
       ValueError: pair_weights is not square.
 
-    Memory is min(B, C)² + T: only the classes present are looked at.
+    Memory is min(B, C)² + T, or B K + T for `TopPairWeights`: only the classes present are looked at.
 
     >>> triplets = sample_triplets(
     ...     jax.random.key(0), jnp.array([5, 2, 5]), jnp.ones((6, 6)), num_triplets=4
@@ -69,19 +75,23 @@ def sample_triplets(
 
     Source: Zhao and Peng (2018), confusion driven deep metric learning.
     """
-    labels, pair_weights = jnp.asarray(labels), jnp.asarray(pair_weights)
+    labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels: classes are integers, not {labels.dtype}")
-    if pair_weights.ndim != 2 or pair_weights.shape[0] != pair_weights.shape[1]:
-        raise ValueError(f"pair_weights: shape {pair_weights.shape} is not square")
-    rows = _rows_by_class(labels, where, pair_weights.shape[0])
-    weights = pair_weights.astype(jnp.float32)[rows.classes[:, None], rows.classes[None, :]]
-    served = (rows.counts >= 2)[:, None] & (rows.counts >= 1)[None, :]
-    served &= ~jnp.eye(rows.counts.size, dtype=bool)
-    weights = jnp.where(served & (weights > 0), weights, 0)
-
     key_pair, key_rows = jax.random.split(key)
-    first, second, valid = _draw_pairs(key_pair, weights, num_triplets)
+    if isinstance(pair_weights, TopPairWeights):
+        rows = _rows_by_class(labels, where, pair_weights.rest.shape[0])
+        first, second, valid = _draw_top_pairs(key_pair, pair_weights, rows, num_triplets)
+    else:
+        pair_weights = jnp.asarray(pair_weights)
+        if pair_weights.ndim != 2 or (rows_axis is None and pair_weights.shape[0] != pair_weights.shape[1]):
+            raise ValueError(f"pair_weights: shape {pair_weights.shape} is not square")
+        rows = _rows_by_class(labels, where, pair_weights.shape[1])
+        weights = _weights_among(rows.classes, pair_weights, rows_axis)
+        served = (rows.counts >= 2)[:, None] & (rows.counts >= 1)[None, :]
+        served &= ~jnp.eye(rows.counts.size, dtype=bool)
+        weights = jnp.where(served & (weights > 0), weights, 0)
+        first, second, valid = _draw_pairs(key_pair, weights, num_triplets)
     bits = jax.random.bits(key_rows, (3, num_triplets), jnp.uint32)
     of_anchor = _below(bits[0], rows.counts[first])
     of_positive = _below(bits[1], rows.counts[first] - 1)
@@ -121,6 +131,46 @@ def _rows_by_class(labels: jax.Array, where: jax.Array | None, num_classes: int)
         slot = jnp.zeros(batch, jnp.int32).at[order].set(slot_in_order)
     counts = jnp.zeros(classes.size, jnp.int32).at[slot].add(real.astype(jnp.int32), mode="drop")
     return _Rows(classes, counts, jnp.cumsum(counts, dtype=jnp.int32) - counts, order)
+
+
+def _weights_among(classes: jax.Array, pair_weights: jax.Array, rows_axis: str | None) -> jax.Array:
+    """(U, U) weights of the classes; where the rows are split, every device gives those it has."""
+    if rows_axis is None:
+        return pair_weights[classes[:, None], classes[None, :]].astype(jnp.float32)
+    mine = classes - jax.lax.axis_index(rows_axis) * pair_weights.shape[0]
+    here = ((mine >= 0) & (mine < pair_weights.shape[0]))[:, None]
+    weights = pair_weights[jnp.where(here, mine[:, None], 0), classes[None, :]].astype(jnp.float32)
+    return jax.lax.psum(jnp.where(here, weights, 0), rows_axis)
+
+
+def _draw_top_pairs(
+    key: jax.Array, pair_weights: TopPairWeights, rows: _Rows, number: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `_draw_pairs`: one of the class's listed answers for its excess, or any class for the rest.
+
+    The table has K + 1 columns for each class of the batch; the last one is all its other classes together.
+    """
+    key_pair, key_other = jax.random.split(key)
+    there = rows.counts >= 1
+    listed = pair_weights.indices[rows.classes]
+    # The batch's classes ascend, then places of no class follow: those are beyond all.
+    ascending = jnp.where(there, rows.classes, pair_weights.rest.shape[0])
+    present = jnp.argsort(ascending, stable=True).astype(jnp.int32)
+    place = jnp.searchsorted(ascending[present], listed).astype(jnp.int32)
+    slots = present[jnp.minimum(place, present.size - 1)]
+    met = (listed == rows.classes[slots]) & there[slots] & (listed != rows.classes[:, None])
+    others = there.sum(dtype=jnp.int32) - 1
+    excess = jnp.where(met, pair_weights.excess[rows.classes], 0).astype(jnp.float32)
+    rest = pair_weights.rest[rows.classes].astype(jnp.float32) * others
+    weights = jnp.concatenate([excess, rest[:, None]], axis=1)
+    weights = jnp.where((rows.counts >= 2)[:, None] & (weights > 0), weights, 0)
+    first, column, valid = _draw_pairs(key_pair, weights, number)
+    of_other = _below(jax.random.bits(key_other, (number,), jnp.uint32), others)
+    rank = jnp.zeros_like(present).at[present].set(jnp.arange(present.size, dtype=jnp.int32))
+    of_other += (of_other >= rank[first]).astype(jnp.int32)
+    by_excess = slots[first, jnp.minimum(column, excess.shape[1] - 1)]
+    second = jnp.where(column < excess.shape[1], by_excess, present[jnp.minimum(of_other, present.size - 1)])
+    return first, second, valid
 
 
 def _draw_pairs(key: jax.Array, weights: jax.Array, number: int) -> tuple[jax.Array, jax.Array, jax.Array]:

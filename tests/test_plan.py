@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from cdml_jax.groups import draw_groups
 from cdml_jax.plan import composition_correction, expected_class_shares, plan_epoch
+from cdml_jax.top_confusions import TopPairWeights
 
 LABELS = np.repeat(np.arange(6), [20, 5, 2, 11, 1, 24])
 RATES = np.array([0.1, 0.6, 0.3, 0.05, 0.2, 0.4])
@@ -137,3 +139,70 @@ def test_plain_shuffling_needs_no_correction():
 def test_arguments_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         plan(**changes)
+
+
+def top_of(pairs, k, rest):
+    """`pairs` (plus `rest` everywhere) as the k largest of each row and the rest."""
+    indices = np.argsort(-pairs, axis=1, kind="stable")[:, :k].astype(np.int32)
+    excess = np.take_along_axis(pairs, indices, axis=1).astype(np.float32)
+    top = TopPairWeights(np.where(excess > 0, indices, -1), excess, np.full(len(pairs), rest, np.float32))
+    matrix = np.zeros_like(pairs)
+    np.put_along_axis(matrix, indices, excess, axis=1)
+    return top, (matrix + rest) * (1 - np.eye(len(pairs)))
+
+
+@pytest.mark.parametrize("rest", [0.0, 0.1])
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_groups_of_top_pairs_have_the_law_of_the_matrix(k, rest):
+    top, matrix = top_of(PAIRS, k, rest)
+    present = np.array([True, True, True, True, False, True])
+    rates, steps, size = RATES * present, 20_000, 3
+
+    def law(pairs, seed):
+        groups = draw_groups(np.random.default_rng(seed), rates, pairs, present, steps, size)
+        return np.bincount((groups + 1) @ [49, 7, 1], minlength=343) / steps
+
+    ours, theirs = law(top, 0), law(matrix, 1)
+    assert (ours > 0).sum() >= 5
+    np.testing.assert_allclose(ours, theirs, atol=5 * np.sqrt(2 * 0.25 * ours.max() / steps))
+
+
+@pytest.mark.parametrize("classes_per_group", [1, 2, 4])
+def test_shares_of_top_pairs_are_those_of_the_matrix(classes_per_group):
+    labels = LABELS[LABELS != 2]
+    for k, rest in ((5, 0.0), (2, 0.05), (1, 0.0)):
+        top, matrix = top_of(PAIRS, k, rest)
+        keywords = {
+            "batch_size": 30,
+            "composed": 0.8,
+            "images_per_class": 3,
+            "classes_per_group": classes_per_group,
+        }
+        np.testing.assert_allclose(
+            expected_class_shares(labels, RATES, top, **keywords),
+            expected_class_shares(labels, RATES, matrix, **keywords),
+            rtol=1e-5,
+        )
+
+
+def test_a_plan_of_a_hundred_thousand_classes_meets_their_confusions():
+    classes, k = 100_000, 4
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), 2)
+    indices = ((np.arange(classes)[:, None] + np.arange(1, k + 1)) % classes).astype(np.int32)
+    top = TopPairWeights(indices, rng.random((classes, k), np.float32), np.full(classes, 1e-9, np.float32))
+    arguments = {"batch_size": 2000, "composed": 0.5, "images_per_class": 2, "classes_per_group": 4}
+    batches = plan_epoch(0, 0, labels, np.ones(classes), top, **arguments)
+    first = labels[batches[:, :8:2]]  # a later group moves up where a class had an image in the batch already
+    assert ((first[:, 1:] - first[:, :1]) % classes <= k).mean() > 0.9
+    shares = expected_class_shares(labels, np.ones(classes), top, **arguments)
+    assert shares.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("part", ["excess", "rest"])
+def test_top_pairs_must_be_finite(part):
+    top, _ = top_of(PAIRS, 2, 0.1)
+    with pytest.raises(ValueError, match="finite"):
+        plan(pairs=top._replace(**{part: getattr(top, part) * np.nan}))
+    with pytest.raises(ValueError, match="do not fit together"):
+        plan(pairs=top._replace(rest=top.rest[:4]))

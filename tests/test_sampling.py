@@ -1,5 +1,7 @@
 """The law of the drawn triplets, and that no device or mask changes them."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import stats
 
-from cdml_jax import sample_triplets
+from cdml_jax import confusion, sample_triplets
 from cdml_jax.sampling import _invert
+from cdml_jax.top_confusions import TopPairWeights
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 
@@ -189,3 +192,100 @@ def test_the_inverse_of_a_distribution_function_never_gives_a_cell_without_weigh
 def test_labels_must_be_integers():
     with pytest.raises(TypeError, match="integers"):
         sample_triplets(jax.random.key(0), jnp.ones(3), jnp.ones((2, 2)), num_triplets=1)
+
+
+def top_of(weights, k, rest):
+    """The k largest of each row, more than `rest`, and the matrix that they stand for."""
+    weights = weights * (1 - np.eye(len(weights)))
+    indices = np.argsort(-weights, axis=1, kind="stable")[:, :k].astype(np.int32)
+    excess = np.take_along_axis(weights, indices, axis=1).astype(np.float32)
+    indices = np.where(excess > 0, indices, -1)
+    matrix = np.full(weights.shape, rest)
+    for i, k in zip(*np.nonzero(indices >= 0)):
+        matrix[i, indices[i, k]] += excess[i, k]
+    return TopPairWeights(indices, excess, np.full(len(weights), rest, np.float32)), matrix
+
+
+draw_top = jax.jit(sample_triplets, static_argnames="num_triplets")
+
+
+@pytest.mark.parametrize("classes", [5, 40], ids=["fewer classes than rows", "more classes than rows"])
+@pytest.mark.parametrize(("k", "rest"), [(2, 0.0), (1, 0.3), (4, 1.5)])
+def test_top_pairs_have_the_law_of_their_matrix(classes, k, rest):
+    labels, weights = (LABELS, WEIGHTS) if classes == 5 else permuted(classes)
+    top, matrix = top_of(weights, k, rest)
+    triplets = draw_top(jax.random.key(1), labels, top, num_triplets=100_000)
+    observed = np.zeros((classes, classes))
+    np.add.at(observed, (labels[triplets.anchor], labels[triplets.negative]), 1)
+    assert g_test(observed, served_law(labels, matrix)) > 1e-3
+    assert (labels[triplets.anchor] == labels[triplets.positive]).all()
+    assert (np.asarray(triplets.anchor) != np.asarray(triplets.positive)).all()
+
+
+def test_complete_counters_draw_pairs_as_the_matrix_of_counts_does():
+    counts = np.random.default_rng(4).integers(0, 30, (5, 5))
+    true, called = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices((5, 5)))
+    top = confusion.pair_weights(confusion.update(confusion.init_top(5, 4), true, called))
+    triplets = draw_top(jax.random.key(2), LABELS, top, num_triplets=100_000)
+    observed = np.zeros((5, 5))
+    np.add.at(observed, (LABELS[triplets.anchor], LABELS[triplets.negative]), 1)
+    law = served_law(LABELS, np.float64(confusion.pair_weights(jnp.asarray(counts))))
+    assert g_test(observed, law) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("labels", "rest"),
+    [([0, 0, 0], 1.0), ([0, 1, 2], 1.0), ([0, 0, 1, 1], 0.0), ([-1, 7], 1.0), ([2], 1.0)],
+    ids=["one class", "no positive", "zero weights", "no class", "one row"],
+)
+def test_nothing_to_draw_from_top_pairs_is_said(labels, rest):
+    top = TopPairWeights(np.full((3, 2), -1, np.int32), np.zeros((3, 2), np.float32), np.float32([rest] * 3))
+    triplets = draw_top(jax.random.key(0), np.array(labels), top, num_triplets=16)
+    assert not triplets.valid.any()
+    assert all((rows == 0).all() for rows in triplets[:3])
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_draws_from_top_pairs_do_not_depend_on_how_arrays_are_sharded(devices):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 100, 64).astype(np.int32)
+    top, _ = top_of(rng.random((304, 304)) ** 4, 8, 0.01)
+    expected = draw_top(jax.random.key(0), labels, top, num_triplets=512)
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    sharded = draw_top(jax.random.key(0), *jax.device_put((labels, top), split), num_triplets=512)
+    assert all(np.array_equal(a, b) for a, b in zip(sharded, expected))
+
+
+@pytest.mark.parametrize("devices", [1, 4, 8])
+def test_rows_split_over_devices_give_the_same_draws_and_stay_where_they_are(devices):
+    rng = np.random.default_rng(0)
+    classes, batch, number = 299, 48, 512
+    labels = jnp.asarray(rng.integers(0, 60, batch), jnp.int32)
+    weights = jnp.asarray(rng.random((classes, classes)) ** 4, jnp.float32)
+    where = jnp.arange(batch) % 7 > 0
+    expected = sample_triplets(jax.random.key(0), labels, weights, num_triplets=number, where=where)
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    rows, whole = PartitionSpec("data"), PartitionSpec()
+
+    def draws(key, labels, weights, where):
+        return sample_triplets(key, labels, weights, num_triplets=number, where=where, rows_axis="data")
+
+    mapped = jax.jit(jax.shard_map(draws, mesh=mesh, in_specs=(whole, whole, rows, whole), out_specs=whole))
+    padded = jnp.pad(weights, ((0, -classes % devices), (0, 0)))
+    padded = jax.device_put(padded, NamedSharding(mesh, rows))
+    arguments = jax.random.key(0), labels, padded, where
+    assert all(np.array_equal(a, b) for a, b in zip(mapped(*arguments), expected))
+    if devices > 1:
+        text = mapped.lower(*arguments).compile().as_text()
+        collectives = re.findall(r"= (\S+) (?:all-|reduce-scatter|collective-)\S*\(", text)
+        assert collectives == [f"f32[{batch},{batch}]{{1,0}}"]
+
+
+def test_memory_of_top_pairs_is_that_of_the_classes_present():
+    batch, classes, k, number = 512, 100_000, 8, 2048
+    top = jax.eval_shape(lambda: confusion.pair_weights(confusion.init_top(classes, k)))
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    lowered = draw_top.lower(jax.eval_shape(lambda: jax.random.key(0)), labels, top, num_triplets=number)
+    temporary = lowered.compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 40 * (batch * k + number) * 4 < batch * batch * 4
