@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from cdml_jax.errors import UserError
+from cdml_jax.errors import UserError, writing
 from cdml_jax.metrics import accuracy, mean_class_error
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -107,8 +107,16 @@ def save(result: RunResult, folder: str | Path) -> Path:
 
     Returns:
       The path of the .json file.
+
+    Raises:
+      UserError: the folder cannot be written.
     """
     folder = Path(folder)
+    with writing(folder):
+        return _save(result, folder)
+
+
+def _save(result: RunResult, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.row}-seed{result.seed}.json"
     # An earlier result goes first: its .json must never stand beside newer counts.

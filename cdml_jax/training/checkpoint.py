@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cdml_jax.errors import UserError
+from cdml_jax.errors import UserError, writing
+from cdml_jax.models.pretrained import named_leaves
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.integrity import checksums
@@ -59,6 +64,8 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         # Opened at the first use: a short run that saves nothing does not pay for it.
         if self._opened is None:
+            # Orbax's threads log the traceback of whatever is raised here as well.
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
             try:
                 self._opened = ocp.CheckpointManager(
                     self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True)
@@ -74,8 +81,17 @@ class Checkpoints:
         return self._manager.latest_step() if self._opened or self.folder.exists() else None
 
     def save(self, run: Run) -> None:
-        """Begin to write the run; a step that is there already is left alone."""
+        """Begin to write the run; a step that is there already is left alone.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written; or the folder is gone.
+        """
         step = int(run.state.step)
+        if self._opened and not self.folder.is_dir():  # Orbax would make it again, wherever that is
+            raise UserError(
+                f"{self.folder} is gone since the run began: moved, deleted, or its disk was lost; bring it "
+                "back, then run the same command again"
+            )
         if self.latest() == step:
             return
         arrays = _arrays(run)
@@ -86,12 +102,15 @@ class Checkpoints:
             "seconds": run.seconds,
             "devices": run.state.counts.shape[0],
             "checksums": checksums(arrays),
+            "layout": _layout(arrays),
         }
         meta["digest"] = _digest(meta)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(run=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta)),
-        )
+        manager = self._manager
+        with self._writing():
+            manager.save(
+                step,
+                args=ocp.args.Composite(run=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta)),
+            )
 
     def restore(self, program: Program) -> Run | None:
         """The newest run that is whole, or None where there is none.
@@ -99,7 +118,7 @@ class Checkpoints:
         A damaged checkpoint is named on standard error and left aside, as `damaged-STEP`.
 
         Raises:
-          UserError: there are checkpoints, and all are damaged.
+          UserError: there are checkpoints, and all are damaged; or one is of another network or data set.
         """
         if self.latest() is None:
             return None
@@ -107,7 +126,10 @@ class Checkpoints:
         for step in sorted(self._manager.all_steps(), reverse=True):
             run, reason = None, "another process could not read it"
             try:
-                run = self._restore(step, program)
+                with _quiet():
+                    run = self._restore(step, program)
+            except UserError:
+                raise
             except Exception as error:  # whatever Orbax and its storage raise on damaged files
                 reason = " ".join(str(error).split())[:200]
             if not hosts.largest(run is None):
@@ -138,12 +160,15 @@ class Checkpoints:
             raise ValueError("wrong digest of meta")
         devices, here = meta.pop("devices"), program.mesh.shape[mesh_lib.DATA]
         expected = meta.pop("checksums")
+        stored_layout = meta.pop("layout", None)
         target: dict[str, Any] = {
             "state": program.abstract_state(),
             "counts": host(classes, classes),
             "rates": host(classes),
             "pairs": host(classes, classes),
         }
+        if stored_layout is not None:  # kept since layouts are
+            self._check_layout(step, stored_layout, _layout(target))
         if devices != here:
             dtype = target["state"].counts.dtype
             stored: Any = jax.ShapeDtypeStruct((devices, classes, classes), dtype, sharding=whole)
@@ -171,10 +196,38 @@ class Checkpoints:
             **meta,
         )
 
+    def _check_layout(self, step: int, there: dict[str, str], here: dict[str, str]) -> None:
+        differ = [
+            f"{name} is {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} here"
+            for name in sorted(there.keys() | here.keys())
+            if there.get(name) != here.get(name)
+        ]
+        if differ:
+            raise UserError(
+                f"checkpoint {step} in {self.folder} is of another network or data set ({differ[0]}); "
+                "choose another --workdir"
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing(self.folder):
+                yield
+        except UserError:
+            # A checkpoint that was left half-written takes room that the next one needs.
+            for half in self.folder.glob("*.orbax-checkpoint-tmp") if hosts.is_first() else ():
+                shutil.rmtree(half, ignore_errors=True)
+            raise
+
     def close(self) -> None:
-        """Wait until everything is written."""
+        """Wait until everything is written.
+
+        Raises:
+          UserError: the last checkpoint cannot be written.
+        """
         if self._opened:
-            self._opened.wait_until_finished()
+            with self._writing():
+                self._opened.wait_until_finished()
             self._opened.close()
 
 
@@ -196,6 +249,30 @@ def restore_last(folder: Path, program: Program) -> Run:
 
 def _digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops the tracebacks of reads that Orbax began and, after the first that failed, no longer awaits."""
+
+    def report(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    before, sys.unraisablehook = sys.unraisablehook, report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _layout(arrays: dict[str, Any]) -> dict[str, str]:
+    """Type and shape of each leaf by its name, but for the counts, whose shape goes with the devices."""
+    return {
+        name: f"{leaf.dtype} {tuple(leaf.shape)}"
+        for name, leaf in named_leaves(arrays)
+        if name != "state.counts"
+    }
 
 
 def _arrays(run: Run) -> dict[str, Any]:

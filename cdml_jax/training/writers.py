@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
+
+from cdml_jax.errors import writing
 
 
 class Writers:
@@ -16,11 +19,12 @@ class Writers:
     """
 
     def __init__(self, folder: Path, history: list[dict[str, Any]]):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "metrics.jsonl"
-        self._path.write_text("")
         first = history[-1]["epoch"] + 1 if history else 0
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first, flush_secs=30)
+        self._path = folder / "metrics.jsonl"
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._path.write_text("")
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first, flush_secs=30)
         for entry in history:
             self._append(entry)
 
@@ -32,7 +36,9 @@ class Writers:
                 self._events.add_scalar(name, value, entry["epoch"])
 
     def _append(self, entry: dict[str, Any]) -> None:
-        with self._path.open("a") as file:
+        # Not "a": a log whose folder is gone must not begin again somewhere else.
+        with writing(self._path.parent), self._path.open("r+") as file:
+            file.seek(0, os.SEEK_END)
             file.write(json.dumps(entry) + "\n")
 
     def close(self) -> None:
