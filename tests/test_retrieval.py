@@ -1,0 +1,147 @@
+"""Retrieval figures against AccuracyCalculator's, and against a plain sort in float64."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from retrieval_goldens import FILE, RECALL_AT, cases
+
+from cdml_jax import retrieval as retrieval_module
+from cdml_jax.retrieval import nearest, normalized_mutual_information, retrieval
+
+CASES = cases()
+
+
+def sorted_by_distance(queries, references, alone):
+    """Every query's references, the nearest first, ties by index; itself left out."""
+    queries, references = np.float64(queries), np.float64(references)
+    distances = ((queries[:, None] - references[None]) ** 2).sum(axis=-1)
+    order = np.argsort(distances, axis=1, kind="stable")
+    if alone:
+        order = np.stack([row[row != index] for index, row in enumerate(order)])
+    return order
+
+
+def brute_force(embeddings, labels, references=None, reference_labels=None):
+    """The same figures, one query and one rank at a time."""
+    alone = references is None
+    if alone:
+        references, reference_labels = embeddings, labels
+    order = sorted_by_distance(embeddings, references, alone)
+    recall, precisions, averages = {k: [] for k in RECALL_AT}, [], []
+    for label, row in zip(labels, order):
+        same = reference_labels[row] == label
+        relevant = int(same.sum())
+        if relevant == 0:
+            continue
+        for k in RECALL_AT:
+            recall[k].append(same[:k].any())
+        precisions.append(same[:relevant].mean())
+        averages.append(sum(same[: i + 1].mean() for i in range(relevant) if same[i]) / relevant)
+    return {k: np.mean(v) for k, v in recall.items()}, np.mean(precisions), np.mean(averages), len(averages)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_figures_are_those_of_accuracy_calculator(name):
+    found, golden = retrieval(*CASES[name], recall_at=RECALL_AT), json.loads(FILE.read_text())[name]
+    assert found.recall[1] == pytest.approx(golden["precision_at_1"], abs=1e-6)
+    assert found.r_precision == pytest.approx(golden["r_precision"], abs=1e-6)
+    assert found.map_at_r == pytest.approx(golden["mean_average_precision_at_r"], abs=1e-6)
+    for k in RECALL_AT:
+        assert found.recall[k] == pytest.approx(golden["recall"][str(k)], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_figures_are_those_of_a_plain_sort(name):
+    found = retrieval(*CASES[name], recall_at=RECALL_AT)
+    recall, precision, average, queries = brute_force(*CASES[name])
+    assert found.recall == pytest.approx(recall, abs=1e-6)
+    assert (found.r_precision, found.map_at_r) == pytest.approx((precision, average), abs=1e-6)
+    assert found.queries == queries
+
+
+@pytest.mark.parametrize("k", [1, 60, 300])
+@pytest.mark.parametrize("alone", [True, False])
+def test_neighbours_across_tiles_steps_blocks_and_devices(monkeypatch, k, alone):
+    """Several of everything, with ties across all the borders: small integers are exact in float32."""
+    monkeypatch.setattr(retrieval_module, "_TILE", 128)
+    monkeypatch.setattr(retrieval_module, "_TILES", 2)
+    monkeypatch.setattr(retrieval_module, "_BLOCK", 64)
+    rng = np.random.default_rng(k)
+    references = np.float32(rng.integers(-2, 3, (701, 4)))
+    queries = references if alone else np.float32(rng.integers(-2, 3, (150, 4)))
+    found = nearest(queries, None if alone else references, k=k, devices=jax.devices()[:2])
+    assert np.array_equal(found, sorted_by_distance(queries, references, alone)[:, :k])
+
+
+def test_equal_embeddings_are_equally_near_wherever_they_stand():
+    """Rounding must not depend on the place in a block, or duplicates would not go by index."""
+    rng = np.random.default_rng(3)
+    few = rng.normal(size=(5, 33)).astype(np.float32)
+    rows = few[rng.integers(0, 5, 1500)]
+    kinds = np.unique(rows, axis=0, return_inverse=True)[1]
+    found = nearest(rows, k=40)
+    for index in range(0, 1500, 7):
+        kin = np.flatnonzero(kinds == kinds[index])
+        assert np.array_equal(found[index], kin[kin != index][:40])
+
+
+def test_fewer_references_than_asked_for():
+    assert nearest([[0.0], [2.0], [3.0]], k=4).tolist() == [[1, 2, -1, -1], [2, 0, -1, -1], [1, 0, -1, -1]]
+    found = retrieval([[0.0], [2.0], [3.0]], [0, 1, 0], recall_at=(1, 50))
+    assert found.recall == {1: 0.0, 50: 1.0}
+    assert found.queries == 2
+
+
+def test_a_class_of_one_image_counts_in_nothing():
+    embeddings, labels = CASES["clusters"]
+    far = np.full((1, embeddings.shape[1]), 9, np.float32)
+    alone = retrieval(np.concatenate([embeddings, far]), np.append(labels, 99), recall_at=RECALL_AT)
+    assert alone == retrieval(embeddings, labels, recall_at=RECALL_AT)
+
+
+def test_nothing_to_find_is_not_a_number():
+    found = retrieval([[0.0], [1.0]], [0, 1])
+    assert found.queries == 0
+    assert np.isnan([found.map_at_r, found.r_precision, *found.recall.values()]).all()
+
+
+def test_perfect_and_hopeless_embeddings():
+    labels = np.repeat(np.arange(6), 4)
+    perfect = retrieval(np.eye(6, dtype=np.float32)[labels], labels)
+    assert (perfect.map_at_r, perfect.r_precision, perfect.recall[1]) == (1, 1, 1)
+    # Each image's nearest are of the other class: pairs (0, 0'), (1, 1'), … far apart.
+    places = np.repeat(np.arange(4.0) * 10, 2)[:, None]
+    assert retrieval(places, np.tile([0, 1], 4), recall_at=(1,)).recall == {1: 0.0}
+
+
+def test_queries_given_as_their_own_references_find_themselves():
+    embeddings, labels = CASES["clusters"]
+    assert retrieval(embeddings, labels, embeddings, labels).recall[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (([[0.0], [np.nan]], [0, 0]), ValueError, "row 1 is not finite"),
+        (([[0.0], [1e30]], [0, 0]), ValueError, "too long for float32"),
+        (([0.0, 1.0], [0, 0]), ValueError, "must be"),
+        (([[0.0], [1.0]], [0, 0, 0]), ValueError, "does not fit 2"),
+        (([[0.0], [1.0]], [0.0, 1.0]), TypeError, "not float"),
+        (([[0.0]], [0], [[1.0]]), ValueError, "go together"),
+        (([[0.0]], [0], [[1.0, 2.0]], [0]), ValueError, "of size 1"),
+    ],
+)
+def test_what_is_refused(arguments, error, words):
+    with pytest.raises(error, match=words):
+        retrieval(*arguments)
+
+
+def test_mutual_information_of_separate_and_of_mixed_clusters():
+    labels = np.repeat(np.arange(4), 25)
+    noise = np.random.default_rng(0).normal(0, 0.01, (100, 4)).astype(np.float32)
+    assert normalized_mutual_information(np.eye(4)[labels] + noise, labels) == pytest.approx(1)
+    # Two classes a cluster: I = ln 2, entropies ln 4 and, the clusters being halved at random, at most ln 4.
+    mixed = normalized_mutual_information(np.eye(2)[labels % 2] + noise[:, :2], labels)
+    assert 0.45 < mixed < 0.75
