@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 from cdml_jax.data.bird_parts import Difficulty
 from cdml_jax.data.bird_species import Species, make_species
@@ -51,6 +52,12 @@ class BirdSet:
     def version_numbers(self) -> tuple[int, ...]:
         """`VERSION` as integers."""
         return tuple(int(part) for part in VERSION.split("."))
+
+    @staticmethod
+    def from_fields(fields: dict[str, Any]) -> BirdSet:
+        """The set whose `dataclasses.asdict`, come through JSON, is `fields`."""
+        sizes, difficulty = tuple(fields["family_sizes"]), Difficulty(**fields["difficulty"])
+        return BirdSet(**(fields | {"family_sizes": sizes, "difficulty": difficulty}))
 
     @staticmethod
     def named(name: str) -> BirdSet:

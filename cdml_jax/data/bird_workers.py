@@ -7,8 +7,9 @@ that nothing outlives a parent that was killed, and a caller's script needs no `
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -78,7 +79,7 @@ class Drawers:
         if self.num_workers > 1:
             self._children = [_Child(worker, self.num_workers) for worker in range(self.num_workers)]
             for child in self._children:
-                pickle.dump(self.birds, child.requests)
+                child.requests.write(json.dumps(dataclasses.asdict(self.birds)).encode() + b"\n")
         return self
 
     def __exit__(
@@ -140,7 +141,7 @@ def work(worker: int, num_workers: int) -> None:
     cv2.setNumThreads(1)
     # Ctrl-C reaches every process of the terminal; the parent decides when its children stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    birds: BirdSet = pickle.load(sys.stdin.buffer)
+    birds = BirdSet.from_fields(json.loads(sys.stdin.buffer.readline()))
     with contextlib.suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
             split = line.decode().strip()

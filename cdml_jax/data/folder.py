@@ -16,6 +16,9 @@ from cdml_jax.errors import UserError
 ALIASES = {"validation": ("validation", "val", "valid"), "train": ("train",), "test": ("test",)}
 """What a split's folder or list may be called when its name is left at the default."""
 
+_NOWHERE = "link that leads nowhere"
+_SPECIAL = "neither a file nor a folder"  # a pipe, a socket, a device: to open it might never end
+
 
 def read_folder(folder: str, names: dict[str, str], problems: Problems) -> Dataset:
     """The images below a folder, each in the class that its folder stands for.
@@ -73,9 +76,8 @@ def _split_folders(root: Path, names: dict[str, str]) -> dict[str, Path]:
             missing.append(name)
     if missing or ("train" not in found and any(names[role] != role for role in found)):
         raise UserError(f"folder:{root}: there is no sub-folder {' or '.join(missing or [names['train']])}")
-    alone = [e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")] == [
-        names["train"]
-    ]
+    folders = [e.name for e in os.scandir(root) if os.path.isdir(e.path) and not e.name.startswith(".")]
+    alone = folders == [names["train"]]
     named = names["train"] != "train"
     return found if "train" in found and (len(found) > 1 or alone or named) else {"train": root}
 
@@ -86,16 +88,22 @@ def _scan(root: Path, top: Path, problems: Problems) -> dict[tuple[str, ...], li
 
     def visit(folder: Path, parts: tuple[str, ...], ancestors: frozenset[str]) -> None:
         real = os.path.realpath(folder)
-        if real in ancestors:  # a link to a folder above
-            return
         shown = folder.relative_to(root).as_posix()
         try:
             entries = sorted((e for e in os.scandir(folder) if e.name[0] != "."), key=lambda e: e.name)
         except OSError as error:
             problems.add("folder that cannot be opened", f"{shown} ({error.strerror})")
             return
-        folders = [e for e in entries if e.is_dir()]
-        images = [e for e in entries if not e.is_dir() and Path(e.name).suffix.lower() in EXTENSIONS]
+        above = ancestors | {real}
+        folders, images = [], []
+        for entry in entries:
+            kind = _kind(entry)
+            if kind == "folder" and not (entry.is_symlink() and os.path.realpath(entry.path) in above):
+                folders.append(entry)
+            elif kind == "file" and Path(entry.name).suffix.lower() in EXTENSIONS:
+                images.append(entry)
+            elif kind in (_NOWHERE, _SPECIAL):
+                problems.add(kind, f"{shown}/{entry.name}".removeprefix("./"))
         if images and (folders or not parts):
             problems.add("image outside the class folders", f"{shown}/{images[0].name}".removeprefix("./"))
         elif images:
@@ -105,10 +113,21 @@ def _scan(root: Path, top: Path, problems: Problems) -> dict[tuple[str, ...], li
         for entry in folders:
             # macOS stores é as two characters; the same class must have the same name in every split
             name = unicodedata.normalize("NFC", entry.name)
-            visit(folder / entry.name, (*parts, name), ancestors | {real})
+            visit(folder / entry.name, (*parts, name), above)
 
     visit(top, (), frozenset())
     return classes
+
+
+def _kind(entry: os.DirEntry) -> str:
+    if entry.is_file(follow_symlinks=False):  # known without asking the disk again
+        return "file"
+    # Of os.path, because a DirEntry raises where a link leads to itself.
+    if os.path.isdir(entry.path):
+        return "folder"
+    if os.path.isfile(entry.path):
+        return "file"
+    return _SPECIAL if os.path.exists(entry.path) else _NOWHERE
 
 
 def _families(classes: list[tuple[str, ...]]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -28,7 +28,7 @@ def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Datase
     found by the words of its header or else by position.
 
     Args:
-      folder: holds the lists; paths in them are relative to it.
+      folder: holds the lists; paths in them are relative to it and stay inside it.
       names: the splits' names by role; "" for none.
       problems: collects what is found wrong.
 
@@ -102,6 +102,9 @@ def _parse(path: Path, root: Path, problems: Problems) -> Rows:
         label, coarse = _whole_number(fields[0]), _whole_number(fields[-1])
         if label is None or coarse is None:
             problems.add("label that is not a whole number", f"{where} ({', '.join(fields)})")
+            continue
+        if os.path.isabs(file) or file.split("/")[0] == "..":
+            problems.add("path that leaves the folder", f"{file} ({where})")
             continue
         if not os.path.isfile(root / file):
             problems.add("file that does not exist", f"{file} ({where})")
