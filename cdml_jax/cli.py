@@ -192,8 +192,10 @@ def load_config(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
         return _overridden(file, [a for a in arguments if not a.startswith("--config=")]), file.stem
     except UserError:
         raise
-    except Exception as error:  # a configuration is the user's program: whatever it raises, it is named
-        raise UserError(f"--config: {file} cannot be loaded ({type(error).__name__}: {error})") from error
+    except (Exception, SystemExit) as error:  # it is the user's program: whatever it raises is named
+        # What the library raises has the whole traceback in its text, the reason last.
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
+        raise UserError(f"--config: {file} cannot be loaded ({reason})") from error
 
 
 def _overridden(file: Path, overrides: Sequence[str]) -> ConfigDict:

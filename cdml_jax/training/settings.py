@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import jax
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
 from cdml_jax.models import FAMILIES, STYLES
+from cdml_jax.training.keys import check_keys
 from cdml_jax.training.rows import named_row
 
 _CHOICES: dict[str, Collection[str]] = {
@@ -25,6 +27,8 @@ _CHOICES: dict[str, Collection[str]] = {
 }
 _AT_LEAST = {
     "seed": 0,
+    "data.num_threads": 0,
+    "data.cache_bytes": 0,
     "batch_size": 1,
     "epochs": 1,
     "warmup_epochs": 0,
@@ -74,12 +78,13 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: one line that names the key, its value and what it may be.
     """
+    check_keys(config)
     for key, choices in _CHOICES.items():
         if lookup(config, key) not in choices:
             raise UserError(f"{key}: {lookup(config, key)!r} is unknown; choose one of {', '.join(choices)}")
     for key, least in _AT_LEAST.items():
-        if not lookup(config, key) >= least:
-            raise UserError(f"{key}: {lookup(config, key)} must be at least {least}")
+        if not least <= lookup(config, key) < math.inf:
+            raise UserError(f"{key}: {lookup(config, key)} must be at least {least}, and finite")
     for key in _SHARES:
         if not 0 <= lookup(config, key) <= 1:
             raise UserError(f"{key}: {lookup(config, key)} must be from 0 to 1")
@@ -91,6 +96,8 @@ def check(config: ConfigDict) -> None:
         )
     if config.confusion.source == "holdout" and not (config.data.holdout or config.data.holdout_fraction):
         raise UserError("confusion.source: holdout needs a split; set data.holdout or data.holdout_fraction")
+    if config.seed + config.reproduce.seeds > 2**32:
+        raise UserError(f"seed: {config.seed} must be below 2^32, with reproduce.seeds added")
     named_row(config.row)
     for name in config.reproduce.rows:
         named_row(name)
