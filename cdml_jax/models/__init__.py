@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +12,38 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import mobilenet_v2
+from cdml_jax.models import googlenet, mobilenet_v2, resnet, vgg, vit
 from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.layers import STYLES
+from cdml_jax.models.network import Network
 from cdml_jax.models.small_resnet import SmallResNet
 
-FAMILIES: dict[str, Callable[..., nnx.Module]] = {
+_DINOV2: dict[str, Any] = {"patch": 14, "grid": 37, "layer_scale": 1e-5, "style": "torchvision"}
+_PATCH16: dict[str, Any] = {"patch": 16, "grid": 14, "layer_scale": 0.0, "style": "tensorflow"}
+
+FAMILIES: dict[str, Callable[..., Network]] = {
     "small_resnet": SmallResNet,
     "mobilenet_v2": mobilenet_v2.MobileNetV2,
+    **{f"resnet{depth}": functools.partial(resnet.ResNet, depth=depth) for depth in resnet.DEPTHS},
+    "googlenet": googlenet.GoogLeNet,
+    **{f"vgg{depth}_bn": functools.partial(vgg.VGG, depth=depth) for depth in vgg.DEPTHS},
+    "vit_small_patch14_dinov2": functools.partial(vit.VisionTransformer, width=384, **_DINOV2),
+    "vit_base_patch14_dinov2": functools.partial(vit.VisionTransformer, width=768, **_DINOV2),
+    "vit_small_patch16": functools.partial(vit.VisionTransformer, width=384, **_PATCH16),
+    "vit_base_patch16": functools.partial(vit.VisionTransformer, width=768, **_PATCH16),
 }
 # Other libraries' names of a network's arrays, by source.
-TABLES: dict[str, Callable[[], dict[str, Table]]] = {"mobilenet_v2": mobilenet_v2.tables}
+TABLES: dict[str, Callable[[], dict[str, Table]]] = {
+    "mobilenet_v2": mobilenet_v2.tables,
+    **{f"resnet{depth}": functools.partial(resnet.tables, depth) for depth in resnet.DEPTHS},
+    "googlenet": googlenet.tables,
+    **{f"vgg{depth}_bn": functools.partial(vgg.tables, depth) for depth in vgg.DEPTHS},
+    "vit_small_patch14_dinov2": functools.partial(vit.tables, layer_scale=True),
+    "vit_base_patch14_dinov2": functools.partial(vit.tables, layer_scale=True),
+    "vit_small_patch16": functools.partial(vit.tables, layer_scale=False),
+    "vit_base_patch16": functools.partial(vit.tables, layer_scale=False),
+}
 
 __all__ = ["FAMILIES", "STYLES", "TABLES", "Outputs", "build"]
 
@@ -38,7 +59,7 @@ def build(
     freeze_batch_norm: bool = False,
     remat: bool = False,
     rngs: nnx.Rngs,
-) -> nnx.Module:
+) -> Network:
     """Network `name` with a classifier of `num_classes` and an embedding of `embedding_size`.
 
     Calling it on images (batch, height, width, 3), float, in [-1, 1], gives `Outputs`.

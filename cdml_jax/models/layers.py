@@ -60,7 +60,10 @@ def scale_input(images: jax.Array, convention: Convention) -> jax.Array:
 
 
 class ConvNorm(nnx.Module):
-    """Convolution, batch norm, activation; by default no bias, for the norm has one."""
+    """Convolution, batch norm, activation; by default no bias, for the norm has one.
+
+    `scale` is the norm's first one: 0 at the end of a residual branch lets its block start as identity.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class ConvNorm(nnx.Module):
         stride: int = 1,
         groups: int = 1,
         use_bias: bool = False,
+        scale: float = 1.0,
         activation: Callable[[jax.Array], jax.Array] | None = jax.nn.relu,
     ):
         around = (size - 1) // 2
@@ -96,6 +100,7 @@ class ConvNorm(nnx.Module):
             outputs,
             momentum=0.9,
             epsilon=settings.convention.epsilon,
+            scale_init=nnx.initializers.constant(scale),
             dtype=parameters,
             param_dtype=parameters,
             rngs=rngs,

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from cdml_jax.errors import UserError
 from cdml_jax.models import TABLES
 from cdml_jax.models.foreign import convert, refuse_names, refuse_not_finite
-from cdml_jax.models.weight_files import read_weights
+from cdml_jax.models.weight_files import WeightFile, read_weights
 
 HEADS = ("heads.",)
 
@@ -44,6 +44,21 @@ def load_weights(
       UserError: no such file, a damaged one, keys or shapes that do not fit, values that are not finite.
     """
     file = read_weights(name)
+    return fill_weights(
+        file, parameters, statistics, network=network, style=style, keep_classifier=keep_classifier
+    )
+
+
+def fill_weights(
+    file: WeightFile,
+    parameters: Any,
+    statistics: Any,
+    *,
+    network: str,
+    style: str = "",
+    keep_classifier: bool = False,
+) -> tuple[Any, Any]:
+    """As `load_weights`, from a file that was read; leaves of the trees may be shapes alone."""
     trees = {"parameters": parameters, "statistics": statistics}
     ours = dict(named_leaves(trees))
     said = (

@@ -1,0 +1,116 @@
+"""VGG-16 and VGG-19 (K. Simonyan and A. Zisserman, ICLR 2015) with batch norm and without dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from cdml_jax.models.foreign import Table
+from cdml_jax.models.heads import Heads, wide
+from cdml_jax.models.layers import TORCHVISION, ConvNorm, Settings, max_pool, scale_input
+from cdml_jax.models.network import Network
+
+WIDTHS = (64, 128, 256, 512, 512)
+DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of a stage
+GRID, FEATURES = 7, 4096
+
+
+class Stage(nnx.Module):
+    """Some 3 x 3 convolutions of one width, then a pooling by 2."""
+
+    def __init__(self, inputs: int, width: int, number: int, settings: Settings, rngs: nnx.Rngs):
+        self.convolutions = nnx.List(
+            [
+                ConvNorm(width if index else inputs, width, 3, use_bias=True, settings=settings, rngs=rngs)
+                for index in range(number)
+            ]
+        )
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        for convolution in self.convolutions:
+            x = convolution(x, train=train)
+        return max_pool(x, 2, 2)
+
+
+class VGG(Network):
+    """Five stages, mean pooling to 7 x 7, two dense layers, two heads; 4096 features."""
+
+    entry_names = ()
+    pool_names = ("dense1", "dense2")
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        num_classes: int,
+        embedding_size: int,
+        embedding_from: str,
+        dtype: Any,
+        rngs: nnx.Rngs,
+        freeze_batch_norm: bool = False,
+        remat: bool = False,
+    ):
+        settings = Settings(TORCHVISION, dtype, freeze_batch_norm)
+        self.settings, self.remat = settings, remat
+        inputs = (3, *WIDTHS[:-1])
+        stages = zip(inputs, WIDTHS, DEPTHS[depth])
+        self.blocks = nnx.List([Stage(i, width, n, settings, rngs) for i, width, n in stages])
+        # The first dense layer as a convolution over the whole 7 x 7 map: its weights keep their geometry.
+        common: dict[str, Any] = {"dtype": dtype, "param_dtype": wide(dtype), "rngs": rngs}
+        self.dense1 = nnx.Conv(WIDTHS[-1], FEATURES, (GRID, GRID), padding="VALID", **common)
+        self.dense2 = nnx.Linear(FEATURES, FEATURES, **common)
+        self.heads = Heads(
+            FEATURES,
+            num_classes=num_classes,
+            embedding_size=embedding_size,
+            embedding_from=embedding_from,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
+        return scale_input(images, self.settings.convention).astype(self.settings.dtype)
+
+    def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = jax.nn.relu(self.dense1(adaptive_mean_pool(x, GRID)))
+        return jax.nn.relu(self.dense2(x[:, 0, 0]))
+
+
+def adaptive_mean_pool(x: jax.Array, size: int) -> jax.Array:
+    """Means over size x size windows that cover the image, as PyTorch's `AdaptiveAvgPool2d` lays them.
+
+    >>> adaptive_mean_pool(jnp.arange(3.0).reshape(1, 3, 1, 1), 2)[0, :, 0, 0].tolist()
+    [0.5, 1.5]
+    """
+
+    def shares(length: int) -> jax.Array:
+        matrix = np.zeros((size, length))
+        for row in range(size):
+            begin, end = row * length // size, -(-(row + 1) * length // size)
+            matrix[row, begin:end] = 1 / (end - begin)
+        return jnp.asarray(matrix, wide(x.dtype))
+
+    rows, columns = shares(x.shape[1]), shares(x.shape[2])
+    pooled = jnp.einsum("ph,bhwc,qw->bpqc", rows, x.astype(rows.dtype), columns, precision="highest")
+    return pooled.astype(x.dtype)
+
+
+def tables(depth: int) -> dict[str, Table]:
+    """Names of torchvision's and timm's `vgg16_bn` and `vgg19_bn`."""
+    modules, place = {}, 0
+    for stage, number in enumerate(DEPTHS[depth]):
+        for index in range(number):
+            modules[f"blocks.{stage}.convolutions.{index}.conv"] = f"features.{place}"
+            modules[f"blocks.{stage}.convolutions.{index}.norm"] = f"features.{place + 1}"
+            place += 3  # convolution, norm, activation
+        place += 1  # pooling
+    torchvision = modules | {"dense1": "classifier.0", "dense2": "classifier.3"}
+    timm = modules | {"dense1": "pre_logits.fc1", "dense2": "pre_logits.fc2"}
+    return {
+        "torchvision": Table(torchvision, classifier="classifier.6"),
+        "timm": Table(timm, classifier="head.fc"),
+    }

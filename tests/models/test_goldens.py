@@ -1,0 +1,56 @@
+"""Every network against torchvision, timm or transformers: the same weights, the same outputs.
+
+The goldens were made by goldens/make_goldens.py; the weights are drawn again here and go through the tables
+of names.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from golden_recipe import NUM_CLASSES, images, weights
+
+from cdml_jax.models import FAMILIES, TABLES, build
+from cdml_jax.models.pretrained import fill_weights
+from cdml_jax.models.weight_files import WeightFile
+from cdml_jax.training.state import split_model
+
+GOLDENS = sorted(Path(__file__).parent.glob("goldens/*.npz"))
+TOLERANCE = 1e-4  # of the largest output
+
+
+def test_every_network_that_takes_foreign_weights_has_a_golden():
+    have = {path.name.partition(".")[0] for path in GOLDENS}
+    assert have == set(FAMILIES) - {"small_resnet"} == set(TABLES)
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_outputs_are_those_of_the_reference(path):
+    golden = np.load(path)
+    network, _, source = path.stem.partition(".")
+    logits_too = any(key.startswith("logits") for key in golden)
+    options = {"num_classes": NUM_CLASSES, "style": "tensorflow" if source == "tensorflow" else ""}
+    graph, *trees = split_model(nnx.eval_shape(lambda: build(network, rngs=nnx.Rngs(0), **options)))
+    values = weights(json.loads(str(golden["shapes"])), float(golden["gain"]))
+    trees = fill_weights(WeightFile(values, {}, path), *trees, network=network, keep_classifier=logits_too)
+    trees = jax.tree.map(lambda x: x if isinstance(x, np.ndarray) else np.zeros(x.shape, x.dtype), trees)
+
+    @jax.jit
+    def run(trees, images):
+        model = nnx.merge(graph, *trees)
+        features = model.front(images, len(model.blocks) + 1, train=False)
+        return features, model.heads(features)
+
+    for height, width in golden["sizes"]:
+        features, outputs = run(trees, images(height, width))
+        expected = golden[f"features_{height}x{width}"]
+        assert_close(np.asarray(features)[:, : expected.shape[1]], expected)
+        if logits_too:
+            assert_close(np.asarray(outputs.logits), golden[f"logits_{height}x{width}"])
+
+
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
