@@ -77,8 +77,9 @@ def load(
         dataset = (read_folder if kind == "folder" else read_lists)(rest, names, problems)
     elif kind in SETS or kind == "array_record":
         whole = read_records(rest) if kind == "array_record" else read_published(kind, rest, problems)
-        for difference in differences(kind, whole) if kind in SETS else ():
-            _LOGGER.warning("%s: %s: not comparable with published figures", source, difference)
+        differ = differences(kind, whole) if kind in SETS else []
+        if differ:
+            _LOGGER.warning("%s: %s: not comparable with published figures", source, "; ".join(differ))
         dataset = dataclasses.replace(whole, splits=assign(source, whole.splits, names))
     else:
         dataset = _read_tfds(source, directory, names)

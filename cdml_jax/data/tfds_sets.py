@@ -148,8 +148,10 @@ def find_builder(name: str, data_dir: Path) -> Any:
     )
     if not name:
         raise UserError(unknown)
+    # A folder's name need not be a version, which TFDS takes for a sign that it was not prepared.
+    folder = (Path(name).expanduser() / "dataset_info.json").is_file()
     try:
-        if (Path(name).expanduser() / "dataset_info.json").is_file():
+        if folder:
             builder = tfds.builder_from_directory(str(Path(name).expanduser()))
         else:
             builder = tfds.builder(name, data_dir=str(data_dir))
@@ -162,7 +164,7 @@ def find_builder(name: str, data_dir: Path) -> Any:
         if "Parsing builder name" in str(error):
             raise UserError(unknown) from None
         raise UserError(f"TFDS set {name!r}: {_line(error)}") from error
-    if not builder.is_prepared():
+    if not folder and not builder.is_prepared():
         builder = _prepare(name, data_dir)
     if str(builder.info.file_format.file_suffix) != "array_record":
         raise UserError(

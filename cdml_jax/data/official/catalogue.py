@@ -199,7 +199,7 @@ SETS: dict[str, PublishedSet] = {
             num_classes=81,
             counts={"train": 2640, "validation": 296, "test": 2485},
             archives=(
-                Archive("the repository", "116 MB", "https://github.com/marcusklasson/GroceryStoreDataset"),
+                Archive("GroceryStoreDataset", "116 MB", "https://github.com/marcusklasson/GroceryStoreDataset"),
             ),
             home="https://github.com/marcusklasson/GroceryStoreDataset",
             terms="MIT",
