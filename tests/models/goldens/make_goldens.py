@@ -9,6 +9,7 @@ for each image size. No weights are stored. A golden whose two images look alike
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -65,24 +66,32 @@ def import_torchvision():
     return torchvision
 
 
+def transformers_dinov2(width, gain):
+    """DINOv2 under the names of published files, which differ from those of the modules in memory."""
+    from safetensors.numpy import load_file, save_file
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(hidden_size=width, num_attention_heads=width // 64, image_size=518)
+    with tempfile.TemporaryDirectory() as folder:
+        Dinov2Model(config).save_pretrained(folder)
+        file = Path(folder) / "model.safetensors"
+        shapes = {name: list(value.shape) for name, value in load_file(file).items()}
+        save_file(weights(shapes, gain), file, metadata={"format": "pt"})
+        return shapes, Dinov2Model.from_pretrained(folder).eval()
+
+
 def reference(kind):
-    """The reference network, and functions of it: features and logits of scaled images (N, 3, H, W)."""
+    """The reference network, and its features of scaled images (N, 3, H, W) before the classifier."""
     import torch
 
     source, _, name = kind.partition(":")
     vision = import_torchvision()
-    if source == "transformers":
-        from transformers import Dinov2Config, Dinov2Model
-
-        width = int(name)
-        model = Dinov2Model(Dinov2Config(hidden_size=width, num_attention_heads=width // 64, image_size=518))
-        return model.eval(), lambda x: model(x).pooler_output, None
     if source == "timm":
         import timm
 
         options = {"dynamic_img_size": True} if name.startswith("vit") else {}
         model = timm.create_model(name, num_classes=NUM_CLASSES, **options).eval()
-        return model, lambda x: model.forward_head(model.forward_features(x), pre_logits=True), model
+        return model, lambda x: model.forward_head(model.forward_features(x), pre_logits=True)
     options = {}
     if name == "googlenet":
         options = {"aux_logits": False, "init_weights": False, "transform_input": True}
@@ -102,7 +111,7 @@ def reference(kind):
         model(x)
         return seen.pop()
 
-    return model, features, model
+    return model, features
 
 
 def pad_same(module, arguments):
@@ -122,16 +131,23 @@ def make(name):
     import torch
 
     kind, (mean, std), gain, sizes = GOLDENS[name]
-    model, features_of, logits_of = reference(kind)
-    shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
-    model.load_state_dict({k: torch.from_numpy(v) for k, v in weights(shapes, gain).items()}, strict=True)
+    if kind.startswith("transformers"):
+        import_torchvision()
+        shapes, model = transformers_dinov2(int(kind.partition(":")[2]), gain)
+        features_of, classifier = lambda x: model(x).pooler_output, None
+    else:
+        model, features_of = reference(kind)
+        classifier = model
+        shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
+        values = weights(shapes, gain)
+        model.load_state_dict({key: torch.from_numpy(value) for key, value in values.items()}, strict=True)
     stored = {"shapes": json.dumps(shapes), "gain": gain, "sizes": sizes}
     for height, width in sizes:
         x = (images(height, width).astype(np.float64) / 2 + 0.5 - mean) / std
         x = torch.from_numpy(x.astype(np.float32).transpose(0, 3, 1, 2).copy())
         with torch.no_grad():
             features = features_of(x).numpy()
-            logits = None if logits_of is None else logits_of(x).numpy()
+            logits = None if classifier is None else classifier(x).numpy()
         spread = np.abs(features[0] - features[1]).mean() / np.abs(features).mean()
         scale = np.abs(features).max()
         print(f"{name} {height}x{width}: features to {scale:.2f}, images differ by {spread:.3f}")
