@@ -36,7 +36,7 @@ class Problems:
     >>> problems.raise_if_any()
     Traceback (most recent call last):
     ...
-    cdml_jax.errors.UserError: folder:birds cannot be used: 1 problem
+    cdml_jax.errors.UserError: folder:birds cannot be used: 1 problem; mend or remove
       image that cannot be read: crow/1.jpg (zero bytes)
     """
 
@@ -57,7 +57,8 @@ class Problems:
         if not self._found:
             return
         total = sum(map(len, self._found.values()))
-        lines = [f"{self._where} cannot be used: {total:,} problem{'s' if total > 1 else ''}"]
+        plural = "s" if total > 1 else ""
+        lines = [f"{self._where} cannot be used: {total:,} problem{plural}; mend or remove"]
         shown = max(2, _NAMED // len(self._found))
         for kind, places in self._found.items():
             count = f" ({len(places):,})" if len(places) > 1 else ""

@@ -16,6 +16,7 @@ from cdml_jax.errors import UserError
 ALIASES = {"validation": ("validation", "val", "valid"), "train": ("train",), "test": ("test",)}
 """What a split's folder or list may be called when its name is left at the default."""
 
+_NOT_UTF8 = "name that is not UTF-8"
 _NOWHERE = "link that leads nowhere"
 _SPECIAL = "neither a file nor a folder"  # a pipe, a socket, a device: to open it might never end
 
@@ -102,8 +103,9 @@ def _scan(root: Path, top: Path, problems: Problems) -> dict[tuple[str, ...], li
                 folders.append(entry)
             elif kind == "file" and Path(entry.name).suffix.lower() in EXTENSIONS:
                 images.append(entry)
-            elif kind in (_NOWHERE, _SPECIAL):
-                problems.add(kind, f"{shown}/{entry.name}".removeprefix("./"))
+            elif kind in (_NOWHERE, _SPECIAL, _NOT_UTF8):
+                name = os.fsencode(entry.name).decode(errors="backslashreplace")
+                problems.add(kind, f"{shown}/{name}".removeprefix("./"))
         if images and (folders or not parts):
             problems.add("image outside the class folders", f"{shown}/{images[0].name}".removeprefix("./"))
         elif images:
@@ -120,6 +122,8 @@ def _scan(root: Path, top: Path, problems: Problems) -> dict[tuple[str, ...], li
 
 
 def _kind(entry: os.DirEntry) -> str:
+    if not entry.name.isprintable() and any("\udc80" <= c <= "\udcff" for c in entry.name):
+        return _NOT_UTF8
     if entry.is_file(follow_symlinks=False):  # known without asking the disk again
         return "file"
     # Of os.path, because a DirEntry raises where a link leads to itself.

@@ -83,12 +83,13 @@ def _text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
     if "\0" in text:
-        raise UserError(f"{path}: not a text file")
+        raise UserError(f"{path}: not a text file; save it as UTF-8 text")
     return text
 
 
 def _parse(path: Path, root: Path, problems: Problems) -> Rows:
     rows: Rows = []
+    seen: dict[str, int] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
@@ -105,6 +106,9 @@ def _parse(path: Path, root: Path, problems: Problems) -> Rows:
             continue
         if os.path.isabs(file) or file.split("/")[0] == "..":
             problems.add("path that leaves the folder", f"{file} ({where})")
+            continue
+        if seen.setdefault(file, number) != number:
+            problems.add("image listed twice", f"{file} ({path.name} lines {seen[file]} and {number})")
             continue
         if not os.path.isfile(root / file):
             problems.add("file that does not exist", f"{file} ({where})")
@@ -154,7 +158,10 @@ def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, 
         )
         number = _whole_number(label)
         if number is None or not name:
-            problems.add("line without a name and a whole number", f"{path.name} ({','.join(row)[:60]})")
+            problems.add(
+                "line without a name and a whole number",
+                f"{path.name} ({' '.join(','.join(row).split())[:60]})",
+            )
         elif number in table:
             problems.add("label given twice", f"{path.name}: {number} is {table[number][0]} and {name}")
         else:

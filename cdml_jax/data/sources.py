@@ -151,7 +151,8 @@ def _read_tfds(source: str, directory: Path, names: dict[str, str]) -> Dataset:
             family_names=tuple(synthetic_birds.family_names(config)),
         )
     builder = tfds_sets.find_builder(name, directory)
-    return tfds_sets.read_tfds(builder, builder.info.name, names)
+    titles = {s.tfds: s.title for s in SETS.values() if s.tfds}
+    return tfds_sets.read_tfds(builder, titles.get(builder.info.name, builder.info.name), names)
 
 
 def _carved(dataset: Dataset, fractions: dict[str, float]) -> Dataset:

@@ -60,8 +60,14 @@ class TfdsSource:
                 raise UserError(
                     f"{self._where}: {split} has {len(self._data)} images, {len(given)} are listed"
                 )
+        self.label_names: dict[int, str] = {}
         if labels is None:
-            labels = np.array([int(self._data[i][self._label]) for i in range(len(self._data))])
+            labels = np.empty(len(self._data), np.int32)
+            for i in range(len(self._data)):
+                record = self._data[i]
+                labels[i] = record[self._label]
+                if "label_name" in record and int(labels[i]) not in self.label_names:
+                    self.label_names[int(labels[i])] = record["label_name"].decode()
         self.labels = np.asarray(labels, np.int32)
 
     def __len__(self) -> int:
@@ -117,7 +123,12 @@ def read_tfds(
         if split and (split in has or split != role or role == "train")
     }
     if class_names is None:
-        class_names = tuple(builder.info.features[label].names)
+        # TFDS's own CUB numbers its classes; each image says what its class is called.
+        said = {label: name for source in splits.values() for label, name in source.label_names.items()}
+        class_names = tuple(
+            said.get(number, name).replace("_", " ") if said else name
+            for number, name in enumerate(builder.info.features[label].names)
+        )
     return Dataset(name, class_names, families, family_names, splits)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import io
 import shutil
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from cdml_jax.data.batches import evaluation_batches, read_image
+from cdml_jax.data.official.catalogue import SETS
 from cdml_jax.data.sources import load
 from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
@@ -134,3 +136,63 @@ def test_a_set_in_another_format_tells_how(data_dir, tmp_path):
     info.write_text(info.read_text().replace('"fileFormat": "array_record"', '"fileFormat": "tfrecord"'))
     with pytest.raises(UserError, match="is stored as tfrecord; prepare it again with"):
         load("miniature_birds", data_dir=str(tmp_path))
+
+
+class MiniatureNumberedBirds(tfds.core.GeneratorBasedBuilder):
+    """As TFDS has CUB: classes by number alone, their names in the records; a split called "val"."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(),
+            "image/filename": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(num_classes=3),
+            "label_name": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
+        )
+
+    def _split_generators(self, dl_manager):
+        return {
+            split: self._generate_examples(labels) for split, labels in (("train", (0, 2)), ("val", (1, 2)))
+        }
+
+    def _generate_examples(self, labels):
+        for label in labels:
+            pixels = np.full((8, 6, 3), 40 * label + 7 * len(labels), np.uint8)
+            yield (
+                label,
+                {
+                    "image": io.BytesIO(cv2.imencode(".png", pixels)[1].tobytes()),
+                    "image/filename": f"{label}.png",
+                    "label": label,
+                    "label_name": ("black_footed_albatross", "laysan_albatross", "sooty_albatross")[label],
+                },
+            )
+
+
+def test_classes_by_number_take_the_names_in_the_records(tmp_path, monkeypatch):
+    MiniatureNumberedBirds(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    whole = dataclasses.replace(SETS["cub200"], tfds="miniature_numbered_birds")
+    monkeypatch.setitem(SETS, "cub200", whole)
+    with pytest.raises(UserError) as error:
+        load("tfds:miniature_numbered_birds", data_dir=str(tmp_path), validation_fraction=0.5)
+    assert "class without a training image: laysan albatross" in str(error.value)
+    dataset = load(
+        "tfds:miniature_numbered_birds", data_dir=str(tmp_path), train="train+val", validation="", check=False
+    )
+    assert dataset.class_names == ("black footed albatross", "laysan albatross", "sooty albatross")
+    assert dataset.name == "CUB-200-2011"
+
+
+def test_val_is_the_validation_split(data_dir, tmp_path):
+    folder = tmp_path / "miniature_birds" / "1.0.0"
+    shutil.copytree(f"{data_dir}/miniature_birds/1.0.0", folder)
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace('"name": "test"', '"name": "val"'))
+    (file,) = folder.glob("*-test.*")
+    file.rename(folder / file.name.replace("-test.", "-val."))
+    dataset = load(f"tfds:{folder}", data_dir=str(tmp_path), check=False)
+    assert {split: len(source) for split, source in dataset.splits.items()} == {"train": 9, "validation": 4}

@@ -39,6 +39,7 @@ class PublishedSet:
       layout: what lies in DIR then.
       disjoint_classes: how many of the first classes train when retrieval is measured on classes never
         seen; 0 where the field has no such protocol.
+      tfds: what TFDS calls it; "" where it has no such set.
       checksum: `split_checksum` of the published lists; "" where nobody here has read them whole.
     """
 
@@ -51,6 +52,7 @@ class PublishedSet:
     terms: str
     layout: str
     disjoint_classes: int = 0
+    tfds: str = ""
     checksum: str = ""
 
     def where(self, *names: str) -> str:
@@ -89,6 +91,7 @@ SETS: dict[str, PublishedSet] = {
             layout="CUB_200_2011/{images/, images.txt, image_class_labels.txt, train_test_split.txt, "
             "classes.txt}",
             disjoint_classes=100,
+            tfds="caltech_birds2011",
         ),
         PublishedSet(
             key="cars196",
@@ -107,6 +110,7 @@ SETS: dict[str, PublishedSet] = {
             layout="cars_train/, cars_test/, devkit/, cars_test_annos_withlabels.mat; or car_ims/, "
             "cars_annos.mat",
             disjoint_classes=98,
+            tfds="cars196",
         ),
         PublishedSet(
             key="dogs120",
@@ -120,6 +124,7 @@ SETS: dict[str, PublishedSet] = {
             home=f"{_DOGS}/main.html",
             terms="research only; the photographs come from ImageNet",
             layout="Images/, train_list.mat, test_list.mat",
+            tfds="stanford_dogs",
         ),
         PublishedSet(
             key="aircraft100",
@@ -152,6 +157,7 @@ SETS: dict[str, PublishedSet] = {
             terms="none stated; the photographs belong to their owners",
             layout="jpg/, imagelabels.mat, setid.mat",
             checksum="fbd82368ff6719b5bc546fadb34e8743accbb50ecad3883c0345a28361de9153",
+            tfds="oxford_flowers102",
         ),
         PublishedSet(
             key="nabirds",
@@ -178,6 +184,7 @@ SETS: dict[str, PublishedSet] = {
             home="https://github.com/visipedia/inat_comp/tree/master/2021",
             terms=_INAT_TERMS,
             layout="train/, val/, train.json, val.json",
+            tfds="i_naturalist2021",
         ),
         PublishedSet(
             key="inat2021_mini",
@@ -199,7 +206,9 @@ SETS: dict[str, PublishedSet] = {
             num_classes=81,
             counts={"train": 2640, "validation": 296, "test": 2485},
             archives=(
-                Archive("GroceryStoreDataset", "116 MB", "https://github.com/marcusklasson/GroceryStoreDataset"),
+                Archive(
+                    "GroceryStoreDataset", "116 MB", "https://github.com/marcusklasson/GroceryStoreDataset"
+                ),
             ),
             home="https://github.com/marcusklasson/GroceryStoreDataset",
             terms="MIT",
