@@ -48,6 +48,8 @@ def get_config() -> ConfigDict:
                 "remat": False,  # compute activations again in the backward pass: less memory, more time
                 # A shipped name, a file (.safetensors, .pth), hf:ORGANISATION/MODEL; "" trains from scratch.
                 "weights": "",
+                "frozen": "",  # not trained, computed once: "backbone", or the number of first blocks
+                "frozen_views": 4,  # augmented views of each training image that are then computed
             },
             "row": "cdml",  # which method `cdml train` trains
             "seed": 0,
@@ -58,9 +60,10 @@ def get_config() -> ConfigDict:
             "mesh": {
                 "data": -1,  # devices over which the batch is split; -1: what is left
                 "model": 1,  # devices over which the classifier's columns are split
-                "shard_parameters_from": 0,  # bytes; parameters this large are split over data (FSDP); 0: none
+                "shard_parameters_from": 0,  # bytes: parameters this large are split over data; 0: none
             },
             "evaluate_every": 1,  # epochs between looks at the validation split
+            "test_time_flip": False,  # evaluate the mean of an image's logits and its mirror image's
             "optimizer": {
                 "name": "sgd",
                 "learning_rate": 0.05,
@@ -81,6 +84,9 @@ def get_config() -> ConfigDict:
                 "decay": 0.5,
                 "smoothing": 1.0,
                 "symmetric": False,
+                # dense, by_row (split over data), top (each class's most frequent); auto: by the classes
+                "storage": "auto",
+                "top_k": 32,  # wrong answers that a class keeps in "top"
             },
             "objective": {
                 "mode": "one_plus_rate",
@@ -91,6 +97,7 @@ def get_config() -> ConfigDict:
                 "triplets_per_image": 4,
                 "in_batch": "confusion",
                 "label_smoothing": 0.0,
+                "pair_beta": 1.0,  # of the confusion-weighted logits
             },
             "sampling": {
                 "composed": 0.5,

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cdml_jax.data.batches import CachedSource, training_batches
+from cdml_jax.data.batches import CachedSource
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, compute, mean_class_error
 from cdml_jax.training import hosts
@@ -23,9 +23,10 @@ from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.checkpoint import Checkpoints, Run
 from cdml_jax.training.profiling import Profile, annotated, memory_report
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, Row, confusion_statistics, plan_row_epoch
+from cdml_jax.training.rows import ROWS, Row, check_row, confusion_statistics, plan_row_epoch, weights_of
 from cdml_jax.training.state import NO_STEP
 from cdml_jax.training.stop import Interrupted, Stop
+from cdml_jax.training.storage import Counts
 from cdml_jax.training.timing import StepClock, input_advice, peak_memory
 from cdml_jax.training.writers import Writers
 
@@ -35,8 +36,7 @@ _CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each wai
 
 def begin(program: Program, seed: int) -> Run:
     """A run before its first step; nothing is confused yet."""
-    classes = program.dataset.num_classes
-    counts = np.zeros((classes, classes), np.float32)
+    counts = program.storage.nothing()
     return Run(program.initial_state(seed), counts, confusion_statistics(counts, program.config.confusion))
 
 
@@ -75,6 +75,7 @@ def fit(
       Interrupted: `stop` asked, after saving.
       UserError: the loss is not finite.
     """
+    check_row(row_name, program.storage)
     checkpoints = Checkpoints(folder / "checkpoints", keep=program.config.checkpoint.keep) if folder else None
     try:
         run = checkpoints.restore(program) if checkpoints else None
@@ -133,16 +134,9 @@ class _Trainer:
         costs, order = plan_row_epoch(
             self.row, config, source.labels, run.counts, run.statistics, seed=self.seed, epoch=run.epoch
         )
-        on_devices = mesh_lib.put_replicated(program.mesh, costs)
-        batches = training_batches(
-            source,
-            order,
-            seed=self.seed,
-            epoch=run.epoch,
-            transform=program.transform,
-            start_step=run.step_in_epoch,
-            num_threads=config.data.num_threads,
-            shard=mesh_lib.process_shard(program.mesh),
+        on_devices = program.put_costs(costs)
+        batches = program.training_batches(
+            order, seed=self.seed, epoch=run.epoch, start_step=run.step_in_epoch
         )
         clock = StepClock()
         with contextlib.closing(batches), contextlib.closing(clock):
@@ -165,6 +159,7 @@ class _Trainer:
         compiled = self.program.step.lower(self.run.state, batch, costs).compile()
         report = memory_report(compiled, self.program.mesh.local_devices[0])
         hosts.say(f"The step: compiled in {time.monotonic() - began:.1f} s; {report}")
+        self.saved_at = time.monotonic()  # until now there was nothing to lose
 
     def _step(self, clock: StepClock, batch: Any, costs: Any) -> None:
         run = self.run
@@ -193,12 +188,11 @@ class _Trainer:
     def _end_epoch(self, costs: Any, timing: dict[str, float]) -> None:
         program, run, settings = self.program, self.run, self.program.config.confusion
         self._check_finite()
-        epoch_counts = program.epoch_counts(run.state)
-        entry = self._figures(costs, epoch_counts) | timing | self._costs_beside_steps(timing)
-        counts = epoch_counts
+        counts = program.storage.total(run.state.counts)
+        entry = self._figures(costs, program.on_host(counts)) | timing | self._costs_beside_steps(timing)
         if settings.source == "holdout":
-            counts = program.evaluate(run.state, "holdout")[settings.counts == "soft"]
-        run.counts = (settings.decay * run.counts + counts).astype(np.float32)
+            counts = program.total_counts(run.state, "holdout")[settings.counts == "soft"]
+        run.counts = program.storage.keep(run.counts, settings.decay, counts)
         run.statistics = confusion_statistics(run.counts, settings)
         run.epoch, run.step_in_epoch = run.epoch + 1, 0
         last = run.epoch == program.config.epochs
@@ -249,11 +243,12 @@ class _Trainer:
         due = time.monotonic() - self.saved_at >= self.program.config.checkpoint.every_seconds
         return bool(self.asked) or bool(hosts.largest(due and self.checkpoints is not None))
 
-    def _figures(self, costs: Any, counts: np.ndarray) -> dict[str, Any]:
+    def _figures(self, costs: Any, counts: Counts) -> dict[str, Any]:
         """The epoch's log entry: averages, and the realised share of the most confused pairs by name."""
         run, names = self.run, self.program.dataset.class_names
         values = {name: np.asarray(value) for name, value in compute(run.state.metrics).items()}
         shares = values.pop("watched_share")
+        weights = weights_of(run.statistics.pairs, costs.watched_pairs)
         step = int(run.state.step)
         return {
             "epoch": run.epoch + 1,
@@ -266,10 +261,10 @@ class _Trainer:
                 {
                     "true": names[i],
                     "called": names[j],
-                    "weight": float(run.statistics.pairs[i, j]),
+                    "weight": float(weight),
                     "share": float(share),
                 }
-                for (i, j), share in zip(costs.watched_pairs.tolist(), shares)
+                for (i, j), weight, share in zip(costs.watched_pairs.tolist(), weights, shares)
             ],
         }
 

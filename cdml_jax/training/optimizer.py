@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -26,13 +27,18 @@ def make_schedule(settings: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    settings: ConfigDict, schedule: optax.Schedule, *, steps_per_epoch: int
+    settings: ConfigDict,
+    schedule: optax.Schedule,
+    *,
+    steps_per_epoch: int,
+    outside: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
     """Clipping, then SGD with momentum or AdamW, at a learning rate that depends on the layer.
 
     The rate of the heads is `head_multiplier` times the schedule's, that of block k of n `layer_decay` to the
     power n − k (what comes before the blocks: n + 1). Parameters whose dotted names begin with one of
-    `freeze` stay as they are for `freeze_epochs` epochs, or for ever if that is −1.
+    `freeze` stay as they are for `freeze_epochs` epochs, or for ever if that is −1. Those of `outside`,
+    which the loss does not use, are left alone and have no momentum.
     Weight decay leaves vectors (norms, biases) alone; with SGD it is added to the gradient, as usual.
 
     Raises:
@@ -56,6 +62,10 @@ def make_optimizer(
     # Before, so that neither the norm nor the momentum sees a frozen gradient; after, for the weight decay.
     freeze = _freeze(tuple(settings.freeze), settings.freeze_epochs, steps_per_epoch)
     rates = _by_layer(settings.head_multiplier, settings.layer_decay)
+    if outside:
+        core = optax.masked(
+            core, lambda parameters: jax.tree.map(np.logical_not, _named(parameters, outside))
+        )
     return optax.chain(freeze, clip, core, rates, freeze)
 
 
@@ -71,15 +81,20 @@ def _freeze(names: tuple[str, ...], epochs: int, steps_per_epoch: int) -> optax.
                 raise UserError(
                     f"optimizer.freeze: no parameter begins with {name!r}; there are {', '.join(groups)}"
                 )
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: any(_begins(dotted_name(path), name) for name in names), parameters
-        )
+        return _named(parameters, names)
 
     if epochs < 0:
         return optax.masked(optax.set_to_zero(), frozen)
     first_free = epochs * steps_per_epoch
     gate = optax.scale_by_schedule(lambda step: jnp.where(step >= first_free, 1.0, 0.0))
     return optax.masked(gate, frozen)
+
+
+def _named(parameters: Any, names: tuple[str, ...]) -> Any:
+    """Whether each parameter's name begins with one of the names."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: any(_begins(dotted_name(path), name) for name in names), parameters
+    )
 
 
 def _begins(key: str, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import jax
@@ -13,25 +13,29 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from cdml_jax.data.batches import cached, evaluation_batches
+from cdml_jax.data.batches import Batch, cached, evaluation_batches, training_batches
 from cdml_jax.data.dataset import Dataset, Source
+from cdml_jax.data.features import FeatureSource, evaluation_feature_batches, training_feature_batches
 from cdml_jax.data.sources import load
 from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
 from cdml_jax.models.pretrained import load_weights
+from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.frozen import frozen_dataset
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
 from cdml_jax.training.rows import WATCHED_PAIRS
 from cdml_jax.training.state import (
+    Costs,
     TrainState,
+    abstract_costs,
     abstract_state,
     begin_epoch,
-    empty_counts,
     make_initializer,
-    sum_counts,
 )
 from cdml_jax.training.step import StepSettings, evaluation_step, train_step
+from cdml_jax.training.storage import Counts, make_storage, to_host
 
 
 def load_dataset(config: ConfigDict, **changes: str) -> Dataset:
@@ -66,16 +70,32 @@ class Program:
         self.steps_per_epoch = -(-images // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.schedule = make_schedule(config.optimizer, self.total_steps)
+        build_model = functools.partial(build, num_classes=dataset.num_classes, **self._model_arguments())
+        cut: int | None = None
+        outside: tuple[str, ...] = ()
+        if config.model.frozen:
+            network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
+            cut = network.cut(config.model.frozen)
+            outside = network.front_names(cut)
+            if not isinstance(dataset.splits["train"], FeatureSource):
+                self.dataset = frozen_dataset(config, dataset, build_model, mesh=self.mesh)
         optimizer = make_optimizer(
-            config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch
+            config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
         )
         self._sources: dict[str, Source] = {}
         soft = config.confusion.counts == "soft"
+        self.storage = make_storage(
+            config.confusion.storage, dataset.num_classes, config.confusion.top_k, self.mesh
+        )
+        if config.confusion.symmetric and self.storage.name == "top":
+            raise UserError(
+                "confusion.symmetric: True needs all pairs of classes; set confusion.storage to dense or by_row"
+            )
         graph, self._init, self.shardings = make_initializer(
-            functools.partial(build, num_classes=dataset.num_classes, **self._model_arguments()),
+            build_model,
             optimizer,
             mesh=self.mesh,
-            num_classes=dataset.num_classes,
+            storage=self.storage,
             soft_counts=soft,
             ema=config.optimizer.ema_decay > 0,
             watched=min(WATCHED_PAIRS, dataset.num_classes * (dataset.num_classes - 1)),
@@ -88,6 +108,7 @@ class Program:
             accumulation=config.accumulation,
             soft_counts=soft,
             ema_decay=config.optimizer.ema_decay,
+            cut=cut,
         )
         self.step = self._compiled(
             "step",
@@ -98,23 +119,35 @@ class Program:
             settings=settings,
             mesh=self.mesh,
             shardings=self.shardings.parameters,
+            storage=self.storage,
         )
-        of_counts = mesh_lib.of_counts(self.mesh)
+        of_counts = self.storage.shardings()
         self._evaluate = self._compiled(
-            "evaluate", evaluation_step, of_counts, graph=graph, shardings=self.shardings.parameters
+            "evaluate",
+            evaluation_step,
+            (of_counts, of_counts),
+            graph=graph,
+            shardings=self.shardings.parameters,
+            storage=self.storage,
+            cut=cut,
+            flip=config.test_time_flip,
         )
-        data = self.mesh.shape[mesh_lib.DATA]
         self._no_counts = jax.jit(
-            lambda: tuple(empty_counts(data, dataset.num_classes, soft=soft) for soft in (False, True)),
-            out_shardings=of_counts,
+            lambda: tuple(self.storage.empty(dtype) for dtype in (jnp.int32, jnp.float32)),
+            out_shardings=(of_counts, of_counts),
         )
-        self.begin_epoch = jax.jit(begin_epoch, donate_argnums=0, out_shardings=self.shardings)
+        self.begin_epoch = jax.jit(
+            functools.partial(begin_epoch, storage=self.storage),
+            donate_argnums=0,
+            out_shardings=self.shardings,
+        )
         self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self.shardings)
         self.graph = graph
 
     def _model_arguments(self) -> dict[str, Any]:
         arguments = self.config.model.to_dict()
-        arguments.pop("weights")
+        for key in ("weights", "frozen", "frozen_views"):
+            arguments.pop(key)
         return arguments
 
     def _compiled(self, name: str, function: Any, out_shardings: Any, **bound: Any) -> Any:
@@ -131,17 +164,47 @@ class Program:
         if split not in self._sources:
             if split not in self.dataset.splits:
                 raise UserError(f"the data set {self.dataset.name} has no {split} split")
-            self._sources[split] = cached(
-                self.dataset.splits[split],
-                self.config.data.cache_bytes,
-                resize=self._cached_side(),
-                num_threads=self.config.data.num_threads,
+            source = self.dataset.splits[split]
+            self._sources[split] = (
+                source
+                if isinstance(source, FeatureSource)
+                else cached(
+                    source,
+                    self.config.data.cache_bytes,
+                    resize=self._cached_side(),
+                    num_threads=self.config.data.num_threads,
+                )
             )
         return self._sources[split]
 
     def _cached_side(self) -> int:
         # A crop that zooms in needs the pixels; any other sees the image at this size in any case.
         return 0 if self.transform.crop == "random_resized" else self.transform.short_side
+
+    def training_batches(
+        self, order: np.ndarray, *, seed: int, epoch: int, start_step: int = 0
+    ) -> Generator[Batch, None, None]:
+        """This process's rows of an epoch's batches, in the order planned."""
+        source, shard = self.source("train"), mesh_lib.process_shard(self.mesh)
+        place: dict[str, Any] = {"seed": seed, "epoch": epoch, "start_step": start_step, "shard": shard}
+        if isinstance(source, FeatureSource):
+            return training_feature_batches(source, order, **place)
+        threads = self.config.data.num_threads
+        return training_batches(source, order, transform=self.transform, num_threads=threads, **place)
+
+    def evaluation_batches(self, split: str) -> Generator[Batch, None, None]:
+        """This process's rows of a split's batches: every image once, the last batch padded."""
+        source, size = self.source(split), self.config.batch_size
+        shard = mesh_lib.process_shard(self.mesh)
+        if isinstance(source, FeatureSource):
+            return evaluation_feature_batches(source, batch_size=size, shard=shard)
+        return evaluation_batches(
+            source,
+            batch_size=size,
+            transform=self.transform,
+            num_threads=self.config.data.num_threads,
+            shard=shard,
+        )
 
     def initial_state(self, seed: int) -> TrainState:
         """State before the first step: the same parameters for every row of a seed."""
@@ -164,26 +227,66 @@ class Program:
         """Shapes and shardings of a state, for a restore."""
         return abstract_state(self._init, self.shardings)
 
-    def epoch_counts(self, state: TrainState) -> np.ndarray:
-        """The epoch's counts over all devices, (C, C), on the host."""
-        return np.asarray(sum_counts(state.counts, mesh=self.mesh))
+    def abstract_costs(self) -> Costs:
+        """Shapes and shardings of an epoch's costs."""
+        watched = self.abstract_state().metrics["watched_share"].total.size
+        return abstract_costs(self.storage, watched, mesh_lib.replicated(self.mesh))
 
-    def evaluate(self, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Hard (C, C) int64 and soft (C, C) float32 counts of a split, by averaged weights where kept."""
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and shardings of a global batch on the devices."""
+        source, side = self.dataset.splits["train"], self.config.image.image_size
+        image: tuple[tuple[int, ...], Any] = ((side, side, 3), np.uint8)
+        if isinstance(source, FeatureSource):
+            image = (source.features.shape[2:], source.features.dtype)
+        fields = {"image": image, "label": ((), np.int32), "mask": ((), np.bool_)}
+        rows, sharding = self.config.batch_size, mesh_lib.by_row(self.mesh)
+        return {
+            name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
+            for name, (shape, dtype) in fields.items()
+        }
+
+    def abstract_evaluation(self) -> Any:
+        """Shapes and shardings of what an evaluation holds: hard and soft counts, and one's sum."""
+        shardings = self.storage.shardings()
+        counts = jax.tree.map(
+            lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
+            jax.eval_shape(self._no_counts),
+            (shardings, shardings),
+        )
+        return counts, self.storage.abstract_total()
+
+    def epoch_counts(self, state: TrainState) -> Counts:
+        """The epoch's counts over all devices, (C, C) or `TopConfusions`, on the host."""
+        return self.on_host(self.storage.total(state.counts))
+
+    def evaluate(self, state: TrainState, split: str) -> tuple[Counts, Counts]:
+        """Hard int64 and soft float32 counts of a split, (C, C) or `TopConfusions`, on the host.
+
+        The weights are the averaged ones, where they are kept.
+        """
+        hard, soft = map(self.on_host, self.total_counts(state, split))
+        return jax.tree.map(lambda a: a.astype(np.int64), hard), soft
+
+    def total_counts(self, state: TrainState, split: str) -> tuple[Counts, Counts]:
+        """Hard and soft counts of a split, where the storage has them."""
         parameters, statistics = state.in_use
         counts = self._no_counts()
-        batches = evaluation_batches(
-            self.source(split),
-            batch_size=self.config.batch_size,
-            transform=self.transform,
-            num_threads=self.config.data.num_threads,
-            shard=mesh_lib.process_shard(self.mesh),
-        )
-        for batch in batches:
+        for batch in self.evaluation_batches(split):
             batch.pop("index")
             counts = self._evaluate(counts, parameters, statistics, mesh_lib.put_batch(self.mesh, batch))
-        hard, soft = (np.asarray(sum_counts(c, mesh=self.mesh)) for c in counts)
-        return hard.astype(np.int64), soft
+        return self.storage.total(counts[0]), self.storage.total(counts[1])
+
+    def put_costs(self, costs: Costs) -> Costs:
+        """An epoch's costs on the devices."""
+        pairs = self.storage.put_pairs(costs.pair_weights)
+        return mesh_lib.put_replicated(self.mesh, costs._replace(pair_weights=()))._replace(
+            pair_weights=pairs
+        )
+
+    def on_host(self, total: Counts) -> Counts:
+        """What `storage.total` gives, (C, C) or `TopConfusions`, on the host."""
+        matrix = not isinstance(total, TopConfusions)
+        return to_host(total)[: self.dataset.num_classes] if matrix else total
 
     def model(self, state: TrainState) -> nnx.Module:
         """The network as it is used: averaged weights where kept, running statistics."""

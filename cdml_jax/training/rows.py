@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from cdml_jax import confusion
-from cdml_jax.controls import inverse_frequency
+from cdml_jax.controls import class_balanced, inverse_frequency
 from cdml_jax.errors import UserError
 from cdml_jax.plan import composition_correction, expected_class_shares, plan_epoch
-from cdml_jax.training.state import Costs
+from cdml_jax.top_confusions import TopPairWeights
+from cdml_jax.training.state import MINING, Costs
+from cdml_jax.training.storage import Counts, PairWeights, Storage, to_host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +27,13 @@ class Row:
 
     Attributes:
       title: what tables call it.
-      class_weighting: `"none"`, `"confusion"` or `"inverse_frequency"`.
+      class_weighting: `"none"`, `"confusion"`, `"inverse_frequency"` or `"class_balanced"`.
       triplets: whether the triplet term counts.
       pairs: what draws triplets and composes batches: `"confusion"` or `"uniform"`.
       composed: whether batches are composed.
       focal_gamma: γ of the focal loss; 0 for plain cross-entropy.
-      batch_hard: hardest triplets of the batch in place of drawn ones.
+      mining: how triplets are found, one of `MINING`.
+      pair_costs: whether each wrong class counts by how often it is taken for the right one.
     """
 
     title: str
@@ -36,7 +42,8 @@ class Row:
     pairs: str = "confusion"
     composed: bool = False
     focal_gamma: float = 0.0
-    batch_hard: bool = False
+    mining: str = "drawn"
+    pair_costs: bool = False
 
 
 ROWS = {
@@ -48,8 +55,16 @@ ROWS = {
     "triplets_only": Row("Confusion triplets alone", triplets=True),
     "uniform_pairs": Row("Uniform pairs", triplets=True, composed=True, pairs="uniform"),
     "inverse_frequency": Row("Inverse class frequency", class_weighting="inverse_frequency"),
+    "class_balanced": Row("Class-balanced loss", class_weighting="class_balanced"),
     "focal": Row("Focal loss", focal_gamma=2.0),
-    "batch_hard": Row("Batch-hard triplets", triplets=True, composed=True, pairs="uniform", batch_hard=True),
+    "batch_hard": Row(
+        "Batch-hard triplets", triplets=True, composed=True, pairs="uniform", mining="batch_hard"
+    ),
+    "semi_hard": Row("Semi-hard triplets", triplets=True, composed=True, pairs="uniform", mining="semi_hard"),
+    "pair_costs": Row("Confusion-weighted logits", pair_costs=True),
+    "pair_costs_triplets": Row(
+        "Confusion-weighted logits and triplets", pair_costs=True, triplets=True, composed=True
+    ),
 }
 PAPER_ROWS = ("baseline", "weighted_softmax", "confusion_driven", "cdml")
 WATCHED_PAIRS = 10
@@ -66,19 +81,89 @@ def named_row(name: str) -> Row:
     return ROWS[name]
 
 
+def check_row(name: str, storage: Storage) -> None:
+    """Refuse a row that needs what is not kept.
+
+    Raises:
+      UserError: whole rows of pair weights are needed.
+    """
+    if named_row(name).pair_costs and not storage.whole_pairs:
+        raise UserError(
+            f"row: {name} needs the weights of all pairs on every device; set confusion.storage=dense "
+            f"({storage.num_classes} classes: {4 * storage.num_classes**2 / 1e9:.1f} GB)"
+        )
+
+
 class Statistics(NamedTuple):
-    """What the confusion says: rates W (C,) and pair weights A (C, C), float32, on the host."""
+    """What the confusion says: rates W (C,) float32 on the host, and pair weights A as they are stored."""
 
     rates: np.ndarray
-    pairs: np.ndarray
+    pairs: PairWeights
 
 
-def confusion_statistics(counts: np.ndarray, settings: ConfigDict) -> Statistics:
-    """Rates and pair weights of the counts (C, C) kept so far."""
-    on_device = jnp.asarray(counts)
+def confusion_statistics(counts: Counts, settings: ConfigDict) -> Statistics:
+    """Rates and pair weights of the counts kept so far."""
+    if isinstance(counts, jax.Array):
+        rates, pairs = _statistics_by_row(
+            counts, settings.smoothing, symmetric=settings.symmetric, sharding=counts.sharding
+        )
+        return Statistics(np.asarray(rates), pairs)
+    on_device = jax.tree.map(jnp.asarray, counts)
     rates = confusion.class_weights(on_device, smoothing=settings.smoothing, normalize=False)
     pairs = confusion.pair_weights(on_device, smoothing=settings.smoothing, symmetric=settings.symmetric)
-    return Statistics(np.asarray(rates), np.asarray(pairs))
+    return Statistics(np.asarray(rates), jax.tree.map(np.asarray, pairs))
+
+
+@functools.partial(jax.jit, static_argnames=("symmetric", "sharding"))
+def _statistics_by_row(
+    counts: jax.Array, smoothing: jax.Array, *, symmetric: bool, sharding: NamedSharding
+) -> tuple[jax.Array, jax.Array]:
+    rows, classes = counts.shape
+    rates = confusion.class_weights(counts[:classes], smoothing=smoothing, normalize=False)
+    pairs = confusion.pair_weights(counts[:classes], smoothing=smoothing, symmetric=symmetric)
+    pairs = jnp.pad(pairs, ((0, rows - classes), (0, 0)))
+    whole = NamedSharding(sharding.mesh, PartitionSpec())
+    return jax.lax.with_sharding_constraint((rates, pairs), (whole, sharding))
+
+
+@functools.partial(jax.jit, static_argnames=("mode", "normalize"))
+def _class_weights_by_row(counts: jax.Array, **keywords) -> jax.Array:
+    return confusion.class_weights(counts[: counts.shape[1]], **keywords)
+
+
+def _class_weights(counts: Counts, config: ConfigDict) -> np.ndarray:
+    keywords = {
+        "mode": config.objective.mode,
+        "beta": config.objective.beta,
+        "smoothing": config.confusion.smoothing,
+        "normalize": config.objective.normalize,
+    }
+    if isinstance(counts, jax.Array):
+        return np.asarray(_class_weights_by_row(counts, **keywords))
+    return np.asarray(confusion.class_weights(jax.tree.map(jnp.asarray, counts), **keywords))
+
+
+def uniform_pairs(pairs: PairWeights) -> PairWeights:
+    """Equal weights of all pairs of classes, stored as `pairs` are."""
+    if isinstance(pairs, TopPairWeights):
+        classes = pairs.rest.size
+        rest = np.full(classes, 1 / max(classes * (classes - 1), 1), np.float32)
+        return TopPairWeights(np.full_like(pairs.indices, -1), np.zeros_like(pairs.excess), rest)
+    rows, classes = pairs.shape
+    equal = (1 - np.eye(rows, classes, dtype=np.float32)) / max(classes * (classes - 1), 1)
+    return jax.device_put(equal, pairs.sharding) if isinstance(pairs, jax.Array) else equal
+
+
+def weights_of(pairs: PairWeights, places: np.ndarray) -> np.ndarray:
+    """Weights of some ordered pairs of classes (pairs, 2)."""
+    i, j = places.T
+    if isinstance(pairs, TopPairWeights):
+        listed = np.where(pairs.indices[i] == j[:, None], pairs.excess[i], 0)
+        return pairs.rest[i] + listed.sum(axis=1)
+    if isinstance(pairs, jax.Array):
+        whole = NamedSharding(pairs.sharding.mesh, PartitionSpec())
+        return np.asarray(jax.jit(lambda a: a[i, j], out_shardings=whole)(pairs))
+    return pairs[i, j]
 
 
 class EpochPlan(NamedTuple):
@@ -92,7 +177,7 @@ def plan_row_epoch(
     row: Row,
     config: ConfigDict,
     labels: np.ndarray,
-    counts: np.ndarray,
+    counts: Counts,
     statistics: Statistics,
     *,
     seed: int,
@@ -104,10 +189,12 @@ def plan_row_epoch(
     """
     warm = epoch < config.warmup_epochs
     num_classes = statistics.rates.size
-    uniform_pairs = (1 - np.eye(num_classes, dtype=np.float32)) / max(num_classes * (num_classes - 1), 1)
     by_confusion = row.pairs == "confusion"
     rates = statistics.rates if by_confusion else np.ones(num_classes, np.float32)
-    pairs = statistics.pairs if by_confusion else uniform_pairs
+    pairs = statistics.pairs if by_confusion else uniform_pairs(statistics.pairs)
+    in_batch = pairs if config.objective.in_batch == "confusion" else uniform_pairs(pairs)
+    watched = most_confused(on_host := _on_host(statistics.pairs))
+    pairs = on_host if by_confusion else _on_host(pairs)
     composition = {
         "batch_size": config.batch_size,
         "composed": config.sampling.composed if row.composed and not warm else 0.0,
@@ -116,33 +203,28 @@ def plan_row_epoch(
     }
     weights = np.ones(num_classes)
     if not warm and row.class_weighting == "confusion":
-        weights = np.asarray(
-            confusion.class_weights(
-                jnp.asarray(counts),
-                mode=config.objective.mode,
-                beta=config.objective.beta,
-                smoothing=config.confusion.smoothing,
-                normalize=config.objective.normalize,
-            )
-        )
+        weights = _class_weights(counts, config)
     elif not warm and row.class_weighting == "inverse_frequency":
         weights = np.asarray(inverse_frequency(jnp.asarray(np.bincount(labels, minlength=num_classes))))
+    elif not warm and row.class_weighting == "class_balanced":
+        weights = np.asarray(class_balanced(jnp.asarray(np.bincount(labels, minlength=num_classes))))
     if composition["composed"] and config.sampling.composition_correction:
         shares = expected_class_shares(labels, rates, pairs, **composition)
         weights = weights * composition_correction(labels, shares)
     triplets_on = row.triplets and not warm
     costs = Costs(
         class_weights=np.asarray(weights, np.float32),
-        pair_weights=pairs if config.objective.in_batch == "confusion" else uniform_pairs,
+        pair_weights=in_batch,
         triplet_weight=np.float32(config.objective.triplet_weight if triplets_on else 0.0),
         focal_gamma=np.float32(0.0 if warm else row.focal_gamma),
-        batch_hard=np.bool_(row.batch_hard and not warm),
-        watched_pairs=most_confused(statistics.pairs),
+        pair_beta=np.float32(config.objective.pair_beta if row.pair_costs and not warm else 0.0),
+        mining=np.int32(0 if warm else MINING.index(row.mining)),
+        watched_pairs=watched,
     )
     return EpochPlan(costs, plan_epoch(seed, epoch, labels, rates, pairs, **composition))
 
 
-def most_confused(pairs: np.ndarray, number: int = WATCHED_PAIRS) -> np.ndarray:
+def most_confused(pairs: PairWeights, number: int = WATCHED_PAIRS) -> np.ndarray:
     """(number, 2) int32: the ordered pairs of largest weight, ties by index; fewer if there are no more.
 
     >>> most_confused(np.array([[0.0, 0.7], [0.3, 0.0]]), 2).tolist()
@@ -150,7 +232,34 @@ def most_confused(pairs: np.ndarray, number: int = WATCHED_PAIRS) -> np.ndarray:
     >>> most_confused(np.zeros((2, 2)), 9).tolist()
     [[0, 1], [1, 0]]
     """
+    if isinstance(pairs, TopPairWeights):
+        return _most_confused_of_top(pairs, number)
     classes = pairs.shape[0]
-    off_diagonal = np.where(np.eye(classes, dtype=bool), -1.0, pairs)
-    flat = np.argsort(-off_diagonal, axis=None, kind="stable")[: min(number, classes * (classes - 1))]
-    return np.stack(np.unravel_index(flat, pairs.shape), axis=1).astype(np.int32)
+    weights = np.array(pairs).ravel()
+    weights[:: classes + 1] = -1
+    number = min(number, classes * (classes - 1))
+    least = np.partition(weights, weights.size - number)[weights.size - number]
+    found = np.flatnonzero(weights > least)
+    found = np.concatenate([found, np.flatnonzero(weights == least)[: number - found.size]])
+    found = found[np.lexsort([found, -weights[found]])]
+    return np.stack(np.unravel_index(found, pairs.shape), axis=1).astype(np.int32)
+
+
+def _most_confused_of_top(pairs: TopPairWeights, number: int) -> np.ndarray:
+    """The listed pairs, and of the classes of largest rest the first that are not listed."""
+    classes = pairs.rest.size
+    i, k = np.nonzero(pairs.excess > 0)
+    j = pairs.indices[i, k]
+    more = [
+        (row, column)
+        for row in np.argsort(-pairs.rest, kind="stable")[:number].tolist()
+        for column in range(min(classes, number + pairs.indices.shape[1] + 1))
+        if column != row and column not in pairs.indices[row]
+    ]
+    places = np.concatenate([np.stack([i, j], axis=1), np.array(more, np.int64).reshape(-1, 2)])
+    order = np.lexsort([places[:, 1], places[:, 0], -weights_of(pairs, places)])
+    return places[order[: min(number, classes * (classes - 1))]].astype(np.int32)
+
+
+def _on_host(pairs: PairWeights) -> PairWeights:
+    return pairs if isinstance(pairs, TopPairWeights) else to_host(pairs)[: pairs.shape[1]]

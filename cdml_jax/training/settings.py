@@ -12,6 +12,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.models import FAMILIES, STYLES
 from cdml_jax.training.keys import check_keys
 from cdml_jax.training.rows import named_row
+from cdml_jax.training.storage import NAMES
 
 _CHOICES: dict[str, Collection[str]] = {
     "model.name": FAMILIES,
@@ -24,6 +25,7 @@ _CHOICES: dict[str, Collection[str]] = {
     "objective.in_batch": ("confusion", "uniform"),
     "confusion.counts": ("hard", "soft"),
     "confusion.source": ("train", "holdout"),
+    "confusion.storage": NAMES,
 }
 _AT_LEAST = {
     "seed": 0,
@@ -37,13 +39,16 @@ _AT_LEAST = {
     "evaluate_every": 1,
     "image.image_size": 8,
     "model.embedding_size": 1,
+    "model.frozen_views": 0,
     "sampling.images_per_class": 1,
     "sampling.classes_per_group": 1,
     "objective.beta": 0,
     "objective.margin": 0,
+    "objective.pair_beta": 0,
     "objective.triplet_weight": 0,
     "objective.triplets_per_image": 1,
     "confusion.smoothing": 0,
+    "confusion.top_k": 1,
     "optimizer.learning_rate": 0,
     "optimizer.weight_decay": 0,
     "optimizer.clip_norm": 0,
@@ -93,6 +98,10 @@ def check(config: ConfigDict) -> None:
     if config.warmup_epochs > config.epochs:
         raise UserError(
             f"warmup_epochs: {config.warmup_epochs} exceeds epochs, {config.epochs}; lower warmup_epochs too"
+        )
+    if config.model.frozen and config.test_time_flip:
+        raise UserError(
+            "test_time_flip: features of a frozen network cannot be mirrored; set model.frozen=''"
         )
     if config.confusion.source == "holdout" and not (config.data.holdout or config.data.holdout_fraction):
         raise UserError("confusion.source: holdout needs a split; set data.holdout or data.holdout_fraction")

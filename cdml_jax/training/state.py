@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 
-from cdml_jax import confusion
 from cdml_jax.metrics import Average, average
 from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.storage import Counts, PairWeights, Storage
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+    from jaxtyping import Array, Int, PRNGKeyArray
 
 Tree = Any
 HostOrDevice = Any  # numpy on the host, jax on the devices
@@ -26,11 +25,32 @@ class Costs(NamedTuple):
     """What an epoch's steps are told, as data: one compiled step serves all rows, epochs and seeds."""
 
     class_weights: HostOrDevice  # (C,) float32
-    pair_weights: HostOrDevice  # (C, C) float32
+    pair_weights: PairWeights  # as the storage keeps them
     triplet_weight: HostOrDevice  # λ, () float32
     focal_gamma: HostOrDevice  # () float32
-    batch_hard: HostOrDevice  # () bool
+    pair_beta: HostOrDevice  # β of the confusion-weighted logits, () float32
+    mining: HostOrDevice  # index into `MINING`, () int32
     watched_pairs: HostOrDevice  # (pairs, 2) int32: class pairs whose share of the triplets is logged
+
+
+def abstract_costs(storage: Storage, watched: int, sharding: Sharding) -> Costs:
+    """Shapes, dtypes and shardings of an epoch's costs, for a compilation without any."""
+
+    def array(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    return Costs(
+        class_weights=array((storage.num_classes,)),
+        pair_weights=storage.abstract_kept(storage.mesh.shape[mesh_lib.DATA])[1],
+        triplet_weight=array(()),
+        focal_gamma=array(()),
+        pair_beta=array(()),
+        mining=array((), jnp.int32),
+        watched_pairs=array((watched, 2), jnp.int32),
+    )
+
+
+MINING = ("drawn", "batch_hard", "semi_hard")
 
 
 class TrainState(NamedTuple):
@@ -42,7 +62,7 @@ class TrainState(NamedTuple):
     batch_statistics: Tree
     optimizer: Tree
     averages: Tree  # moving averages of (parameters, batch_statistics); () where none are kept
-    counts: Num[Array, "data classes classes"]  # this epoch's, not yet summed over "data"
+    counts: Counts  # this epoch's, as the storage keeps them, not yet summed over "data"
     metrics: dict[str, Average]
     first_bad_step: Int[Array, ""]  # of the first loss that was not finite; the largest integer if none
 
@@ -74,12 +94,6 @@ def empty_metrics(watched: int) -> dict[str, Average]:
     }
 
 
-def empty_counts(data: int, num_classes: int, *, soft: bool) -> Num[Array, "data classes classes"]:
-    """Counts of no image, one matrix for each place on the mesh's "data" axis."""
-    one = confusion.init(num_classes, jnp.float32 if soft else jnp.int32)
-    return jnp.broadcast_to(one, (data, num_classes, num_classes))
-
-
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
     """Graph, parameters and batch statistics of a model, as plain arrays."""
     graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)  # type: ignore[misc]
@@ -91,7 +105,7 @@ def make_initializer(
     optimizer: optax.GradientTransformation,
     *,
     mesh: Mesh,
-    num_classes: int,
+    storage: Storage,
     soft_counts: bool,
     ema: bool,
     watched: int,
@@ -99,7 +113,7 @@ def make_initializer(
 ) -> tuple[nnx.GraphDef, Any, TrainState]:
     """Graph of the model, a jitted `init(seed) -> TrainState`, and the sharding of its leaves."""
     graph = nnx.graphdef(nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0))))
-    data = mesh.shape[mesh_lib.DATA]
+    dtype = jnp.float32 if soft_counts else jnp.int32
 
     def init(seed: jax.Array) -> TrainState:
         key = jax.random.key(seed)
@@ -112,7 +126,7 @@ def make_initializer(
             batch_statistics=statistics,
             optimizer=optimizer.init(parameters),
             averages=jax.tree.map(jnp.array, (parameters, statistics)) if ema else (),
-            counts=empty_counts(data, num_classes, soft=soft_counts),
+            counts=storage.empty(dtype),
             metrics=empty_metrics(watched),
             first_bad_step=jnp.int32(NO_STEP),
         )
@@ -124,7 +138,7 @@ def make_initializer(
         parameters=parameters,
         optimizer=mesh_lib.of_optimizer(mesh, shapes.optimizer, shapes.parameters, parameters),
         averages=(parameters, shardings.batch_statistics) if ema else (),
-        counts=mesh_lib.of_counts(mesh),
+        counts=storage.shardings(),
     )
     return graph, jax.jit(init, out_shardings=shardings), shardings
 
@@ -135,14 +149,7 @@ def abstract_state(init: Any, shardings: Any) -> TrainState:
     return jax.tree.map(lambda s, h: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=h), shapes, shardings)
 
 
-def begin_epoch(state: TrainState) -> TrainState:
+def begin_epoch(state: TrainState, *, storage: Storage) -> TrainState:
     """State with this epoch's counts and metrics set back to nothing."""
-    return state._replace(
-        counts=jnp.zeros_like(state.counts), metrics=jax.tree.map(jnp.zeros_like, state.metrics)
-    )
-
-
-@functools.partial(jax.jit, static_argnames="mesh")
-def sum_counts(counts: Num[Array, "data classes classes"], *, mesh: Mesh) -> Float[Array, "classes classes"]:
-    """Counts of all devices, float32 if soft, on every device: once an epoch, the only C x C reduction."""
-    return jax.lax.with_sharding_constraint(counts.sum(axis=0), mesh_lib.replicated(mesh))
+    dtype = jax.tree.leaves(state.counts)[-1].dtype
+    return state._replace(counts=storage.empty(dtype), metrics=jax.tree.map(jnp.zeros_like, state.metrics))

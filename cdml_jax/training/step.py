@@ -12,16 +12,23 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from cdml_jax import confusion
-from cdml_jax.controls import batch_hard_triplets, focal_factor
-from cdml_jax.losses import squared_distance, triplet_margin_loss, weighted_softmax_cross_entropy
+from cdml_jax.controls import batch_hard_triplets, focal_factor, semi_hard_triplets
+from cdml_jax.losses import (
+    confusion_weighted_logits,
+    squared_distance,
+    triplet_margin_loss,
+    weighted_softmax_cross_entropy,
+)
 from cdml_jax.metrics import average, merge
-from cdml_jax.sampling import Triplets, sample_triplets
+from cdml_jax.models.heads import Outputs
+from cdml_jax.models.network import Network
+from cdml_jax.sampling import Triplets
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import NO_STEP, Costs, TrainState
+from cdml_jax.training.storage import Counts, Storage
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Num, UInt8
+    from jaxtyping import Array, Float, UInt8
 
 Batch = dict[str, jax.Array]  # image (B, H, W, 3) uint8, label (B,), mask (B,)
 
@@ -38,11 +45,21 @@ class StepSettings:
     accumulation: int
     soft_counts: bool
     ema_decay: float
+    cut: int | None = (
+        None  # blocks of the network that are not trained; the batch holds what comes after them
+    )
 
 
 def normalize_images(images: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Bytes to [-1, 1]."""
     return images.astype(jnp.float32) / 127.5 - 1
+
+
+def forward(model: Network, images: jax.Array, *, cut: int | None, train: bool) -> Outputs:
+    """What the network says of images as bytes or, behind a cut, of what its front gave."""
+    if cut is None:
+        return model(normalize_images(images), train=train)
+    return model.back(images, cut, train=train)
 
 
 class _Sums(NamedTuple):
@@ -69,17 +86,18 @@ def _triplet_sums(
     share = number // mesh.shape[mesh_lib.DATA]
 
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=(rows, whole, whole, whole, whole), out_specs=whole)
-    def sums(embeddings, labels, drawn, batch_hard, watched_pairs):
+    def sums(embeddings, labels, drawn, mining, watched_pairs):
         embeddings = jax.lax.all_gather(embeddings, mesh_lib.DATA, tiled=True)
         first = jax.lax.axis_index(mesh_lib.DATA) * share
 
         def own(triplets):
             return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, share), triplets)
 
-        triplets = jax.lax.cond(
-            batch_hard,
-            lambda: own(batch_hard_triplets(embeddings, labels, num_triplets=number, where=labels >= 0)),
-            lambda: own(drawn),
+        def mined(mine):
+            return lambda: own(mine(embeddings, labels, num_triplets=number, where=labels >= 0))
+
+        triplets = jax.lax.switch(
+            mining, (lambda: own(drawn), mined(batch_hard_triplets), mined(semi_hard_triplets))
         )
         anchor, positive, negative = (embeddings[index] for index in triplets[:3])
         losses = triplet_margin_loss(anchor, positive, negative, margin=margin)
@@ -89,7 +107,7 @@ def _triplet_sums(
         watched = (classes[:, None] == watched_pairs).all(axis=2) & triplets.valid[:, None]
         return jax.lax.psum((*sums, watched.sum(axis=0, dtype=losses.dtype)), mesh_lib.DATA)
 
-    return sums(embeddings, labels, drawn, costs.batch_hard, costs.watched_pairs)
+    return sums(embeddings, labels, drawn, costs.mining, costs.watched_pairs)
 
 
 def _number_valid(labels: jax.Array, drawn: Triplets, costs: Costs) -> jax.Array:
@@ -101,7 +119,8 @@ def _number_valid(labels: jax.Array, drawn: Triplets, costs: Costs) -> jax.Array
             nowhere, labels, num_triplets=drawn.valid.shape[1], where=labels >= 0
         ).valid
 
-    valid = jax.lax.cond(costs.batch_hard, lambda: jax.vmap(hardest)(labels), lambda: drawn.valid)
+    # Both kinds of mining find a triplet for the same anchors.
+    valid = jax.lax.cond(costs.mining > 0, lambda: jax.vmap(hardest)(labels), lambda: drawn.valid)
     return valid.sum(dtype=jnp.int32)
 
 
@@ -110,11 +129,12 @@ def train_step(
     batch: Batch,
     costs: Costs,
     *,
-    graph: nnx.GraphDef,
+    graph: nnx.GraphDef[Network],
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
     mesh: Mesh,
     shardings: Any,
+    storage: Storage,
 ) -> TrainState:
     r"""State after one step on the joint objective, with its counts and metrics.
 
@@ -123,9 +143,9 @@ def train_step(
     Args:
       state: as `make_initializer` gives; donate it.
       batch: `image` (B, H, W, 3) uint8, `label` (B,) integers, `mask` (B,) bool, split over "data".
-      costs: weights of this epoch, replicated.
-      graph, optimizer, settings, mesh, shardings: bound once; they are the compiled part. `shardings` are
-        those of the parameters.
+      costs: weights of this epoch, replicated but for pair weights that are split by row.
+      graph, optimizer, settings, mesh, shardings, storage: bound once; they are the compiled part.
+        `shardings` are those of the parameters.
 
     Source: Zhao and Peng (2018), joint objective.
     """
@@ -135,9 +155,11 @@ def train_step(
     real = jnp.maximum((labels >= 0).sum(dtype=jnp.int32), 1).astype(jnp.float32)
     labels = _split(labels, parts)
     key = jax.random.fold_in(jax.random.fold_in(state.key, _TRIPLETS), state.step)
-    draw = functools.partial(sample_triplets, num_triplets=settings.num_triplets // parts)
-    drawn = jax.vmap(lambda k, y: draw(k, y, costs.pair_weights, where=y >= 0))(
-        jax.random.split(key, parts), labels
+    drawn = storage.draw(
+        jax.random.split(key, parts),
+        labels,
+        costs.pair_weights,
+        num_triplets=settings.num_triplets // parts,
     )
     number_valid = _number_valid(labels, drawn, costs)
     valid = jnp.maximum(number_valid, 1).astype(jnp.float32)
@@ -145,11 +167,20 @@ def train_step(
     def micro_loss(parameters, statistics, rows, labels, drawn):
         parameters = mesh_lib.gather_parameters(parameters, shardings)
         model = nnx.merge(graph, parameters, statistics)
-        logits, embeddings = model(normalize_images(rows["image"]), train=True)
+        logits, embeddings = forward(model, rows["image"], cut=settings.cut, train=True)
+        costly = logits
+        if storage.whole_pairs:
+            costly = jax.lax.cond(
+                costs.pair_beta > 0,
+                lambda: confusion_weighted_logits(
+                    logits, rows["label"], costs.pair_weights, beta=costs.pair_beta
+                ),
+                lambda: logits,
+            )
         ones = jnp.ones_like(costs.class_weights)
         plain = weighted_softmax_cross_entropy(logits, rows["label"], ones, where=rows["mask"])
         softmax = weighted_softmax_cross_entropy(
-            logits,
+            costly,
             rows["label"],
             costs.class_weights,
             label_smoothing=settings.label_smoothing,
@@ -208,7 +239,7 @@ def train_step(
         batch_statistics=statistics,
         optimizer=optimizer_state,
         averages=averages,
-        counts=_add_counts(state.counts, batch, logits, soft=settings.soft_counts),
+        counts=storage.add(state.counts, batch, logits, soft=settings.soft_counts),
         metrics=merge(state.metrics, metrics),
         first_bad_step=jnp.minimum(
             state.first_bad_step, jnp.where(jnp.isfinite(loss), NO_STEP, state.step)
@@ -225,33 +256,26 @@ def _join(rows: jax.Array) -> jax.Array:
     return rows.swapaxes(0, 1).reshape(-1, *rows.shape[2:])
 
 
-def _add_counts(
-    counts: Num[Array, "data classes classes"], batch: Batch, logits: jax.Array, *, soft: bool
-) -> Num[Array, "data classes classes"]:
-    """Each device adds its own rows to its own counts: nothing crosses devices."""
-    devices = counts.shape[0]
-    rows = jax.tree.map(
-        lambda a: a.reshape(devices, -1, *a.shape[1:]), (batch["label"], logits, batch["mask"])
-    )
-
-    def add(counts, labels, logits, mask):
-        predictions = jax.nn.softmax(logits) if soft else jnp.argmax(logits, axis=1)
-        return confusion.update(counts, labels, predictions, where=mask)
-
-    return jax.vmap(add)(counts, *rows)
-
-
 def evaluation_step(
-    counts: tuple[Num[Array, "data classes classes"], Float[Array, "data classes classes"]],
+    counts: tuple[Counts, Counts],
     parameters: Any,
     statistics: Any,
     batch: Batch,
     *,
-    graph: nnx.GraphDef,
+    graph: nnx.GraphDef[Network],
     shardings: Any,
-) -> tuple[Num[Array, "data classes classes"], Float[Array, "data classes classes"]]:
-    """Hard and soft counts with a batch added, by the model as it is used: running statistics, no dropout."""
+    storage: Storage,
+    cut: int | None = None,
+    flip: bool = False,
+) -> tuple[Counts, Counts]:
+    """Hard and soft counts with a batch added, by the model as it is used: running statistics, no dropout.
+
+    With `flip`, logits are the means over an image and its mirror image.
+    """
     model = nnx.merge(graph, mesh_lib.gather_parameters(parameters, shardings), statistics)
-    logits, _ = model(normalize_images(batch["image"]), train=False)
+    logits, _ = forward(model, batch["image"], cut=cut, train=False)
+    if flip:
+        mirrored, _ = forward(model, batch["image"][:, :, ::-1], cut=cut, train=False)
+        logits = (logits + mirrored) / 2
     hard, soft = counts
-    return _add_counts(hard, batch, logits, soft=False), _add_counts(soft, batch, logits, soft=True)
+    return storage.add(hard, batch, logits, soft=False), storage.add(soft, batch, logits, soft=True)

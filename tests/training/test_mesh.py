@@ -109,7 +109,8 @@ def make_costs(batch_hard=False):
         pair_weights=np.float32(pairs / pairs.sum()),
         triplet_weight=np.float32(0.7),
         focal_gamma=np.float32(0.0),
-        batch_hard=np.bool_(batch_hard),
+        pair_beta=np.float32(0),
+        mining=np.int32(batch_hard),
         watched_pairs=np.int32([[0, 1], [1, 0], [2, 3]] + [[4, 5]] * 7),
     )
 

@@ -45,7 +45,8 @@ def test_every_row_is_the_baseline_while_it_warms_up(epoch_of, row):
     assert (ours.costs.class_weights == 1).all()
     assert ours.costs.triplet_weight == 0
     assert ours.costs.focal_gamma == 0
-    assert not ours.costs.batch_hard
+    assert ours.costs.mining == 0
+    assert ours.costs.pair_beta == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from flax import nnx
 from cdml_jax import confusion, losses, sample_triplets
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
-from cdml_jax.training.state import Costs
+from cdml_jax.training.state import MINING, Costs
 from cdml_jax.training.step import normalize_images
 
 
@@ -23,7 +23,8 @@ def costs():
         pair_weights=np.float32(pairs / pairs.sum()),
         triplet_weight=np.float32(0.7),
         focal_gamma=np.float32(0.0),
-        batch_hard=np.bool_(False),
+        pair_beta=np.float32(0),
+        mining=np.int32(0),
         watched_pairs=np.int32([[0, 1], [1, 0], [2, 3]] + [[4, 5]] * 7),
     )
 
@@ -188,10 +189,51 @@ def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
 def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
     batches = [make_batch(np.random.default_rng(1))]
     _, drawn = run_steps(config, dataset, costs, batches)
-    _, hardest = run_steps(config, dataset, costs._replace(batch_hard=np.bool_(True)), batches)
+    hard_costs = costs._replace(mining=np.int32(MINING.index("batch_hard")))
+    _, hardest = run_steps(config, dataset, hard_costs, batches)
     assert float(hardest.metrics["triplet_loss"].total / hardest.metrics["triplet_loss"].number) > float(
         drawn.metrics["triplet_loss"].total / drawn.metrics["triplet_loss"].number
     )
+
+
+def test_semi_hard_negatives_lie_beyond_the_positives(config, dataset, costs):
+    batches = [make_batch(np.random.default_rng(1))]
+    semi_costs = costs._replace(mining=np.int32(MINING.index("semi_hard")))
+    _, state = run_steps(config, dataset, semi_costs, batches)
+    means = {
+        name: float(state.metrics[name].total / state.metrics[name].number)
+        for name in state.metrics
+        if name != "watched_share"
+    }
+    hard_costs = costs._replace(mining=np.int32(MINING.index("batch_hard")))
+    _, hardest = run_steps(config, dataset, hard_costs, batches)
+    hard_mean = float(hardest.metrics["triplet_loss"].total / hardest.metrics["triplet_loss"].number)
+    assert 0 < means["triplet_loss"] < hard_mean
+    assert means["valid_share"] == float(
+        hardest.metrics["valid_share"].total / hardest.metrics["valid_share"].number
+    )
+
+
+def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
+    batch = make_batch(np.random.default_rng(1))
+    _, plain = run_steps(config, dataset, costs, [batch])
+    program, weighted = run_steps(config, dataset, costs._replace(pair_beta=np.float32(2.0)), [batch])
+    model = program.model(program.initial_state(3))
+    logits, _ = model(normalize_images(jnp.asarray(batch["image"])), train=True)
+    adjusted = losses.confusion_weighted_logits(
+        logits, jnp.asarray(batch["label"]), jnp.asarray(costs.pair_weights), beta=2.0
+    )
+    expected = losses.masked_mean(
+        losses.weighted_softmax_cross_entropy(
+            adjusted, jnp.asarray(batch["label"]), jnp.asarray(costs.class_weights), where=batch["mask"]
+        ),
+        jnp.asarray(batch["mask"]),
+    )
+    measured = weighted.metrics["softmax_loss"]
+    np.testing.assert_allclose(float(measured.total / measured.number), float(expected), rtol=1e-5)
+    assert float(weighted.metrics["softmax_loss"].total) > float(plain.metrics["softmax_loss"].total)
+    # Counts and accuracy are those of the plain logits.
+    np.testing.assert_array_equal(program.epoch_counts(weighted), program.epoch_counts(plain))
 
 
 def test_moving_averages_follow_the_parameters(config, dataset, costs):

@@ -1,0 +1,31 @@
+"""The Grocery Store Dataset (81 fine-grained classes): MobileNetV2 from ImageNet weights, 160 px.
+
+Command:  cdml reproduce --config=grocery --config.source=grocery:DIR --config.model.weights=FILE
+Hardware: 2 CPU cores: the front of the network is not trained (about 10 minutes to compute it once), the last
+          stage and the heads are (2 minutes a run). On a GPU add --config.model.frozen="" to fine-tune it whole.
+Expect:   see docs/results.md.
+
+DIR holds the data set as its authors publish it (M. Klasson, C. Zhang and H. Kjellström, WACV 2019). FILE holds
+MobileNetV2 1.0 weights in safetensors, torchvision's names; with torchvision's own weights say
+--config.model.style=torchvision.
+"""
+
+from ml_collections import ConfigDict
+
+from cdml_jax.configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.source = "grocery:"
+    config.image.update({"image_size": 160, "resize": 160, "scale": (0.4, 1.0), "jitter": 0.2})
+    config.model.update(
+        {"name": "mobilenet_v2", "style": "tensorflow", "embedding_from": "features", "frozen": "17"}
+    )
+    config.epochs = 15
+    config.warmup_epochs = 3
+    config.batch_size = 64
+    config.evaluate_every = 5
+    config.optimizer.update({"learning_rate": 0.01, "weight_decay": 1e-4})
+    config.sampling.composed = 0.0
+    return config
