@@ -158,10 +158,8 @@ def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, 
         )
         number = _whole_number(label)
         if number is None or not name:
-            problems.add(
-                "line without a name and a whole number",
-                f"{path.name} ({' '.join(','.join(row).split())[:60]})",
-            )
+            shown = " ".join(",".join(row).split())[:60]
+            problems.add("line without a name and a whole number", f"{path.name} ({shown})")
         elif number in table:
             problems.add("label given twice", f"{path.name}: {number} is {table[number][0]} and {name}")
         else:
