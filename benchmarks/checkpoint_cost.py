@@ -48,8 +48,7 @@ def main() -> None:
             run = fit(program, "cdml", 0, until_epoch=1, folder=Path(folder))
             return time.perf_counter() - began, time.process_time() - cpu, run.history[-1]
 
-    epoch(NEVER)  # compiles, and decodes the images that are kept in memory
-    epoch(1.0)  # what the first saves of a process set up
+    epoch(options.every / 4)  # compiles, decodes the images that are kept in memory, sets up saving
     whole, cpu_time, in_loop, epochs = [], [], [], []
     for _ in range(options.repeats):
         without, cpu_without, _ = epoch(NEVER)

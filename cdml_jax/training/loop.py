@@ -231,7 +231,7 @@ class _Trainer:
         advice = input_advice(
             entry, num_threads=settings.num_threads, in_memory=isinstance(source, CachedSource)
         )
-        if advice and not self.advised and self.run.epoch > self.first_epoch and hosts.is_first():
+        if advice and not self.advised and entry["epoch"] > self.first_epoch + 1 and hosts.is_first():
             self.advised = True
             self.bar.write(f"cdml: {advice}", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import types
 
 import jax
 import numpy as np
@@ -159,6 +160,45 @@ def test_the_log_names_the_most_confused_pairs_and_their_share(program):
     weights = [pair["weight"] for pair in entry["confused_pairs"]]
     assert sum(shares) == pytest.approx(sum(weights), abs=0.2)
     assert sum(shares) > 0.3
+
+
+def test_an_epochs_entry_has_its_times(program, tmp_path):
+    program.config.checkpoint.every_seconds = 0.0
+    run = loop.fit(program, "cdml", 0, folder=tmp_path, until_epoch=2)
+    images = program.steps_per_epoch * program.config.batch_size
+    for entry in run.history:
+        assert TIMING_KEYS - entry.keys() == {"peak_memory_bytes"}  # which a CPU does not count
+        assert entry["images_per_second"] * entry["seconds"] == pytest.approx(images, rel=0.05)
+        assert 0 < entry["step_ms_p50"] <= entry["step_ms_max"] <= 1e3 * entry["seconds"] + 1
+        assert entry["checkpoint_seconds"] > 0
+    assert sum(entry["seconds"] for entry in run.history) == pytest.approx(run.seconds, abs=0.01)
+
+
+@pytest.mark.parametrize(("every", "saved"), [(10, [10, 20]), (14, [14, 28]), (100, [])])
+def test_saving_goes_by_time_and_not_by_epoch(program, tmp_path, monkeypatch, every, saved):
+    assert (program.steps_per_epoch, program.config.epochs) == (7, 4)
+    program.config.checkpoint.every_seconds = every
+    now, steps, stepped = [0.0], [], loop.StepClock.stepped
+
+    def a_second_each(clock, step):
+        stepped(clock, step)
+        now[0] += 1
+
+    monkeypatch.setattr(loop.StepClock, "stepped", a_second_each)
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(loop.Checkpoints, "save", lambda _, run: steps.append(int(run.state.step)))
+    loop.fit(program, "baseline", 0, folder=tmp_path)
+    assert steps == saved
+
+
+@pytest.mark.parametrize(("epochs", "times"), [(1, 0), (4, 1)])
+def test_a_slow_input_is_mentioned_once_and_not_by_the_first_epoch(
+    program, monkeypatch, capsys, epochs, times
+):
+    monkeypatch.setattr(loop, "input_advice", lambda entry, **_: f"slow in epoch {entry['epoch']}")
+    loop.fit(program, "baseline", 0, until_epoch=epochs)
+    said = capsys.readouterr().err
+    assert said.count("slow in epoch") == said.count("cdml: slow in epoch 2") == times
 
 
 def test_a_second_signal_ends_at_once():
