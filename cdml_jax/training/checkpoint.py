@@ -199,7 +199,9 @@ class Checkpoints:
     def _check_layout(self, step: int, there: dict[str, str], here: dict[str, str]) -> None:
         differ = [
             f"{name} is {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} here"
-            for name in sorted(there.keys() | here.keys())
+            for name in sorted(
+                there.keys() | here.keys(), key=lambda name: (not name.startswith("state.parameters."), name)
+            )
             if there.get(name) != here.get(name)
         ]
         if differ:

@@ -88,8 +88,10 @@ def check(config: ConfigDict) -> None:
         if lookup(config, key) not in choices:
             raise UserError(f"{key}: {lookup(config, key)!r} is unknown; choose one of {', '.join(choices)}")
     for key, least in _AT_LEAST.items():
-        if not least <= lookup(config, key) < math.inf:
-            raise UserError(f"{key}: {lookup(config, key)} must be at least {least}, and finite")
+        if not lookup(config, key) >= least:
+            raise UserError(f"{key}: {lookup(config, key)} must be at least {least}")
+        if lookup(config, key) == math.inf:
+            raise UserError(f"{key}: inf must be finite")
     for key in _SHARES:
         if not 0 <= lookup(config, key) <= 1:
             raise UserError(f"{key}: {lookup(config, key)} must be from 0 to 1")
