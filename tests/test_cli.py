@@ -222,7 +222,7 @@ def test_two_processes_train_as_one(photographs, environment, tmp_path):
     ]
     said = [process.communicate(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert "4 x cpu of 2 processes" in said[0][0]
+    assert "2 processes, 4 x cpu, mesh 4 x 1 (data x model), " in said[0][0]
     assert "validation accuracy" not in said[1][0]
     logs = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]

@@ -147,11 +147,9 @@ def gather_parameters(parameters: Any, shardings: Any) -> Any:
     Their gradients are asked for in the parts' own shardings, so that XLA may return them by reduce-scatter.
     """
 
-    def gather(parameter: jax.Array, sharding: NamedSharding) -> jax.Array:
-        axes = tuple(None if axis == DATA else axis for axis in sharding.spec)
-        if axes == tuple(sharding.spec):
+    def gather(parameter: jax.Array, sharding: NamedSharding, used: NamedSharding) -> jax.Array:
+        if used == sharding:
             return parameter
-        used = NamedSharding(sharding.mesh, PartitionSpec(*axes))
 
         @jax.custom_vjp
         def whole(parameter):
@@ -163,7 +161,17 @@ def gather_parameters(parameters: Any, shardings: Any) -> Any:
         )
         return whole(parameter)
 
-    return jax.tree.map(gather, parameters, shardings)
+    return jax.tree.map(gather, parameters, shardings, gathered_shardings(shardings))
+
+
+def gathered_shardings(shardings: Any) -> Any:
+    """Sharding of each parameter as a step computes with it: never split over "data"."""
+
+    def used(sharding: NamedSharding) -> NamedSharding:
+        axes = (None if axis == DATA else axis for axis in sharding.spec)
+        return NamedSharding(sharding.mesh, PartitionSpec(*axes))
+
+    return jax.tree.map(used, shardings)
 
 
 def gather_rows(mesh: Mesh, rows: jax.Array) -> jax.Array:
