@@ -1,12 +1,12 @@
 """The Grocery Store Dataset (81 fine-grained classes): MobileNetV2 from ImageNet weights, 160 px.
 
 Command:  cdml reproduce --config=grocery --config.source=grocery:DIR --config.model.weights=FILE
-Hardware: 2 CPU cores: the front of the network is not trained (about 10 minutes to compute it once), the last
-          stage and the heads are (2 minutes a run). On a GPU add --config.model.frozen="" to fine-tune it whole.
+Hardware: 2 CPU cores: the front of the network is not trained (about 10 minutes to compute it once), the
+          last stage and the heads are (2 minutes a run). On a GPU fine-tune all: --config.model.frozen=""
 Expect:   see docs/results.md.
 
-DIR holds the data set as its authors publish it (M. Klasson, C. Zhang and H. Kjellström, WACV 2019). FILE holds
-MobileNetV2 1.0 weights in safetensors, torchvision's names; with torchvision's own weights say
+DIR holds the data set as its authors publish it (M. Klasson, C. Zhang and H. Kjellström, WACV 2019). FILE
+holds MobileNetV2 1.0 weights in safetensors, torchvision's names; with torchvision's own weights say
 --config.model.style=torchvision.
 """
 

@@ -5,6 +5,8 @@
 
 Each argument is a row and the keys in which it differs. Every candidate gets the same seeds, steps, initial
 parameters and warm-up; differences to the first are paired by seed. One line a candidate goes to FILE.
+With --folds=N training and validation images are divided into N folds, the same for every candidate; each
+seed then trains N models, and its accuracy is over all held-out images.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from cdml_jax.cli import load_config
+from cdml_jax.data.folds import fold
 from cdml_jax.metrics import accuracy
 from cdml_jax.reporting.tables import paired_interval
 from cdml_jax.training import settings
@@ -30,25 +33,37 @@ def main() -> None:
     parser.add_argument("--config", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=1000, help="apart from the table's seeds")
+    parser.add_argument("--folds", type=int, default=0, help="cross-validate; 0 uses the validation split")
     parser.add_argument("--out", type=Path)
     parser.add_argument("candidates", nargs="+")
     options, overrides = parser.parse_known_args()
     arguments = [f"--config={options.config}", *overrides]
     base, _ = load_config(arguments)
     dataset = load_dataset(base, test="")
+    if base.model.frozen:
+        dataset = Program(base, dataset).dataset  # computed once for all candidates
     first: dict[int, float] = {}
     for candidate in options.candidates:
         row, *words = candidate.split()
         config, _ = load_config([*arguments, *(f"--config.{word}" for word in words)])
         settings.check(config)
-        program = Program(config, dataset)
-        accuracies, train = [], []
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            run = fit(program, row, seed)
-            counts, _ = program.evaluate(run.state, "validation")
-            accuracies.append(100 * accuracy(counts))
-            train.append(100 * run.history[-1]["accuracy"])
-            first.setdefault(seed, accuracies[-1])
+        parts = (
+            [fold(dataset, index, options.folds) for index in range(options.folds)]
+            if options.folds
+            else [dataset]
+        )
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        counts = {seed: np.zeros((dataset.num_classes, dataset.num_classes), np.int64) for seed in seeds}
+        train = []
+        for part in parts:
+            program = Program(config, part)
+            for seed in seeds:
+                run = fit(program, row, seed)
+                counts[seed] += program.evaluate(run.state, "validation")[0]
+                train.append(100 * run.history[-1]["accuracy"])
+        accuracies = [100 * accuracy(counts[seed]) for seed in seeds]
+        for seed, value in zip(seeds, accuracies):
+            first.setdefault(seed, value)
         differences = [a - b for a, b in zip(accuracies, first.values())]
         mean, low, high = paired_interval(differences)
         line = {

@@ -7,33 +7,9 @@ import hashlib
 
 import numpy as np
 
-from cdml_jax.data.dataset import Dataset, Source, Subset
+from cdml_jax.data.dataset import Dataset, Joined, Source, Subset
 from cdml_jax.data.features import FeatureSource
 from cdml_jax.errors import UserError
-
-
-class Joined:
-    """The images of one source, then those of another."""
-
-    def __init__(self, first: Source, second: Source):
-        self._first, self._second = first, second
-        self.labels = np.concatenate([np.asarray(s.labels, np.int32) for s in (first, second)])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict:
-        source, index = self._find(index)
-        return source[index]
-
-    def name(self, index: int) -> str:
-        """The image's name in its own source."""
-        source, index = self._find(index)
-        return source.name(index)
-
-    def _find(self, index: int) -> tuple[Source, int]:
-        before = len(self._first)
-        return (self._first, index) if index < before else (self._second, index - before)
 
 
 def pool(dataset: Dataset) -> Dataset:
@@ -81,8 +57,8 @@ def _join(first: Source, second: Source) -> Source:
     if isinstance(first, FeatureSource) and isinstance(second, FeatureSource):
         views = min(first.features.shape[1], second.features.shape[1])
         features = np.concatenate([first.features[:, :views], second.features[:, :views]])
-        return FeatureSource(Joined(first, second), features)
-    return Joined(first, second)
+        return FeatureSource(Joined([first, second]), features)
+    return Joined([first, second])
 
 
 def _select(source: Source, indices: np.ndarray) -> Source:

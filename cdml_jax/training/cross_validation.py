@@ -1,0 +1,58 @@
+"""Figures of a row on images that it was not trained on, every image of training and validation once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.folds import fold
+from cdml_jax.training import hosts
+from cdml_jax.training.loop import fit
+from cdml_jax.training.program import Program
+from cdml_jax.training.stop import Stop
+
+
+def cross_validate(
+    config: ConfigDict,
+    dataset: Dataset,
+    row: str,
+    seed: int,
+    *,
+    folds: int,
+    folder: Path | None = None,
+    stop: Stop | None = None,
+) -> np.ndarray:
+    """Confusion counts of the held-out folds, by as many models as there are folds.
+
+    Args:
+      config: settings, the same in every fold.
+      dataset: with a training and a validation split; its features, where the front is frozen.
+      row: a key of `ROWS`.
+      seed: of every fold's run.
+      folds: how many; which image is in which depends on the images' names alone.
+      folder: where finished folds and checkpoints are kept; None keeps nothing.
+      stop: asks to end early.
+
+    Returns:
+      (folds, C, C) int64.
+    """
+    counts = []
+    for index in range(folds):
+        kept = folder / f"{row}-seed{seed}-fold{index}of{folds}.npy" if folder else None
+        if kept is None or not kept.is_file():
+            program = Program(config, fold(dataset, index, folds))
+            run = fit(program, row, seed, folder=kept.with_suffix("") if kept else None, stop=stop)
+            hard, _ = program.evaluate(run.state, "validation")
+            if kept is None:
+                counts.append(hard)
+                continue
+            if hosts.is_first():
+                partial = kept.with_suffix(".partial.npy")
+                np.save(partial, hard, allow_pickle=False)
+                partial.replace(kept)
+            hosts.wait_for_all("fold")
+        counts.append(np.load(kept, allow_pickle=False))
+    return np.stack(counts)

@@ -1,0 +1,17 @@
+"""FGVC-Aircraft: ResNet-50, 448 px, the four rows.
+
+Command:  cdml reproduce --config=aircraft100 --config.source=aircraft100:DIR
+Hardware: one GPU of 24 GB, or a TPU host: batches of 64 in bfloat16. Not yet run.
+Expect:   about 90.3 % for the baseline: a ResNet-50 baseline in Chen et al., "Destruction and Construction
+          Learning for Fine-Grained Image Recognition", CVPR 2019 (trained on training and validation images).
+"""
+
+from ml_collections import ConfigDict
+
+from cdml_jax.configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.fine_tune_resnet50(base.get_config())
+    config.source = "aircraft100:"
+    return config

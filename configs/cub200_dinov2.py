@@ -1,0 +1,19 @@
+"""CUB-200-2011 from DINOv2's ViT-S/14, fine-tuned whole at 448 px, the four rows.
+
+Command:  cdml reproduce --config=cub200_dinov2 --config.source=cub200:DIR
+          The heads alone, on features that are computed once: add --config.model.frozen=backbone
+Hardware: one GPU of 24 GB. Not yet run.
+Expect:   88.1 % by a linear classifier on frozen features at 224 px (Oquab et al., "DINOv2", TMLR 2024); more
+          if fine-tuned.
+"""
+
+from ml_collections import ConfigDict
+
+from cdml_jax.configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.fine_tune_dinov2(base.get_config())
+    config.source = "cub200:"
+    config.data.validation_fraction = 0.1
+    return config

@@ -1,0 +1,18 @@
+"""NABirds: ResNet-50, 448 px, the four rows.
+
+Command:  cdml reproduce --config=nabirds --config.source=nabirds:DIR
+Hardware: one GPU of 24 GB, or a TPU host: batches of 64 in bfloat16. Not yet run.
+Expect:   no figure of a like network and recipe is known to us.
+"""
+
+from ml_collections import ConfigDict
+
+from cdml_jax.configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.fine_tune_resnet50(base.get_config())
+    config.source = "nabirds:"
+    config.data.validation_fraction = 0.1
+    config.batch_size = 128
+    return config
