@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cdml_jax.top_confusions import TopConfusions
+
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
     from jaxtyping import Array, Float
@@ -50,7 +52,7 @@ def compute(states: dict[str, Average]) -> dict[str, Float[Array, "*shape"]]:
     return {name: state.total / jnp.maximum(state.number, 1) for name, state in states.items()}
 
 
-def accuracy(counts: np.ndarray) -> float:
+def accuracy(counts: np.ndarray | TopConfusions) -> float:
     """Share of images called rightly: Σ_i counts[i, i] / Σ_ij counts[i, j].
 
     Args:
@@ -62,12 +64,12 @@ def accuracy(counts: np.ndarray) -> float:
     >>> accuracy(np.array([[3, 1], [0, 4]]))
     0.875
     """
-    counts = _square(counts)
-    total = counts.sum()
-    return float(np.trace(counts) / total) if total else math.nan
+    errors, correct = _errors_and_correct(counts)
+    total = errors.sum() + correct.sum()
+    return float(correct.sum() / total) if total else math.nan
 
 
-def class_error(counts: np.ndarray) -> np.ndarray:
+def class_error(counts: np.ndarray | TopConfusions) -> np.ndarray:
     """Misclassification rate of every class: 1 − counts[i, i] / Σ_j counts[i, j].
 
     Args:
@@ -79,13 +81,12 @@ def class_error(counts: np.ndarray) -> np.ndarray:
     >>> class_error(np.array([[3, 1], [0, 0]]))
     array([0.25,  nan])
     """
-    counts = _square(counts)
-    sizes = counts.sum(axis=1)
-    errors = (sizes - np.diagonal(counts)).astype(np.float64)
+    errors, correct = _errors_and_correct(counts)
+    sizes = errors + correct
     return np.divide(errors, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
 
 
-def mean_class_error(counts: np.ndarray) -> float:
+def mean_class_error(counts: np.ndarray | TopConfusions) -> float:
     """Mean of `class_error` over the classes that have images, every class counting the same.
 
     Args:
@@ -133,6 +134,15 @@ def kinship(families: Sequence[int] | np.ndarray) -> np.ndarray:
     """(C, C) bool: whether two classes, possibly the same, are of one family."""
     families = np.asarray(families)
     return families[:, None] == families[None, :]
+
+
+def _errors_and_correct(counts: np.ndarray | TopConfusions) -> tuple[np.ndarray, np.ndarray]:
+    """Images of every class that are called anything else, and right: (C,) float64."""
+    if isinstance(counts, TopConfusions):
+        return np.asarray(counts.errors, np.float64), np.asarray(counts.correct, np.float64)
+    counts = _square(counts)
+    correct = np.diagonal(counts)
+    return (counts.sum(axis=1) - correct).astype(np.float64), correct.astype(np.float64)
 
 
 def _square(counts: np.ndarray) -> np.ndarray:

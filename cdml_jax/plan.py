@@ -205,7 +205,7 @@ def _present_weights(
     rates = np.array(class_weights, np.float64)
     if isinstance(pair_weights, TopPairWeights):
         numbers = [np.asarray(a) for a in pair_weights[1:]]
-        pairs: Any = TopPairWeights(np.asarray(pair_weights.indices), *numbers)  # type: ignore[arg-type]
+        pairs: Any = TopPairWeights(np.asarray(pair_weights.indices), *numbers)
         shape = (pairs.rest.size, len(pairs.indices))
     else:
         pairs = np.asarray(pair_weights)

@@ -36,10 +36,10 @@ class TopConfusions(NamedTuple):
       correct: (C,), how often it is called right; exact.
     """
 
-    indices: Int[Array, "classes top"]
-    values: Num[Array, "classes top"]
-    errors: Num[Array, " classes"]
-    correct: Num[Array, " classes"]
+    indices: Int[Array, "classes top"] | Any  # numpy on the host, here and below
+    values: Num[Array, "classes top"] | Any
+    errors: Num[Array, " classes"] | Any
+    correct: Num[Array, " classes"] | Any
 
 
 class TopPairWeights(NamedTuple):
@@ -51,9 +51,9 @@ class TopPairWeights(NamedTuple):
       rest: (C,) float32, the weight of every other pair of the class; the diagonal is 0.
     """
 
-    indices: Int[Array, "classes top"]
-    excess: Float[Array, "classes top"]
-    rest: Float[Array, " classes"]
+    indices: Int[Array, "classes top"] | Any  # numpy on the host, here and below
+    excess: Float[Array, "classes top"] | Any
+    rest: Float[Array, " classes"] | Any
 
 
 def init_top(num_classes: int, k: int, dtype: Any = jnp.int32) -> TopConfusions:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -25,6 +24,7 @@ from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.integrity import checksums
 from cdml_jax.training.rows import Statistics
 from cdml_jax.training.state import TrainState
+from cdml_jax.training.storage import Counts
 
 if TYPE_CHECKING:
     from cdml_jax.training.program import Program
@@ -36,7 +36,7 @@ class Run:
 
     Attributes:
       state: on the devices.
-      counts: (C, C) float32, the confusion of the epochs so far, with decay.
+      counts: the confusion of the epochs so far, with decay, as the storage keeps it, float32.
       statistics: rates and pair weights that the current epoch uses.
       epoch, step_in_epoch: where it stands.
       history: one entry an epoch, as logged.
@@ -44,7 +44,7 @@ class Run:
     """
 
     state: TrainState
-    counts: np.ndarray
+    counts: Counts
     statistics: Statistics
     epoch: int = 0
     step_in_epoch: int = 0
@@ -100,7 +100,7 @@ class Checkpoints:
             "step_in_epoch": run.step_in_epoch,
             "history": run.history,
             "seconds": run.seconds,
-            "devices": run.state.counts.shape[0],
+            "devices": jax.tree.leaves(run.state.counts)[0].sharding.mesh.shape[mesh_lib.DATA],
             "checksums": checksums(arrays),
             "layout": _layout(arrays),
         }
@@ -149,29 +149,26 @@ class Checkpoints:
         self._manager.reload()
 
     def _restore(self, step: int, program: Program) -> Run:
-        classes = program.dataset.num_classes
         whole = mesh_lib.replicated(program.mesh)
-
-        def host(*shape: int) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(shape, np.float32, sharding=whole)
-
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         if meta.pop("digest", None) != _digest(meta):
             raise ValueError("wrong digest of meta")
         devices, here = meta.pop("devices"), program.mesh.shape[mesh_lib.DATA]
         expected = meta.pop("checksums")
         stored_layout = meta.pop("layout", None)
+        storage = program.storage
+        kept, pairs = storage.abstract_kept(devices)
+        rates = jax.ShapeDtypeStruct((storage.num_classes,), np.float32, sharding=whole)
         target: dict[str, Any] = {
             "state": program.abstract_state(),
-            "counts": host(classes, classes),
-            "rates": host(classes),
-            "pairs": host(classes, classes),
+            "counts": kept,
+            "rates": rates,
+            "pairs": pairs,
         }
         if stored_layout is not None:  # kept since layouts are
             self._check_layout(step, stored_layout, _layout(target))
         if devices != here:
-            dtype = target["state"].counts.dtype
-            stored: Any = jax.ShapeDtypeStruct((devices, classes, classes), dtype, sharding=whole)
+            stored = storage.abstract_saved(target["state"].counts, devices)
             target["state"] = target["state"]._replace(counts=stored)
         restored = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.StandardRestore(target)))
         arrays = restored["run"]
@@ -181,18 +178,12 @@ class Checkpoints:
             raise ValueError(f"wrong checksum of {', '.join(differ[:3])}")
         state = arrays["state"]
         if devices != here:
-            # What each device had counted becomes what the first one has: the sum is all that is used.
-            gather = jax.jit(
-                lambda counts: (
-                    jnp.zeros((here, classes, classes), counts.dtype).at[0].set(counts.sum(axis=0))
-                ),
-                out_shardings=program.shardings.counts,
-            )
-            state = state._replace(counts=gather(state.counts))
+            state = state._replace(counts=storage.moved(state.counts))
+        counts, pairs = storage.moved_kept(arrays["counts"], arrays["pairs"])
         return Run(
             state=state,
-            counts=np.asarray(arrays["counts"]),
-            statistics=Statistics(np.asarray(arrays["rates"]), np.asarray(arrays["pairs"])),
+            counts=counts,
+            statistics=Statistics(np.asarray(arrays["rates"]), pairs),
             **meta,
         )
 
@@ -273,7 +264,7 @@ def _layout(arrays: dict[str, Any]) -> dict[str, str]:
     return {
         name: f"{leaf.dtype} {tuple(leaf.shape)}"
         for name, leaf in named_leaves(arrays)
-        if name != "state.counts"
+        if not name.startswith("state.counts")
     }
 
 

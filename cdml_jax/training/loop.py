@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cdml_jax.data.batches import CachedSource
+from cdml_jax.data.features import FeatureSource
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, compute, mean_class_error
 from cdml_jax.training import hosts
@@ -228,6 +229,8 @@ class _Trainer:
     def _advise(self, entry: dict[str, Any]) -> None:
         """Once, and not by an epoch in which the loader and the caches were still cold."""
         source, settings = self.program.source("train"), self.program.config.data
+        if isinstance(source, FeatureSource):  # nothing to read or decode: such steps are just short
+            return
         advice = input_advice(
             entry, num_threads=settings.num_threads, in_memory=isinstance(source, CachedSource)
         )

@@ -89,7 +89,7 @@ class Program:
         )
         if config.confusion.symmetric and self.storage.name == "top":
             raise UserError(
-                "confusion.symmetric: True needs all pairs of classes; set confusion.storage to dense or by_row"
+                "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_row"
             )
         graph, self._init, self.shardings = make_initializer(
             build_model,

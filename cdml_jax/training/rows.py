@@ -121,7 +121,7 @@ def _statistics_by_row(
     rows, classes = counts.shape
     rates = confusion.class_weights(counts[:classes], smoothing=smoothing, normalize=False)
     pairs = confusion.pair_weights(counts[:classes], smoothing=smoothing, symmetric=symmetric)
-    pairs = jnp.pad(pairs, ((0, rows - classes), (0, 0)))
+    pairs = jnp.pad(jnp.asarray(pairs), ((0, rows - classes), (0, 0)))
     whole = NamedSharding(sharding.mesh, PartitionSpec())
     return jax.lax.with_sharding_constraint((rates, pairs), (whole, sharding))
 
@@ -154,6 +154,11 @@ def uniform_pairs(pairs: PairWeights) -> PairWeights:
     return jax.device_put(equal, pairs.sharding) if isinstance(pairs, jax.Array) else equal
 
 
+@functools.partial(jax.jit, static_argnames="sharding")
+def _cells_by_row(matrix: jax.Array, i: jax.Array, j: jax.Array, *, sharding: NamedSharding) -> jax.Array:
+    return jax.lax.with_sharding_constraint(matrix[i, j], NamedSharding(sharding.mesh, PartitionSpec()))
+
+
 def weights_of(pairs: PairWeights, places: np.ndarray) -> np.ndarray:
     """Weights of some ordered pairs of classes (pairs, 2)."""
     i, j = places.T
@@ -161,8 +166,7 @@ def weights_of(pairs: PairWeights, places: np.ndarray) -> np.ndarray:
         listed = np.where(pairs.indices[i] == j[:, None], pairs.excess[i], 0)
         return pairs.rest[i] + listed.sum(axis=1)
     if isinstance(pairs, jax.Array):
-        whole = NamedSharding(pairs.sharding.mesh, PartitionSpec())
-        return np.asarray(jax.jit(lambda a: a[i, j], out_shardings=whole)(pairs))
+        return np.asarray(_cells_by_row(pairs, i, j, sharding=pairs.sharding))
     return pairs[i, j]
 
 

@@ -1,0 +1,177 @@
+"""Counts and pair weights split by row, or the most frequent alone: the same training where they hold all."""
+
+import jax
+import numpy as np
+import pytest
+
+from cdml_jax.errors import UserError
+from cdml_jax.metrics import accuracy, mean_class_error
+from cdml_jax.top_confusions import TopConfusions, TopPairWeights
+from cdml_jax.training import loop
+from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.checkpoint import Checkpoints
+from cdml_jax.training.program import Program
+from cdml_jax.training.rows import ROWS, most_confused, plan_row_epoch, uniform_pairs, weights_of
+
+
+class StopAfter(loop.Stop):
+    """A signal that comes while a run trains, some looks from now."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    @property
+    def signal_number(self):
+        self.looks -= 1
+        return 15 if self.looks < 0 else None
+
+
+def program(config, dataset, storage, devices=8, **confusion):
+    config = config.copy_and_resolve_references()
+    config.confusion.update({"storage": storage} | confusion)
+    return Program(config, dataset, devices=jax.devices()[:devices])
+
+
+def matrix_of(pairs, classes=6):
+    """(C, C) of pair weights however stored."""
+    if isinstance(pairs, TopPairWeights):
+        places = np.argwhere(~np.eye(classes, dtype=bool))
+        matrix = np.zeros((classes, classes))
+        matrix[tuple(places.T)] = weights_of(pairs, places)
+        return matrix
+    return np.asarray(pairs)[:classes]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return {}
+
+
+def train(trained, config, dataset, storage, devices=8):
+    """One epoch of warm-up, in which nothing is drawn by confusion."""
+    if storage not in trained:
+        made = program(config, dataset, storage, devices)
+        trained[storage] = made, loop.fit(made, "cdml", 3, until_epoch=1)
+    return trained[storage]
+
+
+@pytest.mark.parametrize(("storage", "devices"), [("by_row"), ("top", 4)])
+def test_a_run_is_the_same_however_its_counts_are_stored(trained, config, dataset, storage, devices):
+    """Six classes: five counters hold every wrong answer, so even these lose nothing."""
+    _, dense = train(trained, config, dataset, "dense")
+    made, run = train(trained, config, dataset, storage, devices)
+    assert made.traces["step"] == 1
+    np.testing.assert_allclose(run.statistics.rates, dense.statistics.rates, rtol=1e-4)
+    np.testing.assert_allclose(matrix_of(run.statistics.pairs), dense.statistics.pairs, rtol=1e-3, atol=1e-6)
+    entry, expected = run.history[0], dense.history[0]
+    for name in ("loss", "accuracy", "mean_class_error", "valid_share"):
+        assert entry[name] == pytest.approx(expected[name], rel=1e-4), name
+    assert entry["confused_pairs"][0]["weight"] == pytest.approx(
+        expected["confused_pairs"][0]["weight"], 1e-3
+    )
+
+
+def test_split_rows_count_and_draw_exactly_as_whole_ones_do(trained, config, dataset):
+    """The same order, the same triplets: the costs of the next epoch are the same arrays."""
+    dense, run = train(trained, config, dataset, "dense")
+    split, _ = train(trained, config, dataset, "by_row")
+    for counts in ("hard", "soft"):
+        totals = [p.total_counts(run.state, "validation")[counts == "soft"] for p in (dense, split)]
+        np.testing.assert_allclose(totals[0], split.on_host(totals[1]), rtol=1e-6)
+    pairs = np.pad(run.statistics.pairs, ((0, 58), (0, 0)))
+    keys = jax.random.split(jax.random.key(1), 2)
+    labels = np.random.default_rng(0).integers(-1, 6, (2, 24)).astype(np.int32)
+    whole = dense.storage.draw(keys, labels, run.statistics.pairs, num_triplets=32)
+    by_row = jax.jit(split.storage.draw, static_argnames="num_triplets")(
+        keys, labels, split.storage.put_pairs(pairs), num_triplets=32
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(whole, by_row))
+
+
+@pytest.mark.parametrize(("storage", "elsewhere"), [("by_row", 2), ("top", 8), ("top", 2)])
+def test_a_run_continues_here_and_on_other_devices(config, dataset, tmp_path, storage, elsewhere):
+    settings = {"decay": 0.5, "top_k": 2, "counts": "hard"}
+    eight = program(config, dataset, storage, 8, **settings)
+    with pytest.raises(loop.Interrupted) as stopped:
+        loop.fit(eight, "cdml", 1, folder=tmp_path, stop=StopAfter(10))
+    assert stopped.value.step % eight.steps_per_epoch > 0, "in the middle of an epoch"
+    saved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(eight)
+    there = program(config, dataset, storage, elsewhere, **settings)
+    moved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(there)
+    before, after = eight.epoch_counts(saved.state), there.epoch_counts(moved.state)
+    for a, b in zip(jax.tree.leaves((before, saved.counts)), jax.tree.leaves((after, moved.counts))):
+        assert np.array_equal(np.sort(a), np.sort(b))
+    if elsewhere == 8:
+        finished = loop.fit(there, "cdml", 1, folder=tmp_path)
+        straight = loop.fit(eight, "cdml", 1)
+        for a, b in zip(
+            jax.tree.leaves((straight.state, straight.counts)),
+            jax.tree.leaves((finished.state, finished.counts)),
+            strict=True,
+        ):
+            if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+                a, b = jax.random.key_data(a), jax.random.key_data(b)
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_counters_that_do_not_hold_all_keep_rates_exact(config, dataset):
+    made = program(config, dataset, "top", 8, top_k=2, counts="hard", decay=0.0)
+    dense = program(config, dataset, "dense", 8, counts="hard", decay=0.0)
+    state = made.initial_state(0)
+    hard, soft = made.evaluate(state, "validation")
+    matrix, probabilities = dense.evaluate(dense.initial_state(0), "validation")
+    assert isinstance(hard, TopConfusions)
+    assert hard.values.shape == (6, 2)
+    assert accuracy(hard) == pytest.approx(accuracy(matrix))
+    assert mean_class_error(hard) == pytest.approx(mean_class_error(matrix))
+    np.testing.assert_allclose(soft.errors + soft.correct, probabilities.sum(axis=1), rtol=1e-5)
+
+
+def test_uniform_pairs_and_watched_pairs_are_those_of_the_matrix():
+    rng = np.random.default_rng(0)
+    excess = np.float32(rng.random((6, 2)))
+    indices = np.array([[1, 2], [0, 5], [3, -1], [4, 0], [5, 1], [-1, -1]], np.int32)
+    excess[indices < 0] = 0
+    top = TopPairWeights(indices, excess, np.float32([0.01, 0.02, 0.9, 0.01, 0.0, 0.02]))
+    for number in (3, 10, 30):
+        assert np.array_equal(most_confused(top, number), most_confused(np.float32(matrix_of(top)), number))
+    np.testing.assert_allclose(matrix_of(uniform_pairs(top)), (1 - np.eye(6)) / 30, rtol=1e-6)
+
+
+def test_rows_with_uniform_pairs_plan_in_any_storage(trained, config, dataset):
+    for storage in ("by_row", "top"):
+        made, run = train(trained, config, dataset, storage)
+        labels = dataset.splits["train"].labels
+        plan = plan_row_epoch(
+            ROWS["uniform_pairs"], made.config, labels, run.counts, run.statistics, seed=0, epoch=3
+        )
+        costs = made.put_costs(plan.costs)
+        np.testing.assert_allclose(matrix_of(costs.pair_weights), (1 - np.eye(6)) / 30, rtol=1e-5)
+
+
+def test_no_device_holds_a_matrix_of_split_rows(config, dataset):
+    made = program(config, dataset, "by_row")
+    counts, pairs = made.abstract_state().counts, made.abstract_costs().pair_weights
+    for matrix in (counts, pairs):
+        assert matrix.sharding.shard_shape(matrix.shape) == (8, 6)
+
+
+def test_what_a_storage_cannot_do_is_refused(config, dataset):
+    with pytest.raises(UserError, match="symmetric: True needs all pairs"):
+        program(config, dataset, "top", 1, symmetric=True)
+    for storage in ("top", "by_row"):
+        with pytest.raises(UserError, match="row: pair_costs needs"):
+            loop.fit(program(config, dataset, storage, 1), "pair_costs", 0)
+
+
+def test_columns_of_logits_over_model_count_the_same(config, dataset):
+    config.mesh.model = 2
+    for storage in ("by_row", "top"):
+        made = program(config, dataset, storage, 8)
+        assert made.mesh.shape[mesh_lib.MODEL] == 2
+        hard, _ = made.evaluate(made.initial_state(0), "validation")
+        config.mesh.model = 1
+        alone = program(config, dataset, storage, 1)
+        config.mesh.model = 2
+        expected, _ = alone.evaluate(alone.initial_state(0), "validation")
+        assert accuracy(hard) == accuracy(expected)
