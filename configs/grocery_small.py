@@ -1,11 +1,11 @@
 """The Grocery Store Dataset (81 fine-grained classes) at 64 px, from scratch with the small network.
 
-Command:  cdml reproduce --config=grocery_small --config.source=list:DIR
+Command:  cdml reproduce --config=grocery_small --config.source=grocery:DIR
 Hardware: 2 CPU cores, 20 minutes.
 Expect:   see docs/results.md.
 
-DIR holds train.txt, val.txt, test.txt and classes.csv, as the data set's authors publish them
-(M. Klasson, C. Zhang and H. Kjellström, WACV 2019). Fine-tuning pretrained weights is better in every
+DIR holds the data set as its authors publish it (M. Klasson, C. Zhang and H. Kjellström, WACV 2019;
+docs/datasets.md). Fine-tuning pretrained weights is better in every
 way: this shows what the method does to an under-fitted network.
 """
 
@@ -16,7 +16,7 @@ from cdml_jax.configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.source = "list:"
+    config.source = "grocery:"
     config.image.update({"image_size": 64, "scale": (0.4, 1.0), "jitter": 0.3})
     config.epochs = 20
     config.warmup_epochs = 4

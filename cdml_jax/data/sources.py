@@ -72,7 +72,12 @@ def load(
     problems = Problems(source)
     kind, _, rest = source.partition(":")
     if kind in _WITH_FOLDER and not rest:
-        raise UserError(f"{source!r} names no folder: write {kind}:DIR")
+        more = ""
+        if kind in SETS:
+            more = f", where {SETS[kind].title} was extracted (`cdml prepare {kind}` tells where to get it)"
+        if kind == "cub200":
+            more += "; without it, --config.source=synthetic_birds/cub_like has its size"
+        raise UserError(f"{source!r} names no folder: write {kind}:DIR{more}")
     if kind in ("folder", "list"):
         dataset = (read_folder if kind == "folder" else read_lists)(rest, names, problems)
     elif kind in SETS or kind == "array_record":
