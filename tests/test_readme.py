@@ -24,6 +24,7 @@ PAGES = [
     "docs/method.md",
     "docs/architecture.md",
     "docs/clusters.md",
+    "docs/datasets.md",
     "docs/results.md",
     "docs/performance.md",
 ]
@@ -146,9 +147,9 @@ COMMANDS = [
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[line for _, line in COMMANDS])
 def test_commands_have_keys_and_values_that_exist(page, line):
     command, *arguments = shlex.split(line)[1:]
-    assert command in ("train", "evaluate", "reproduce")
+    assert command in ("prepare", "train", "evaluate", "reproduce")
     _, rest = cli._parser().parse_known_args([command, *arguments])
-    if command == "evaluate":
+    if command in ("prepare", "evaluate"):
         assert not rest
     else:
         base = f"--config={ROOT / 'configs' / 'base.py'}"
