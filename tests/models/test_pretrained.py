@@ -50,8 +50,12 @@ def test_the_body_is_loaded_and_the_heads_stay(saved):
             lambda v: v.update({"parameters.stem.kernel": np.ones((2, 2))}),
             r"parameters.stem.kernel is \(2, 2\)",
         ),
+        (
+            lambda v: v.update({"parameters.stem.kernel": np.full((3, 3, 12, 16), np.nan, np.float32)}),
+            "not finite, in parameters.stem.kernel",
+        ),
     ],
-    ids=["missing", "extra", "shape"],
+    ids=["missing", "extra", "shape", "nan"],
 )
 def test_what_does_not_fit_is_listed_and_refused(saved, tmp_path, change, message):
     values = load_file(saved)
@@ -90,3 +94,9 @@ def test_a_damaged_shipped_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(weight_files, "SHIPPED_FOLDER", tmp_path)
     with pytest.raises(UserError, match="is damaged"):
         pretrained.load_weights(name, *trees(2), network="small_resnet")
+
+
+def test_weights_of_another_style_are_refused(saved, tmp_path):
+    save_file(load_file(saved), tmp_path / "other.safetensors", metadata={"style": "tensorflow"})
+    with pytest.raises(UserError, match=r"is of the style tensorflow; set model.style=tensorflow"):
+        pretrained.load_weights(str(tmp_path / "other.safetensors"), *trees(2), network="small_resnet")
