@@ -1,4 +1,4 @@
-"""`cdml prepare | train | evaluate | reproduce`: flags in, calls out."""
+"""`cdml prepare | train | evaluate | reproduce | predict | embed | export`: flags in, calls out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdml_jax import cli_use
 from cdml_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ examples:
   cdml train --config=demo --config.row=baseline --workdir=runs/baseline
   cdml train --config=own_images --config.source=folder:~/photographs --workdir=runs/mine
   cdml evaluate --workdir=runs/mine --split=test
+  cdml predict --workdir=runs/mine photo.jpg
 """
 
 
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     options, rest = _parser().parse_known_args(arguments)
+    if options.command in cli_use.COMMANDS:
+        return cli_use.run_command(options, rest)
     if options.command == "evaluate":
         if rest:
             raise UserError(f"evaluate: unknown argument {rest[0]!r}; the run's own configuration is used")
@@ -94,9 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="prepare | train | evaluate | reproduce"
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     described = {
         "train": "train one method (--config.row) under one seed; the same command continues a stopped run",
         "reproduce": "train every method under every seed; print the table, draw the figures",
@@ -126,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workdir", type=Path, metavar="DIR", required=True, help="of the trained run")
     sub.add_argument("--split", default="validation", choices=("validation", "test"), help="(validation)")
     _add_prepare(commands)
+    cli_use.add_commands(commands)
     return parser
 
 

@@ -45,6 +45,11 @@ class Retrieval:
     map_at_r: float
     queries: int
 
+    def __str__(self) -> str:
+        recall = ", ".join(f"Recall@{k} {value:.2%}" for k, value in self.recall.items())
+        figures = f"mAP@R {self.map_at_r:.2%}, R-precision {self.r_precision:.2%}"
+        return f"{recall}, {figures}, {self.queries} queries"
+
 
 def retrieval(
     embeddings: Float[ArrayLike, "queries size"],

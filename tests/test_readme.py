@@ -14,7 +14,7 @@ from flax import jax_utils, nnx
 from flax import linen as nn
 
 import cdml_jax
-from cdml_jax import cli
+from cdml_jax import cli, cli_use
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -100,7 +100,8 @@ def run(kind):
         "num_epochs": EPOCHS,
     }
     code = blocks("README.md", "python")
-    assert len(code) == 4, "the objective, Linen, NNX and pmap"
+    # tests/test_inference.py runs the last two.
+    assert len(code) == 6, "the objective, Linen, NNX and pmap; a trained run, an exported one"
     exec(compile(code[0], "README.md: objective", "exec"), namespace)
     exec(compile(code[1 + ["linen", "nnx", "pmap"].index(kind)], f"README.md: {kind}", "exec"), namespace)
     return namespace
@@ -147,9 +148,9 @@ COMMANDS = [
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[line for _, line in COMMANDS])
 def test_commands_have_keys_and_values_that_exist(page, line):
     command, *arguments = shlex.split(line)[1:]
-    assert command in ("prepare", "train", "evaluate", "reproduce")
+    assert command in ("prepare", "train", "evaluate", "reproduce", *cli_use.COMMANDS)
     _, rest = cli._parser().parse_known_args([command, *arguments])
-    if command in ("prepare", "evaluate"):
+    if command in ("prepare", "evaluate", *cli_use.COMMANDS):
         assert not rest
     else:
         base = f"--config={ROOT / 'configs' / 'base.py'}"

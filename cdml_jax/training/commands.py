@@ -17,9 +17,11 @@ from cdml_jax.reporting.figures import confusion_figure
 from cdml_jax.reporting.paper import DATASET, TABLE_2
 from cdml_jax.reporting.report import Report, confused_pairs_of, write_report
 from cdml_jax.reporting.results import RunResult
-from cdml_jax.training import hosts, settings, timing, workdir
+from cdml_jax.retrieval import retrieval
+from cdml_jax.training import classes, hosts, settings, timing, workdir
 from cdml_jax.training.checkpoint import Run, restore_last
 from cdml_jax.training.compiled import keep_compiled
+from cdml_jax.training.embedding import embed_split
 from cdml_jax.training.loop import fit, fork
 from cdml_jax.training.mesh import make_mesh
 from cdml_jax.training.program import Program, load_dataset
@@ -57,6 +59,8 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
         split_checksum=dataset.checksum,
         write=hosts.is_first(),
     )
+    if hosts.is_first():
+        classes.write(folder, dataset)
     hosts.wait_for_all("claimed")
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -97,6 +101,7 @@ def evaluate(folder: Path, split: str) -> np.ndarray:
     if run.epoch < config.epochs:
         hosts.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
     counts, _ = program.evaluate(run.state, split)
+    embeddings, labels = embed_split(program, run.state, split)
     dataset = program.dataset
     if not hosts.is_first():
         return counts
@@ -106,6 +111,7 @@ def evaluate(folder: Path, split: str) -> np.ndarray:
             f"right family {family_accuracy(counts, dataset.families):.2%}; "
             f"{confusion_inside_families(counts, dataset.families):.1%} of the errors stay inside the family"
         )
+    print(f"embeddings: {retrieval(embeddings, labels, devices=jax.local_devices())}")
     print("Most confused:")
     for pair in confused_pairs_of(counts, 5):
         print(

@@ -1,0 +1,111 @@
+"""What the use of a trained run needs of its checkpoint: weights and confusion, nothing of the optimiser."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from cdml_jax.errors import UserError
+from cdml_jax.models.pretrained import named_leaves
+from cdml_jax.top_confusions import TopConfusions
+from cdml_jax.training.integrity import checksums
+
+Tree = Any
+
+
+class Weights(NamedTuple):
+    """A trained network, on the host.
+
+    Attributes:
+      parameters, batch_statistics: as the model is used: the moving averages, where they were kept.
+      counts: the confusion of the epochs so far, with decay, float32: (C, C), with further rows of no class
+        where rows were split over devices, or `TopConfusions`.
+      epoch: how many were trained.
+    """
+
+    parameters: Tree
+    batch_statistics: Tree
+    counts: np.ndarray | TopConfusions
+    epoch: int
+
+
+def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree) -> Weights:
+    """Weights of the newest whole checkpoint in the workdir `folder`; nothing there is changed.
+
+    Args:
+      folder: of `cdml train`; the run may still be going on.
+      parameters, batch_statistics: shapes of the network's, in its own structure.
+
+    Raises:
+      UserError: there is no checkpoint, none is whole, or it is of another network.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what is raised here as well
+    kept = folder / "checkpoints"
+    steps = [int(path.name) for path in kept.iterdir() if path.name.isdecimal()] if kept.is_dir() else []
+    if not steps:
+        raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
+    for step in sorted(steps, reverse=True):
+        try:
+            return _restored((kept / str(step)).absolute(), parameters, batch_statistics)
+        except UserError:
+            raise
+        except Exception as error:  # whatever Orbax and its storage raise on damaged files
+            reason = " ".join(str(error).split())[:200]
+            print(f"cdml: checkpoint {step} in {kept} is damaged: {reason}", file=sys.stderr)
+    raise UserError(f"{kept}: none of the checkpoints {', '.join(map(str, steps))} can be read")
+
+
+def _restored(path: Path, parameters: Tree, batch_statistics: Tree) -> Weights:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        meta = reader.restore(path / "meta")
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        stored = reader.metadata(path / "run").item_metadata.tree
+        state = stored["state"]
+        averaged = bool(jax.tree.leaves(state.get("averages")))
+        names = ("averages",) if averaged else ("parameters", "batch_statistics")
+        wanted = {"state": {name: state[name] for name in names}, "counts": stored["counts"]}
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), wanted
+        )
+        restored = reader.restore(
+            path / "run",
+            args=ocp.args.PyTreeRestore(
+                item=target,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+                partial_restore=True,
+            ),
+        )
+    damaged = [name for name, sum_ in checksums(restored).items() if meta["checksums"].get(name) != sum_]
+    if damaged:
+        raise ValueError(f"wrong checksum of {', '.join(damaged[:3])}")
+    prefixes = ("averages.0", "averages.1") if averaged else names
+    found = {name: np.asarray(leaf) for name, leaf in named_leaves(restored["state"])}
+    trees = [
+        _fitted(found, tree, prefix, path) for tree, prefix in zip((parameters, batch_statistics), prefixes)
+    ]
+    counts = jax.tree.map(np.asarray, restored["counts"])
+    if isinstance(counts, dict):
+        counts = TopConfusions(**counts)
+    return Weights(trees[0], trees[1], counts, int(meta["epoch"]))
+
+
+def _fitted(found: dict[str, np.ndarray], tree: Tree, prefix: str, path: Path) -> Tree:
+    """The arrays whose names begin so, in the structure of `tree`."""
+    leaves = {f"{prefix}.{name}": leaf for name, leaf in named_leaves(tree)}
+    there = {name: array for name, array in found.items() if name.startswith(f"{prefix}.")}
+    for name in sorted(leaves.keys() | there.keys()):
+        mine = f"{leaves[name].shape}" if name in leaves else "nothing"
+        theirs = f"{there[name].shape}" if name in there else "nothing"
+        if mine != theirs:
+            raise UserError(
+                f"{path}: the network there is not the one that its config.json describes "
+                f"({name} is {theirs} there, {mine} here); was it trained by another version?"
+            )
+    return jax.tree.unflatten(jax.tree.structure(tree), [there[name] for name in leaves])
