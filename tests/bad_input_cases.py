@@ -440,6 +440,11 @@ CASES = [
         "DIR/run holds a run of `cdml train`; choose another --workdir",
     ),
     (
+        "in use",
+        lambda w: w.in_use(),
+        "DIR/run is in use by another run; wait for it, or choose another --workdir",
+    ),
+    (
         "other images",
         lambda w: w.continued(change=lambda run: (w.birds / "owl/0.png").rename(w.birds / "owl/7.png")),
         "DIR/run holds a run on other images of folder:DIR/birds; choose another --workdir",

@@ -1,5 +1,6 @@
 """What people give by mistake: folders, images, lists, weights and workdirs, each made afresh."""
 
+import fcntl
 import io
 import json
 import os
@@ -134,6 +135,13 @@ class World:
         (self.run / "config.json").write_text(json.dumps(stored))
         change(self.run)
         return self.train(*more)
+
+    def in_use(self):
+        """A run that another process still holds."""
+        arguments = self.continued()
+        self.lock = (self.run / ".lock").open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        return arguments
 
     def of_more_classes(self):
         """A run on three classes that is given the checkpoints of one on two."""

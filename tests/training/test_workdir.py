@@ -1,5 +1,8 @@
 """A run's folder belongs to one configuration."""
 
+import errno
+import os
+
 import pytest
 
 from cdml_jax.errors import UserError
@@ -56,6 +59,16 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 def test_a_folder_without_a_run_or_with_a_broken_one_is_named(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         workdir.read(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
-        workdir.read(tmp_path)
+    for content in ("{", "[]", '{"command": "train"}'):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(UserError, match="cannot be read"):
+            workdir.read(tmp_path)
+
+
+def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def unsupported(file, how):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(workdir.fcntl, "flock", unsupported)
+    with workdir.held(tmp_path):
+        assert "see to it that no other run uses it" in caplog.text
