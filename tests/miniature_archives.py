@@ -152,10 +152,10 @@ def write_cars(folder: Path, *, twice: bool = False) -> Miniature:
     )
 
 
-def write_cars_combined(folder: Path) -> Miniature:
-    """The form with one list for both splits, which a flag tells apart."""
-    entries = [("car_ims/000001.jpg", 1, 0), ("car_ims/000002.jpg", 1, 1), ("car_ims/000003.jpg", 2, 0)]
-    entries += [("car_ims/000004.jpg", 3, 0), ("car_ims/000005.jpg", 3, 1)]
+def write_cars_combined(folder: Path, *, times: int = 1) -> Miniature:
+    """The form with one list for both splits, which a flag tells apart; `times` five images."""
+    pattern = [(1, 0), (1, 1), (2, 0), (3, 0), (3, 1)] * times
+    entries = [(f"car_ims/{i:06d}.jpg", label, test) for i, (label, test) in enumerate(pattern, start=1)]
     annotations = _structs(
         *(
             {"relative_im_path": path, "bbox_x1": 3, "class": label, "test": test}
