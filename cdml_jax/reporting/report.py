@@ -15,6 +15,7 @@ from cdml_jax.reporting import paper as published
 from cdml_jax.reporting.matrices import call_rates
 from cdml_jax.reporting.results import RunResult, by_row, write_rows
 from cdml_jax.reporting.tables import compare, markdown_table, methods_table, ordered_rows, verdict
+from cdml_jax.top_confusions import TopConfusions
 
 _NUMBER = 20  # subcategories in the paper's figure
 _PAIRS = 10
@@ -65,11 +66,11 @@ def confused_pairs(
     return confused_pairs_of(figures.sum_counts(runs.values(), "validation_counts"), number)
 
 
-def confused_pairs_of(counts: np.ndarray, number: int = _PAIRS) -> list[ConfusedPair]:
+def confused_pairs_of(counts: np.ndarray | TopConfusions, number: int = _PAIRS) -> list[ConfusedPair]:
     """The ordered pairs of classes confused most, by the share of the first's images.
 
     Args:
-      counts: (C, C); [i, j] = images of class i called j.
+      counts: (C, C); [i, j] = images of class i called j. Or `TopConfusions`, whose counters may fall short.
       number: how many at most; pairs that are never confused are left out.
 
     Returns:
@@ -78,12 +79,17 @@ def confused_pairs_of(counts: np.ndarray, number: int = _PAIRS) -> list[Confused
     >>> confused_pairs_of(np.array([[3, 1], [0, 4]]))
     [ConfusedPair(true=0, called=1, rate=0.25)]
     """
-    rates = call_rates(counts)
-    np.fill_diagonal(rates, 0.0)
-    flat = np.nan_to_num(rates).ravel()
-    chosen = np.argsort(-flat, kind="stable")[:number]
-    pairs = [(*np.unravel_index(k, rates.shape), flat[k]) for k in chosen if flat[k] > 0]
-    return [ConfusedPair(int(true), int(called), float(rate)) for true, called, rate in pairs]
+    if isinstance(counts, TopConfusions):
+        true, counter = np.nonzero(counts.values)
+        called = counts.indices[true, counter]
+        found = counts.values[true, counter] / (counts.errors + counts.correct)[true]
+    else:
+        rates = call_rates(counts)
+        np.fill_diagonal(rates, 0.0)
+        true, called = np.nonzero(np.nan_to_num(rates))
+        found = rates[true, called]
+    chosen = np.lexsort([called, true, -found])[:number]
+    return [ConfusedPair(int(true[k]), int(called[k]), float(found[k])) for k in chosen]
 
 
 def write_report(

@@ -55,7 +55,7 @@ def train(trained, config, dataset, storage, devices=8):
     return trained[storage]
 
 
-@pytest.mark.parametrize(("storage", "devices"), [("by_row"), ("top", 4)])
+@pytest.mark.parametrize(("storage", "devices"), [("by_row", 8), ("top", 4)])
 def test_a_run_is_the_same_however_its_counts_are_stored(trained, config, dataset, storage, devices):
     """Six classes: five counters hold every wrong answer, so even these lose nothing."""
     _, dense = train(trained, config, dataset, "dense")
