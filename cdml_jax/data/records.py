@@ -7,11 +7,11 @@ images, the families and what else TFDS has no place for, which `array_record:DI
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,48 +44,51 @@ def write_records(dataset: Dataset, out: Path, say: Callable[[str], None]) -> No
     Raises:
       UserError: the folder holds something else or cannot be written, or an image cannot be read.
     """
-    import tensorflow_datasets as tfds  # here: it takes a second
-
     card = _card(dataset)
     try:
         _begin(out, card)
-        features = _features(dataset.class_names)
-        infos = []
-        for split, source in dataset.splits.items():
-            stored = source.stored if isinstance(source, BottomCropped) else source
-            template = tfds.core.ShardedFileTemplate(
-                data_dir=str(out),
-                dataset_name=_plain(dataset.name),
-                split=split,
-                filetype_suffix="array_record",
-                template=_TEMPLATE,
-            )
-            sizes = _shard_sizes(len(stored))
-            total = sum(
-                _write_shard(
-                    stored,
-                    range(sum(sizes[:k]), sum(sizes[: k + 1])),
-                    Path(str(template.sharded_filepath(shard_index=k, num_shards=len(sizes)))),
-                    features,
-                    say,
-                )
-                for k in range(len(sizes))
-            )
-            infos.append(
-                tfds.core.SplitInfo(
-                    name=split, shard_lengths=sizes, num_bytes=total, filename_template=template
-                )
-            )
-        tfds.folder_dataset.write_metadata(
-            data_dir=str(out),
-            features=features,
-            split_infos=infos,
-            description=f"{dataset.name}, split checksum {dataset.checksum or 'none'}",
-            supervised_keys=("image", "label"),
-            check_data=False,
-        )
+        with _alone(out):
+            _write(dataset, out, say)
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written ({error.strerror or error})") from error
+
+
+def _write(dataset: Dataset, out: Path, say: Callable[[str], None]) -> None:
+    import tensorflow_datasets as tfds  # here: it takes a second
+
+    features = _features(dataset.class_names)
+    infos = []
+    for split, source in dataset.splits.items():
+        stored = source.stored if isinstance(source, BottomCropped) else source
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=str(out),
+            dataset_name=_plain(dataset.name),
+            split=split,
+            filetype_suffix="array_record",
+            template=_TEMPLATE,
+        )
+        sizes = _shard_sizes(len(stored))
+        total = sum(
+            _write_shard(
+                stored,
+                range(sum(sizes[:k]), sum(sizes[: k + 1])),
+                Path(str(template.sharded_filepath(shard_index=k, num_shards=len(sizes)))),
+                features,
+                say,
+            )
+            for k in range(len(sizes))
+        )
+        infos.append(
+            tfds.core.SplitInfo(name=split, shard_lengths=sizes, num_bytes=total, filename_template=template)
+        )
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(out),
+        features=features,
+        split_infos=infos,
+        description=f"{dataset.name}, split checksum {dataset.checksum or 'none'}",
+        supervised_keys=("image", "label"),
+        check_data=False,
+    )
 
 
 def read_records(folder: str) -> Dataset:
@@ -157,13 +160,24 @@ def _card(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps another writer out of the folder."""
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--out: {out} is being written by another command; wait for it") from None
+        yield
+
+
 def _begin(out: Path, card: dict[str, Any]) -> None:
     """Makes the folder this set's, or finds that it is already."""
     listings = card.pop("listings")
     theirs = _read_card(out)
     if theirs == card:
         return
-    if theirs is not None or (out.is_dir() and any(out.iterdir())):
+    if theirs is not None or (out.is_dir() and any(path.name[0] != "." for path in out.iterdir())):
         holds = f"{theirs['name']} (other images or splits)" if theirs else "other files"
         raise UserError(f"--out: {out} holds {holds}; choose an empty folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -225,8 +239,6 @@ def _write_shard(
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         left.unlink()
-    if shutil.disk_usage(path.parent).free < 1 << 20:
-        raise UserError(f"--out: {path.parent} is full")
     writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
     try:
         with ThreadPoolExecutor(8) as pool:
@@ -239,16 +251,17 @@ def _write_shard(
                         "file_name": source.name(index).encode(errors="surrogateescape"),
                     }
                     writer.write(serializer.serialize_example(features.encode_example(example)))
-    except BaseException:
-        with contextlib.suppress(Exception):
+        writer.close()
+        _check_count(partial, len(indices))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except RuntimeError as error:  # the writer's own
+        raise UserError(f"--out: {path} cannot be written ({str(error).partition(';')[0]})") from error
+    finally:
+        with contextlib.suppress(RuntimeError):  # told already
             writer.close()
         partial.unlink(missing_ok=True)
-        raise
-    writer.close()
-    _check_count(partial, len(indices))
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
     say(f"{path.name}: {len(indices):,} images")
     return path.stat().st_size
 

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from array_record.python import array_record_module
 from miniature_archives import WRITERS
 
 from cdml_jax.data import records
@@ -107,6 +108,32 @@ def test_an_image_that_vanishes_leaves_no_broken_file(source, tmp_path):
     with pytest.raises(UserError, match=rf"{name}: cannot be opened"):
         records.write_records(before, tmp_path / "out", _nothing)
     assert not list((tmp_path / "out").glob("*array_record*"))
+
+
+def test_a_full_disk_is_told_in_one_line(source, tmp_path, monkeypatch):
+    class Full:
+        """As the library's own writer on a full disk: it fails at the end, and again when it is closed."""
+
+        def __init__(self, path, options):
+            open(path, "wb").close()
+
+        def write(self, record):
+            pass
+
+        def close(self):
+            raise RuntimeError("write() failed: No space left on device; writing x; at byte 12226560")
+
+    monkeypatch.setattr(array_record_module, "ArrayRecordWriter", Full)
+    with pytest.raises(UserError, match=r"cannot be written \(write\(\) failed: No space left on device\)$"):
+        records.write_records(source("cub200"), tmp_path / "out", _nothing)
+    assert not list((tmp_path / "out").glob(".*.tmp"))
+
+
+def test_two_writers_do_not_meet(source, tmp_path):
+    before, out = source("cub200"), tmp_path / "out"
+    records.write_records(before, out, _nothing)
+    with records._alone(out), pytest.raises(UserError, match="is being written by another command"):
+        records.write_records(before, out, _nothing)
 
 
 def test_a_folder_with_something_else_is_left_alone(source, tmp_path):
