@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 _TILE = 1024  # references in one matrix product: scores of a block by a tile stay in a CPU's cache
 _TILES = 64  # scored before the best are chosen among them
-_BLOCK = 1024  # queries at once
-_ENTRIES = 1 << 24  # of the lists of neighbours that one block may hold
+# Scores held at once. On a CPU the allocator gives such a buffer again and again; each larger one comes in
+# new pages, which cost as much time as the products. Other devices are kept busy by more.
+_SCORES = {"cpu": 1 << 23}
+_SCORES_ELSEWHERE = 1 << 27
+_ENTRIES = 1 << 24  # of the lists of neighbours that one block of queries may hold
 _NOTHING = -1e30  # score of padding: finite, since a TPU splits a float32 into parts
 _LARGEST = 1e28  # square of an embedding's length
 
@@ -203,8 +206,11 @@ def _search(
     if rows.shape[1] != queries.shape[1]:
         raise ValueError(f"embeddings are of size {queries.shape[1]}, references of size {rows.shape[1]}")
     devices = list(devices) if devices is not None else [jnp.zeros(()).device]
-    placed = [jax.device_put(_tiled(rows), device) for device in devices]
-    block = max(8, min(_BLOCK, _ENTRIES // k, -(-len(queries) // len(devices))))
+    table = _tiled(rows)
+    placed = [jax.device_put(table, device) for device in devices]
+    scores = _SCORES.get(devices[0].platform, _SCORES_ELSEWHERE)
+    share = -(-len(queries) // len(devices))
+    block = max(8, min(scores // (table.shape[1] * _TILE), _ENTRIES // k, share))
     # Wide enough that few groups are left, narrow enough that the k best hold few references.
     group = 1 << min(7, max(0, round(math.log2(max(1, len(rows) / k)) / 2)))
     for number, start in enumerate(range(0, len(queries), block)):

@@ -67,7 +67,7 @@ def test_neighbours_across_tiles_steps_blocks_and_devices(monkeypatch, k, alone)
     """Several of everything, with ties across all the borders: small integers are exact in float32."""
     monkeypatch.setattr(retrieval_module, "_TILE", 128)
     monkeypatch.setattr(retrieval_module, "_TILES", 2)
-    monkeypatch.setattr(retrieval_module, "_BLOCK", 64)
+    monkeypatch.setattr(retrieval_module, "_SCORES", {"cpu": 64 * 2 * 128})
     rng = np.random.default_rng(k)
     references = np.float32(rng.integers(-2, 3, (701, 4)))
     queries = references if alone else np.float32(rng.integers(-2, 3, (150, 4)))
