@@ -6,7 +6,7 @@
 Each argument is a row and the keys in which it differs. Every candidate gets the same seeds, steps, initial
 parameters and warm-up; differences to the first are paired by seed. One line a candidate goes to FILE.
 With --folds=N training and validation images are divided into N folds, the same for every candidate; each
-seed then trains N models, and its accuracy is over all held-out images.
+seed then trains N models, each validated on its own fold, and differences are paired by seed and fold.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     dataset = load_dataset(base, test="")
     if base.model.frozen:
         dataset = Program(base, dataset).dataset  # computed once for all candidates
-    first: dict[int, float] = {}
+    first: list[float] = []
     for candidate in options.candidates:
         row, *words = candidate.split()
         config, _ = load_config([*arguments, *(f"--config.{word}" for word in words)])
@@ -52,19 +52,16 @@ def main() -> None:
             if options.folds
             else [dataset]
         )
-        seeds = range(options.first_seed, options.first_seed + options.seeds)
-        counts = {seed: np.zeros((dataset.num_classes, dataset.num_classes), np.int64) for seed in seeds}
-        train = []
+        accuracies, train = [], []
         for part in parts:
             program = Program(config, part)
-            for seed in seeds:
+            for seed in range(options.first_seed, options.first_seed + options.seeds):
                 run = fit(program, row, seed)
-                counts[seed] += program.evaluate(run.state, "validation")[0]
+                counts, _ = program.evaluate(run.state, "validation")
+                accuracies.append(100 * accuracy(counts))
                 train.append(100 * run.history[-1]["accuracy"])
-        accuracies = [100 * accuracy(counts[seed]) for seed in seeds]
-        for seed, value in zip(seeds, accuracies):
-            first.setdefault(seed, value)
-        differences = [a - b for a, b in zip(accuracies, first.values())]
+        first = first or accuracies
+        differences = [a - b for a, b in zip(accuracies, first, strict=True)]
         mean, low, high = paired_interval(differences)
         line = {
             "candidate": candidate,

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import results
@@ -18,15 +19,21 @@ from cdml_jax.reporting.paper import DATASET, TABLE_2
 from cdml_jax.reporting.report import Report, confused_pairs_of, write_report
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.retrieval import retrieval
+from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
 from cdml_jax.training.checkpoint import Run, restore_last
 from cdml_jax.training.compiled import keep_compiled
+from cdml_jax.training.cross_validation import cross_validate
 from cdml_jax.training.embedding import embed_split
 from cdml_jax.training.loop import fit, fork
+from cdml_jax.training.memory import what_runs_where
 from cdml_jax.training.mesh import make_mesh
 from cdml_jax.training.program import Program, load_dataset
 from cdml_jax.training.rows import ROWS
 from cdml_jax.training.stop import Stop
+from cdml_jax.training.storage import Counts
+
+_DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 
 def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Program:
@@ -36,8 +43,7 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
     """
     settings.check(config)
     keep_compiled(config.compilation_cache)
-    hosts.connect()
-    make_mesh(config.batch_size, config.accumulation)
+    make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
     dataset = load_dataset(config)
     for split in splits:
         if split not in dataset.splits:
@@ -51,6 +57,7 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
     program = Program(config, dataset)
+    placement = what_runs_where(program)
     workdir.claim(
         folder,
         command,
@@ -63,12 +70,11 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
         classes.write(folder, dataset)
     hosts.wait_for_all("claimed")
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
-    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     hosts.say(
         f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}. "
-        f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}, batch {config.batch_size}, "
         f"{program.total_steps} steps. Writing to {folder}"
     )
+    hosts.say(placement)
     return program
 
 
@@ -76,6 +82,7 @@ def _held(folder: Path) -> contextlib.AbstractContextManager[None]:
     return workdir.held(folder) if hosts.is_first() else contextlib.nullcontext()
 
 
+@hosts.joined()
 def train(config: ConfigDict, folder: Path) -> Run:
     """Train `config.row` under `config.seed`; checkpoints and logs go to `folder`."""
     program = _prepare("train", config, folder)
@@ -90,8 +97,9 @@ def train(config: ConfigDict, folder: Path) -> Run:
     return run
 
 
-def evaluate(folder: Path, split: str) -> np.ndarray | None:
-    """Confusion counts of a trained run on a split; prints its figures and draws the confusion.
+@hosts.joined()
+def evaluate(folder: Path, split: str) -> Counts | None:
+    """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
 
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
     """
@@ -113,7 +121,8 @@ def evaluate(folder: Path, split: str) -> np.ndarray | None:
     if not hosts.is_first():
         return counts
     print(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
-    if dataset.families is not None:
+    whole = not isinstance(counts, TopConfusions)
+    if dataset.families is not None and whole:
         print(
             f"right family {family_accuracy(counts, dataset.families):.2%}; "
             f"{confusion_inside_families(counts, dataset.families):.1%} of the errors stay inside the family"
@@ -125,6 +134,8 @@ def evaluate(folder: Path, split: str) -> np.ndarray | None:
             f"  {pair.rate:6.1%} of {dataset.class_names[pair.true]} are called "
             f"{dataset.class_names[pair.called]}"
         )
+    if not whole or dataset.num_classes > _DRAWN:
+        return counts
     picture = confusion_figure(
         counts,
         dataset.class_names,
@@ -137,6 +148,7 @@ def evaluate(folder: Path, split: str) -> np.ndarray | None:
     return counts
 
 
+@hosts.joined()
 def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
     """The table: every row under every seed, equal steps, warm-up shared per seed; then the report.
 
@@ -144,8 +156,26 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
     process writes the report and returns it.
     """
     program = _prepare("reproduce", config, folder, "validation", "test")
-    kept = folder / "results"
+    if program.storage.name == "top":
+        raise UserError(
+            "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
+            "made; use cdml train and cdml evaluate, or confusion.storage=by_row"
+        )
+    kept, folds = folder / "results", config.reproduce.folds
     with _held(folder), Stop().listening() as stop:
+        held_out = None
+        if folds:
+            hosts.say(f"The baseline, seed {config.seed}, on {folds} folds; then all rows on all of them:")
+            held_out = cross_validate(
+                config,
+                program.dataset,
+                "baseline",
+                config.seed,
+                folds=folds,
+                folder=folder / "folds",
+                stop=stop,
+            ).sum(axis=0)
+            program = Program(config, pool(program.dataset))
         for seed in range(config.seed, config.seed + config.reproduce.seeds):
             done = {(r.row, r.seed) for r in results.load(kept)}
             missing = [row for row in config.reproduce.rows if (row, seed) not in done]
@@ -168,26 +198,29 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
                     folder=folder / "runs" / f"{row}-seed{seed}",
                     stop=stop,
                 )
-                result = _result(program, row, seed, run)
+                result = _result(program, row, seed, run, held_out)
                 if hosts.is_first():
                     results.save(result, kept)
                 hosts.wait_for_all("saved")
-                hosts.say(
-                    f"{ROWS[row].title}, seed {seed}: validation {accuracy(result.validation_counts):.2%}, "
-                    f"{run.seconds:.0f} s"
-                )
+                shown = "" if folds else f" validation {accuracy(result.validation_counts):.2%},"
+                hosts.say(f"{ROWS[row].title}, seed {seed}:{shown} {run.seconds:.0f} s")
     seeds = range(config.seed, config.seed + config.reproduce.seeds)
     wanted = [r for r in results.load(kept) if r.row in config.reproduce.rows and r.seed in seeds]
     return _report(program.dataset, wanted, config, folder, command) if hosts.is_first() else None
 
 
-def _result(program: Program, row: str, seed: int, run: Run) -> RunResult:
+def _result(program: Program, row: str, seed: int, run: Run, held_out: np.ndarray | None = None) -> RunResult:
+    """Figures of a finished run; of folds, only the baseline's counts `held_out` are validation counts."""
+    if held_out is None:
+        validation = program.evaluate(run.state, "validation")[0]
+    else:
+        validation = held_out if row == "baseline" else np.zeros_like(held_out)
     return RunResult(
         row=row,
         seed=seed,
         steps=int(run.state.step),
         seconds=run.seconds,
-        validation_counts=program.evaluate(run.state, "validation")[0],
+        validation_counts=validation,
         # Read once, by the last step's model: nothing is chosen by it.
         test_counts=program.evaluate(run.state, "test")[0],
         history=run.history,
