@@ -16,6 +16,8 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.train
 	$(BIN)/python benchmarks/step_overhead.py --json=benchmarks/results/step_overhead_cpu.json
+	$(BIN)/python benchmarks/collectives.py --json=benchmarks/results/collectives_cpu.json
+	$(BIN)/python benchmarks/collectives.py --model --json=benchmarks/results/scaling_model.json
 	$(BIN)/python benchmarks/write_page.py
 
 $(VENV)/bin/pip:

@@ -1,4 +1,6 @@
-"""Write docs/performance.md from benchmarks/results/*.json, so that no figure on it is typed by hand.
+"""Write docs/performance.md, and a table of docs/clusters.md, from benchmarks/results/*.json.
+
+So that no figure on them is typed by hand.
 
 python benchmarks/write_page.py
 """
@@ -45,7 +47,107 @@ def step_overhead(results: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-SECTIONS = {"step_overhead": step_overhead}
+_COLLECTIVES = (
+    "Bytes that each device sends in a step, read from the compiled program "
+    "([collectives.py](../benchmarks/collectives.py)), with as many rows on each device. "
+    "All-reduce of N devices sends 2 (N − 1) / N times its bytes, in a ring; without that factor its bytes "
+    "are constant. Labels and embeddings are gathered by every device, so theirs grow with the batch. "
+    "The peer, which counts into one (C, C) matrix on every device, sends the last column more, in every "
+    "step; here the counts are summed once an epoch."
+)
+_COLLECTIVES_COLUMNS = """\
+| network | classes | devices | rows each | all-reduce, bytes | all-gather, bytes | reduce-scatter, bytes \
+| sent by each | (C, C) counts would add |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|"""
+
+
+def collectives(results: list[dict]) -> str:
+    """What crosses devices in a step."""
+    lines = ["## What crosses devices", "", _COLLECTIVES, "", _COLLECTIVES_COLUMNS]
+    for r in results:
+        for line in r["table"]:
+            kinds = " | ".join(
+                f"{line['kinds'].get(kind, {'bytes': 0})['bytes']:,}"
+                for kind in ("all-reduce", "all-gather", "reduce-scatter")
+            )
+            lines.append(
+                f"| {r['network']} | {r['classes']} | {line['devices']} | {r['rows']} | {kinds} "
+                f"| {line['sent']:,} | {line['peer_sent_more']:,} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+_LABEL_SPACES = (
+    "Counting a batch, drawing its triplets, summing up an epoch and planning the next "
+    "([label_spaces.py](../benchmarks/label_spaces.py)), for each way of storing the counts "
+    "(`confusion.storage`). Bytes are those of each of eight devices. The devices are simulated and share "
+    "the cores of one processor, on which other work was going on: times tell what grows with what, no more. "
+    "Counting includes the softmax or the argmax of the batch's logits, which all of them need."
+)
+_LABEL_SPACES_COLUMNS = """\
+| storage | classes | batch | counters | counts, MB | pair weights, MB | count hard, ms | count soft, ms \
+| beside logits, soft, MB | draw, ms | beside weights, draw, MB | epoch, ms | plan, ms |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
+
+
+def label_spaces(results: list[dict]) -> str:
+    """What grows with the number of classes."""
+    lines = ["## What large label spaces cost", "", _LABEL_SPACES, "", _LABEL_SPACES_COLUMNS]
+    for r in results:
+        for case in r["cases"]:
+            megabytes = {
+                name: f"{value / 1e6:,.2f}" for name, value in case.items() if name.endswith("_bytes")
+            }
+            lines.append(
+                f"| `{case['storage']}` | {case['classes']:,} | {case['batch']:,} | {case['k'] or ''} "
+                f"| {megabytes['counts_bytes']} | {megabytes['pair_weights_bytes']} "
+                f"| {case['count_hard_ms']:,} | {case['count_soft_ms']:,} "
+                f"| {megabytes['count_soft_temporary_bytes']} | {case['draw_ms']:,} "
+                f"| {megabytes['draw_temporary_bytes']} | {case['epoch_ms']:,.0f} | {case['plan_ms']:,.0f} |"
+            )
+        measured = f"{r['devices']}, JAX {r['jax']}, medians of {r['repeats']}"
+        lines += ["", f"{measured}; {r['triplets_per_image']} triplets an image."]
+    return "\n".join(lines) + "\n"
+
+
+_ON_PAPER_COLUMNS = """\
+| set | classes | machine | batch | computing, ms | crossing, ms | of which latency | efficiency | images/s \
+| with (C, C) counts |
+|---|---:|---|---:|---:|---:|---:|---:|---:|---:|"""
+
+
+def on_paper(result: dict) -> str:
+    """Predicted step times on larger machines."""
+    lines = [_ON_PAPER_COLUMNS]
+    for r in result["table"]:
+        lines.append(
+            f"| {r['set']} | {r['classes']:,} | {r['machine']} | {r['batch']:,} | {r['compute_ms']} "
+            f"| {r['crossing_ms']} | {r['latency_ms']} | **{r['efficiency']:.0%}** "
+            f"| {r['images_per_second']:,} | {r['peer_efficiency']:.0%} |"
+        )
+    lines += [
+        "",
+        "| set | operations an image | collectives | reduced, MB | rows gathered and scattered, MB |",
+    ]
+    lines += ["|---|---:|---:|---:|---:|"]
+    for r in result["table"]:
+        lines.append(
+            f"| {r['set']}, {r['machine']} | {r['gigaflop_per_image']} G | {r['collectives']} "
+            f"| {r['reduced_bytes'] / 1e6:.1f} | {r['rows_bytes'] / 1e6:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def with_table(text: str, table: str) -> str:
+    """The text of docs/clusters.md with the table between its two marks."""
+    before, begin, rest = text.partition("<!-- on paper -->\n")
+    _, end, after = rest.partition("<!-- end -->\n")
+    if not begin or not end:
+        raise ValueError("docs/clusters.md lacks the marks <!-- on paper --> and <!-- end -->")
+    return before + begin + "\n" + table + "\n" + end + after
+
+
+SECTIONS = {"step_overhead": step_overhead, "collectives": collectives, "label_spaces": label_spaces}
 
 
 def page(folder: Path) -> str:
@@ -60,3 +162,6 @@ def page(folder: Path) -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs" / "performance.md").write_text(page(ROOT / "benchmarks" / "results"))
+    clusters = ROOT / "docs" / "clusters.md"
+    paper = json.loads((ROOT / "benchmarks" / "results" / "scaling_model.json").read_text())
+    clusters.write_text(with_table(clusters.read_text(), on_paper(paper)))
