@@ -4,8 +4,8 @@
 
 Both sides search the same float32 embeddings of length 1, exactly, on the same cores, in turn, in one
 process; ours is compiled before. The peer is pytorch-metric-learning with faiss-cpu (`k="max_bin_count"`, the
-fastest setting that leaves mAP@R right); where they are not installed, that is said and ours runs alone. Beside
-the time on the clock stands the processors' time, which neighbours on a shared machine disturb less.
+fastest setting that leaves mAP@R right); where they are not installed, that is said and ours runs alone.
+Beside the time on the clock stands the processors' time, which neighbours on a shared machine disturb less.
 """
 
 from __future__ import annotations
