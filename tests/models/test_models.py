@@ -1,12 +1,15 @@
 """Networks: shapes, dtypes, normalised embeddings, gradients; and what is refused."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from cdml_jax.models import build
+from cdml_jax.models import FAMILIES, build, resnet
+from cdml_jax.training.state import split_model
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +25,118 @@ def test_outputs_are_logits_and_normalised_embeddings(images, dtype):
     assert embeddings.shape == (4, 9)
     assert logits.dtype == embeddings.dtype == jnp.float32
     np.testing.assert_allclose((np.asarray(embeddings) ** 2).sum(1), 1, rtol=1e-5)
+
+
+# Published counts for 1000 classes, by torchvision and timm; DINOv2's are without head, with a mask token.
+PARAMETERS = {
+    "mobilenet_v2": 3_504_872,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "googlenet": 6_624_904,
+    "vgg16_bn": 138_365_992,
+    "vgg19_bn": 143_678_248,
+    "vit_small_patch14_dinov2": 22_056_576 - 384 + 385_000,
+    "vit_base_patch14_dinov2": 86_580_480 - 768 + 769_000,
+    "vit_small_patch16": 22_050_664,
+    "vit_base_patch16": 86_567_656,
+}
+
+
+FAMILY_MEMBERS = ("mobilenet_v2", "resnet18", "googlenet", "vgg16_bn", "vit_small_patch14_dinov2")
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_networks_have_the_published_number_of_parameters(name):
+    """And `entry_names` and `pool_names` name them all: a cut would leave others trainable."""
+
+    def parameters():
+        model = build(name, num_classes=1000, embedding_from="features", rngs=nnx.Rngs(0))
+        return split_model(model)[1]
+
+    tree = jax.eval_shape(parameters)
+    assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == PARAMETERS[name]
+    family = getattr(FAMILIES[name], "func", FAMILIES[name])
+    assert set(tree.keys()) == {*family.entry_names, *family.pool_names, "blocks", "heads"}
+
+
+def shapes(name, dtype):
+    """Outputs, parameters and statistics after a step: shapes and dtypes, nothing is computed."""
+
+    def run():
+        model = build(name, num_classes=7, embedding_size=9, dtype=dtype, rngs=nnx.Rngs(0))
+        outputs = model(jnp.zeros((2, 112, 84, 3), jnp.promote_types(dtype, "float32")), train=True)
+        return outputs, split_model(model)[1:]
+
+    return jax.eval_shape(run)
+
+
+@pytest.mark.parametrize("name", FAMILY_MEMBERS)
+def test_bfloat16_is_for_activations_alone(name):
+    outputs, after = shapes(name, "bfloat16")
+    assert outputs.logits.shape == (2, 7)
+    assert outputs.embeddings.shape == (2, 9)
+    assert {leaf.dtype for leaf in jax.tree.leaves((outputs, after))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", FAMILY_MEMBERS)
+def test_networks_compute_in_float64(name, float64):
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes(name, "float64"))} == {jnp.dtype("float64")}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Graphs of a residual network of three blocks by options, and its parameters, far from zero."""
+    monkeypatch.setitem(resnet.DEPTHS, 8, (1, 1, 1))
+    monkeypatch.setitem(FAMILIES, "resnet8", functools.partial(resnet.ResNet, depth=8))
+
+    def split(**options):
+        model = nnx.eval_shape(lambda: build("resnet8", num_classes=3, rngs=nnx.Rngs(0), **options))
+        return split_model(model)
+
+    rng = np.random.default_rng(0)
+    trees = jax.tree.map(lambda x: rng.uniform(0.02, 0.1, x.shape).astype(np.float32), split()[1:])
+    images = rng.uniform(-1, 1, (4, 40, 32, 3)).astype(np.float32)
+    return lambda **options: split(**options)[0], trees, images
+
+
+def test_rematerialisation_changes_neither_gradients_nor_statistics(small):
+    graph_of, (parameters, statistics), images = small
+
+    def gradients(remat):
+        graph = graph_of(remat=remat)
+
+        def loss(parameters, statistics, images):
+            model = nnx.merge(graph, parameters, statistics)
+            outputs = model(images, train=True)
+            loss = (outputs.logits[:, 1] * outputs.embeddings[:, 0]).sum()
+            return loss, nnx.as_pure(nnx.state(model, nnx.BatchStat))
+
+        traced = jax.jit(jax.grad(loss, has_aux=True)).trace(parameters, statistics, images)
+        assert ("remat" in str(traced.jaxpr)) == remat
+        return traced.lower().compile()(parameters, statistics, images)
+
+    for ours, theirs in zip(jax.tree.leaves(gradients(True)), jax.tree.leaves(gradients(False)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
+
+
+def test_frozen_batch_norm_trains_on_running_statistics_and_keeps_them(small):
+    graph_of, trees, images = small
+
+    @functools.partial(jax.jit, static_argnames=("graph", "train"))
+    def run(trees, images, graph, train):
+        model = nnx.merge(graph, *trees)
+        return model(images, train=train).logits, nnx.as_pure(nnx.state(model, nnx.BatchStat))
+
+    frozen, kept = run(trees, images, graph_of(freeze_batch_norm=True), True)
+    free, moved = run(trees, images, graph_of(), True)
+    evaluated, _ = run(trees, images, graph_of(), False)
+    np.testing.assert_allclose(frozen, evaluated, rtol=1e-4)
+    assert not np.allclose(free, evaluated, rtol=1e-2)
+    before, kept, moved = (jax.tree.leaves(tree) for tree in (trees[1], kept, moved))
+    assert all(np.array_equal(a, b) for a, b in zip(before, kept, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(before, moved, strict=True))
 
 
 def test_float64_is_float64_throughout(images, float64):
@@ -55,7 +170,7 @@ def test_an_embedding_of_zero_features_has_finite_gradients():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "small_resnt"}, "choose one of mobilenet_v2, "),
+        ({"name": "small_resnt"}, "choose one of googlenet, mobilenet_v2, "),
         ({"name": "mobilenet_v2", "style": "caffe"}, "choose torchvision or tensorflow"),
         ({"name": "small_resnet", "remat": True}, "small_resnet has no such option"),
         ({"name": "small_resnet", "dtype": "float16"}, "choose float32, bfloat16 or float64"),

@@ -1,0 +1,39 @@
+"""Pooling and input scaling against loops."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdml_jax.models.layers import STYLES, max_pool, scale_input
+
+
+def windows(length, size, stride, padding, ceil):
+    """Beginnings of PyTorch's windows: with `ceil` a last one that is cut off, if it begins inside."""
+    begins = list(range(-padding, length + padding - size + 1, stride))
+    following = begins[-1] + stride
+    if ceil and begins[-1] + size < length + padding and following < length:
+        begins.append(following)
+    return begins
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (3, 1, 1)])
+@pytest.mark.parametrize("shape", [(7, 8), (9, 6), (5, 12)])
+def test_max_pool_takes_pytorchs_windows(shape, size, stride, padding, ceil):
+    x = np.random.default_rng(0).normal(size=(2, *shape, 3)).astype(np.float32) - 5  # zeros would win
+    rows, columns = (windows(n, size, stride, padding, ceil) for n in shape)
+    expected = np.empty((2, len(rows), len(columns), 3), np.float32)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            window = x[:, max(row, 0) : row + size, max(column, 0) : column + size]
+            expected[:, i, j] = window.max((1, 2))
+    assert np.array_equal(max_pool(jnp.asarray(x), size, stride, padding=padding, ceil=ceil), expected)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_bytes_scaled_to_one_become_what_the_weights_expect(style):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3))
+    convention = STYLES[style]
+    expected = (pixels / 255 - np.array(convention.mean)) / np.array(convention.std)
+    actual = scale_input(jnp.asarray(pixels / 127.5 - 1, jnp.float32), convention)
+    np.testing.assert_allclose(actual, expected, atol=2e-6)
