@@ -12,7 +12,7 @@ import numpy as np
 
 from cdml_jax.top_confusions import TopPairWeights
 
-_CELLS = 1 << 21  # of a matrix, looked at together
+_CELLS = 1 << 15  # of a matrix, looked at together: they stay in a processor's cache
 
 
 def draw_groups(
@@ -54,7 +54,7 @@ def joined(
     rows = max(_CELLS // anchors.size, 1)
     for begin in range(0, anchors.size, rows):
         chances = _masked_rows(pairs, present, np.arange(begin, min(begin + rows, anchors.size)))
-        result += anchors[begin : begin + rows] @ _inclusion(chances, np.ones_like(chances), number)
+        result += anchors[begin : begin + rows] @ _inclusion(chances, 1, number)
     return result
 
 
@@ -136,7 +136,7 @@ def _joined_of_top(
     return result * present
 
 
-def _inclusion(weights: np.ndarray, copies: np.ndarray, number: int) -> np.ndarray:
+def _inclusion(weights: np.ndarray, copies: np.ndarray | int, number: int) -> np.ndarray:
     """Probability that a candidate is among `number` drawn without replacement ∝ each row of weights.
 
     A weight stands for `copies` candidates of that weight.
@@ -152,9 +152,10 @@ def _inclusion(weights: np.ndarray, copies: np.ndarray, number: int) -> np.ndarr
     included = weights
     for _ in range(60):
         rate = chances * np.exp(guess)
-        included = -np.expm1(-rate)
+        missed = np.exp(-rate)
+        included = 1 - missed
         excess = (copies * included).sum(axis=1, keepdims=True) - number
-        slope = (copies * rate * (1 - included)).sum(axis=1, keepdims=True)
+        slope = (copies * rate * missed).sum(axis=1, keepdims=True)
         low, high = np.where(excess < 0, guess, low), np.where(excess < 0, high, guess)
         if (np.abs(excess) < 1e-9 * number)[available > number].all():
             break

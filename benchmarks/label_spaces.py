@@ -1,0 +1,160 @@
+"""What large label spaces cost: counting, drawing and summing up, by classes, batch and counters.
+
+    python benchmarks/label_spaces.py [--repeats=5] [--json=FILE]
+
+Each part is the one of the training step (`cdml_jax/training/storage.py`), compiled alone and run on 8
+devices that are simulated on this machine's processor. They share its cores, so times tell how cost grows,
+not what an accelerator takes. Bytes are those of each device. Labels and logits are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cdml_jax.plan import expected_class_shares, plan_epoch
+from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.memory import bytes_per_device
+from cdml_jax.training.rows import confusion_statistics
+from cdml_jax.training.storage import Storage, make_storage
+
+DEVICES = 8
+TRIPLETS_PER_IMAGE = 4
+# Storage, classes, batch, counters: one of them changes at a time.
+CASES = (
+    ("dense", 1_000, 256, 0),
+    ("dense", 4_000, 256, 0),
+    ("by_row", 1_000, 256, 0),
+    ("by_row", 4_000, 256, 0),
+    ("by_row", 10_000, 64, 0),
+    ("by_row", 10_000, 256, 0),
+    ("by_row", 10_000, 1024, 0),
+    ("top", 1_000, 256, 32),
+    ("top", 10_000, 64, 32),
+    ("top", 10_000, 256, 8),
+    ("top", 10_000, 256, 32),
+    ("top", 10_000, 256, 128),
+    ("top", 10_000, 1024, 32),
+    ("top", 100_000, 256, 32),
+    ("top", 300_000, 256, 32),
+)
+
+
+class _Settings:
+    smoothing, symmetric = 1.0, False
+
+
+def _milliseconds(run: Any, repeats: int) -> float:
+    """Median of the times of `run`, which waits for its result; the first is not counted."""
+    run()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        times.append(1e3 * (time.perf_counter() - began))
+    return round(statistics.median(times), 2)
+
+
+def _batch(storage: Storage, size: int) -> tuple[dict[str, jax.Array], jax.Array]:
+    rng = np.random.default_rng(0)
+    classes = storage.num_classes
+    labels = (rng.integers(0, classes, size) // 4 * 4).astype(np.int32)
+    batch = mesh_lib.put_batch(storage.mesh, {"label": labels, "mask": np.ones(size, bool)})
+    logits = jax.jit(
+        lambda key: jax.random.normal(key, (size, classes)), out_shardings=mesh_lib.by_row(storage.mesh)
+    )(jax.random.key(0))
+    return batch, logits
+
+
+def measure(kind: str, classes: int, size: int, k: int, repeats: int) -> dict[str, Any]:
+    """Times and bytes of one case."""
+    mesh = mesh_lib.make_mesh(size, devices=jax.devices()[:DEVICES])
+    storage = make_storage(kind, classes, max(k, 1), mesh)
+    batch, logits = _batch(storage, size)
+    result: dict[str, Any] = {"storage": kind, "classes": classes, "batch": size, "k": k}
+    counts: Any = None
+    for form, dtype in (("hard", jnp.int32), ("soft", jnp.float32)):
+        counts = jax.jit(lambda: storage.empty(dtype), out_shardings=storage.shardings())()  # noqa: B023
+        add = (
+            jax.jit(
+                lambda c, b, x: storage.add(c, b, x, soft=form == "soft"),  # noqa: B023
+                donate_argnums=0,
+                out_shardings=storage.shardings(),
+            )
+            .lower(counts, batch, logits)
+            .compile()
+        )
+        result[f"count_{form}_temporary_bytes"] = add.memory_analysis().temp_size_in_bytes
+        held = [counts]
+
+        def count():
+            held[0] = jax.block_until_ready(add(held[0], batch, logits))  # noqa: B023
+
+        result[f"count_{form}_ms"] = _milliseconds(count, repeats)
+        counts = held[0]
+    result["counts_bytes"] = bytes_per_device(counts)
+
+    total = storage.total(counts)
+    kept = storage.keep(storage.nothing(), 0.5, total)
+    found = confusion_statistics(kept, _Settings)  # type: ignore[arg-type]
+    pairs = storage.put_pairs(found.pairs)
+    result["pair_weights_bytes"] = bytes_per_device(pairs)
+    number = TRIPLETS_PER_IMAGE * size
+    draw = jax.jit(lambda key, y, p: storage.draw(key[None], y[None], p, num_triplets=number))
+    whole = jax.device_put(batch["label"], mesh_lib.replicated(mesh))
+    draw = draw.lower(jax.random.key(0), whole, pairs).compile()
+    result["draw_temporary_bytes"] = draw.memory_analysis().temp_size_in_bytes
+    key = jax.random.key(0)
+    result["draw_ms"] = _milliseconds(lambda: jax.block_until_ready(draw(key, whole, pairs)), repeats)
+
+    def sum_up():
+        kept = storage.keep(storage.nothing(), 0.5, storage.total(counts))
+        jax.block_until_ready(confusion_statistics(kept, _Settings).pairs)  # type: ignore[arg-type]
+
+    result["epoch_ms"] = _milliseconds(sum_up, min(repeats, 2))
+    host = jax.tree.map(lambda a: np.asarray(a)[:classes], found.pairs)
+    labels = np.repeat(np.arange(classes), 2)
+    composition = {"batch_size": size, "composed": 0.5, "images_per_class": 2, "classes_per_group": 4}
+    began = time.perf_counter()
+    expected_class_shares(labels, found.rates, host, **composition)
+    plan_epoch(0, 1, labels, found.rates, host, **composition)
+    result["plan_ms"] = round(1e3 * (time.perf_counter() - began), 1)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    jax.config.update("jax_platforms", "cpu")
+    cases = []
+    for case in CASES:
+        cases.append(measure(*case, options.repeats))
+        print(json.dumps(cases[-1]), flush=True)
+    result = {
+        "question": "cost of large label spaces",
+        "devices": f"{DEVICES} simulated on {platform.processor() or platform.machine()}",
+        "triplets_per_image": TRIPLETS_PER_IMAGE,
+        "jax": jax.__version__,
+        "repeats": options.repeats,
+        "cases": cases,
+    }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
