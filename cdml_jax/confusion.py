@@ -84,9 +84,10 @@ def update(
     """
     labels, predictions = jnp.asarray(labels), jnp.asarray(predictions)
     if isinstance(counts, TopConfusions):
-        num_rows, num_classes, dtype = *counts.errors.shape * 2, counts.values.dtype
+        num_rows = num_classes = counts.errors.size
+        dtype = counts.values.dtype
     else:
-        num_rows, num_classes, dtype = *counts.shape, counts.dtype
+        (num_rows, num_classes), dtype = counts.shape, counts.dtype
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels: classes are integers, not {labels.dtype}")
     kept = jnp.ones(labels.shape, bool) if where is None else jnp.asarray(where, bool)

@@ -158,5 +158,5 @@ def _triplets(
     anchor: jax.Array, positive: jax.Array, negative: jax.Array, positives: jax.Array, negatives: jax.Array
 ) -> Triplets:
     valid = (positives.any(axis=1) & negatives.any(axis=1))[anchor]
-    rows = (jnp.where(valid, row, 0).astype(jnp.int32) for row in (positive, negative))
-    return Triplets(anchor, *rows, valid)
+    positive, negative = (jnp.where(valid, row, 0).astype(jnp.int32) for row in (positive, negative))
+    return Triplets(anchor, positive, negative, valid)

@@ -36,7 +36,7 @@ _OPERATIONS: dict[str, tuple[float, bool, _Operation]] = {
     "contrast": (0.99, True, _enhance(ImageEnhance.Contrast)),
     "sharpness": (0.99, True, _enhance(ImageEnhance.Sharpness)),
     "posterize": (6, False, lambda image, value: ImageOps.posterize(image, 8 - round(value))),
-    "solarize": (255, False, lambda image, value: ImageOps.solarize(image, 255 - value)),
+    "solarize": (255, False, lambda image, value: ImageOps.solarize(image, 255 - round(value))),
     "autocontrast": (0, False, lambda image, _: ImageOps.autocontrast(image)),
     "equalize": (0, False, lambda image, _: ImageOps.equalize(image)),
 }

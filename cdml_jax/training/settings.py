@@ -95,7 +95,7 @@ def check(config: ConfigDict) -> None:
     for key in _SHARES:
         if not 0 <= lookup(config, key) <= 1:
             raise UserError(f"{key}: {lookup(config, key)} must be from 0 to 1")
-    if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
+    if config.model.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise UserError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
     if config.warmup_epochs > config.epochs:
         raise UserError(
