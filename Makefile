@@ -18,6 +18,7 @@ bench: $(VENV)/.train
 	$(BIN)/python benchmarks/step_overhead.py --json=benchmarks/results/step_overhead_cpu.json
 	$(BIN)/python benchmarks/collectives.py --json=benchmarks/results/collectives_cpu.json
 	$(BIN)/python benchmarks/collectives.py --model --json=benchmarks/results/scaling_model.json
+	$(BIN)/python benchmarks/retrieval.py --json=benchmarks/results/retrieval_cpu.json
 	$(BIN)/python benchmarks/write_page.py
 
 $(VENV)/bin/pip:

@@ -101,7 +101,9 @@ def main() -> None:
             "processor_ratio": round(statistics.median(used), 3),
         }
     print(json.dumps(result, indent=1))
-    if options.json:
+    if options.json and peer is None:
+        print(f"{options.json} is left as it is: the page shows both sides")
+    elif options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
