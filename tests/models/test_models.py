@@ -44,7 +44,7 @@ PARAMETERS = {
 }
 
 
-FAMILY_MEMBERS = ("mobilenet_v2", "resnet18", "googlenet", "vgg16_bn", "vit_small_patch14_dinov2")
+FAMILY_MEMBERS = ("mobilenet_v2", "resnet18", "vgg16_bn", "vit_small_patch14_dinov2")
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
