@@ -25,6 +25,7 @@ PAGES = [
     "docs/architecture.md",
     "docs/clusters.md",
     "docs/datasets.md",
+    "docs/models.md",
     "docs/results.md",
     "docs/performance.md",
 ]

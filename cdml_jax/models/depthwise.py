@@ -1,4 +1,4 @@
-"""Depthwise convolution that is also fast on CPUs, where XLA's is 10 to 60 times slower than it need be."""
+"""Depthwise convolution that is fast on CPUs too: there XLA's own makes a MobileNetV2 four times slower."""
 
 from __future__ import annotations
 
