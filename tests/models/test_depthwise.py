@@ -51,3 +51,16 @@ def test_each_platform_compiles_its_own_form(arrays):
         for platform in ("cpu", "cuda")
     }
     assert counts == {"cpu": 0, "cuda": 1}
+
+
+def test_a_batch_split_over_devices_gives_the_same(arrays):
+    x, kernel = jnp.concatenate([arrays[0]] * 4) * jnp.arange(1.0, 9)[:, None, None, None], arrays[1]
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+
+    @jax.jit
+    def gradients(x, kernel):
+        return jax.grad(lambda *a: (depthwise_convolution(*a, (2, 2), "SAME") ** 2).sum(), (0, 1))(x, kernel)
+
+    for one, split in zip(gradients(x, kernel), gradients(jax.device_put(x, rows), kernel), strict=True):
+        np.testing.assert_allclose(split, one, rtol=1e-5, atol=1e-3)
