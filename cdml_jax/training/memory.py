@@ -120,7 +120,8 @@ def what_runs_where(program: Program) -> str:
     if has is not None and found.least > has:
         raise UserError(
             f"the run does not fit: each device needs at least {size(found.least)} and has {size(has)} "
-            f"({parts}); use more devices, mesh.model or mesh.shard_parameters_from"
+            f"({parts}); use more devices, mesh.model, "
+            "mesh.shard_parameters_from or confusion.storage"
         )
     processes = {d.process_index for d in mesh.devices.flat}
     rows = program.config.batch_size // data
