@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.plan import composition_correction, expected_class_shares, plan_epoch
 from cdml_jax.top_confusions import TopPairWeights
 from cdml_jax.training.state import MINING, Costs
-from cdml_jax.training.storage import Counts, PairWeights, Storage, to_host
+from cdml_jax.training.storage import Counts, PairWeights, Storage, compiled, to_host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +103,8 @@ class Statistics(NamedTuple):
 def confusion_statistics(counts: Counts, settings: ConfigDict) -> Statistics:
     """Rates and pair weights of the counts kept so far."""
     if isinstance(counts, jax.Array):
-        rates, pairs = _statistics_by_row(
-            counts, settings.smoothing, symmetric=settings.symmetric, sharding=counts.sharding
-        )
+        derive = compiled(_statistics_by_row, (_whole(counts), counts.sharding), ("symmetric",))
+        rates, pairs = derive(counts, settings.smoothing, symmetric=settings.symmetric)
         return Statistics(np.asarray(rates), pairs)
     on_device = jax.tree.map(jnp.asarray, counts)
     rates = confusion.class_weights(on_device, smoothing=settings.smoothing, normalize=False)
@@ -114,21 +112,30 @@ def confusion_statistics(counts: Counts, settings: ConfigDict) -> Statistics:
     return Statistics(np.asarray(rates), jax.tree.map(np.asarray, pairs))
 
 
-@functools.partial(jax.jit, static_argnames=("symmetric", "sharding"))
+def _whole(matrix: jax.Array) -> NamedSharding:
+    sharding: Any = matrix.sharding
+    return NamedSharding(sharding.mesh, PartitionSpec())
+
+
 def _statistics_by_row(
-    counts: jax.Array, smoothing: jax.Array, *, symmetric: bool, sharding: NamedSharding
+    counts: jax.Array, smoothing: jax.Array, symmetric: bool
 ) -> tuple[jax.Array, jax.Array]:
     rows, classes = counts.shape
     rates = confusion.class_weights(counts[:classes], smoothing=smoothing, normalize=False)
     pairs = confusion.pair_weights(counts[:classes], smoothing=smoothing, symmetric=symmetric)
-    pairs = jnp.pad(jnp.asarray(pairs), ((0, rows - classes), (0, 0)))
-    whole = NamedSharding(sharding.mesh, PartitionSpec())
-    return jax.lax.with_sharding_constraint((rates, pairs), (whole, sharding))
+    return rates, jnp.pad(jnp.asarray(pairs), ((0, rows - classes), (0, 0)))
 
 
-@functools.partial(jax.jit, static_argnames=("mode", "normalize"))
-def _class_weights_by_row(counts: jax.Array, **keywords) -> jax.Array:
-    return confusion.class_weights(counts[: counts.shape[1]], **keywords)
+def _class_weights_by_row(
+    counts: jax.Array, mode: str, normalize: bool, beta: jax.Array, smoothing: jax.Array
+) -> jax.Array:
+    return confusion.class_weights(
+        counts[: counts.shape[1]], mode=mode, normalize=normalize, beta=beta, smoothing=smoothing
+    )
+
+
+def _cells(matrix: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
+    return matrix[i, j]
 
 
 def _class_weights(counts: Counts, config: ConfigDict) -> np.ndarray:
@@ -139,7 +146,8 @@ def _class_weights(counts: Counts, config: ConfigDict) -> np.ndarray:
         "normalize": config.objective.normalize,
     }
     if isinstance(counts, jax.Array):
-        return np.asarray(_class_weights_by_row(counts, **keywords))
+        weights = compiled(_class_weights_by_row, _whole(counts), ("mode", "normalize"))
+        return np.asarray(weights(counts, **keywords))
     return np.asarray(confusion.class_weights(jax.tree.map(jnp.asarray, counts), **keywords))
 
 
@@ -154,11 +162,6 @@ def uniform_pairs(pairs: PairWeights) -> PairWeights:
     return jax.device_put(equal, pairs.sharding) if isinstance(pairs, jax.Array) else equal
 
 
-@functools.partial(jax.jit, static_argnames="sharding")
-def _cells_by_row(matrix: jax.Array, i: jax.Array, j: jax.Array, *, sharding: NamedSharding) -> jax.Array:
-    return jax.lax.with_sharding_constraint(matrix[i, j], NamedSharding(sharding.mesh, PartitionSpec()))
-
-
 def weights_of(pairs: PairWeights, places: np.ndarray) -> np.ndarray:
     """Weights of some ordered pairs of classes (pairs, 2)."""
     i, j = places.T
@@ -166,7 +169,7 @@ def weights_of(pairs: PairWeights, places: np.ndarray) -> np.ndarray:
         listed = np.where(pairs.indices[i] == j[:, None], pairs.excess[i], 0)
         return pairs.rest[i] + listed.sum(axis=1)
     if isinstance(pairs, jax.Array):
-        return np.asarray(_cells_by_row(pairs, i, j, sharding=pairs.sharding))
+        return np.asarray(compiled(_cells, _whole(pairs))(pairs, i, j))
     return pairs[i, j]
 
 

@@ -181,9 +181,7 @@ class ByRow:
 
     def keep(self, kept: Counts, decay: float, total: Counts) -> Counts:
         """What is kept, with decay, and an epoch's counts."""
-        return jax.jit(
-            lambda kept, total: decay * kept + total.astype(jnp.float32), out_shardings=by_row(self.mesh)
-        )(kept, total)
+        return compiled(_decayed_sum, by_row(self.mesh))(kept, decay, total)
 
     def put_pairs(self, pairs: PairWeights) -> PairWeights:
         """Pair weights as the step takes them."""
@@ -264,7 +262,8 @@ class Top:
 
     def total(self, counts: Counts) -> Counts:
         """Counters of all devices merged, on the host."""
-        return jax.tree.map(np.asarray, _merge_counters(counts, mesh=self.mesh))
+        merge = compiled(_merge_counters, replicated(self.mesh), ("mesh",))
+        return jax.tree.map(np.asarray, merge(counts, mesh=self.mesh))
 
     def nothing(self) -> Counts:
         """What is kept over epochs before the first: float32."""
@@ -316,6 +315,12 @@ class Top:
 Storage = Dense | ByRow | Top
 
 
+@functools.cache
+def compiled(function: Any, out_shardings: Any, static_argnames: tuple[str, ...] = ()) -> Any:
+    """`function`, of a module, compiled once with its results placed so, as several hosts must have them."""
+    return jax.jit(function, out_shardings=out_shardings, static_argnames=static_argnames)
+
+
 def to_host(matrix: Any) -> np.ndarray:
     """A matrix whose rows may lie on several hosts, on this one; no device holds it whole."""
     if not isinstance(matrix, jax.Array) or matrix.is_fully_addressable:
@@ -352,7 +357,10 @@ def _sum_matrices(counts: jax.Array, *, mesh: Mesh) -> jax.Array:
     return jax.lax.with_sharding_constraint(counts.sum(axis=0), replicated(mesh))
 
 
-@functools.partial(jax.jit, static_argnames="mesh")
+def _decayed_sum(kept: jax.Array, decay: jax.Array, total: jax.Array) -> jax.Array:
+    return decay * kept + total.astype(jnp.float32)
+
+
 def _merge_counters(counts: TopConfusions, *, mesh: Mesh) -> TopConfusions:
     def merge(counts):
         return top_confusions.reduce_top(jax.tree.map(lambda a: a[0], counts), DATA)
