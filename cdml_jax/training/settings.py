@@ -86,7 +86,7 @@ def check(config: ConfigDict) -> None:
     check_keys(config)
     for key, choices in _CHOICES.items():
         if lookup(config, key) not in choices:
-            named = ", ".join(choice or "\"\"" for choice in choices)
+            named = ", ".join(choice or '""' for choice in choices)
             raise UserError(f"{key}: {lookup(config, key)!r} is unknown; choose one of {named}")
     for key, least in _AT_LEAST.items():
         if not lookup(config, key) >= least:
