@@ -41,7 +41,7 @@ def test_the_names_in_front_are_those_that_the_back_does_not_use(name):
     graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     parameters, statistics = nnx.as_pure(parameters), nnx.as_pure(statistics)
     names = [key for key, _ in named_leaves(parameters)]
-    side = SIDE.get(name, 56)
+    side = SIDE.get(name, 112)
     images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
     for cut in (0, 1, len(model.blocks), len(model.blocks) + 1):
 
