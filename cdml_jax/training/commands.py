@@ -57,6 +57,7 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
     program = Program(config, dataset)
+    program.check_weights()
     placement = what_runs_where(program)
     workdir.claim(
         folder,

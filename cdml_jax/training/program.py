@@ -210,18 +210,26 @@ class Program:
         """State before the first step: the same parameters for every row of a seed."""
         state = self._init(np.uint32(seed))
         if self.config.model.weights:
-            loaded = load_weights(
-                self.config.model.weights,
-                state.parameters,
-                state.batch_statistics,
-                network=self.config.model.name,
-                style=self.config.model.style,
-            )
+            loaded = self._loaded(state)
             loaded = jax.device_put(loaded, (self.shardings.parameters, self.shardings.batch_statistics))
             state = state._replace(parameters=loaded[0], batch_statistics=loaded[1])
             if state.averages:
                 state = self.copy(state._replace(averages=loaded))  # no array twice: the step uses them up
         return state
+
+    def check_weights(self) -> None:
+        """Refuse weights that do not fit, before anything is written."""
+        if self.config.model.weights:
+            self._loaded(self.abstract_state())
+
+    def _loaded(self, state: TrainState) -> tuple[Any, Any]:
+        return load_weights(
+            self.config.model.weights,
+            state.parameters,
+            state.batch_statistics,
+            network=self.config.model.name,
+            style=self.config.model.style,
+        )
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of a state, for a restore."""
