@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from cdml_jax.errors import UserError
+from cdml_jax.training.peers import ending_together
 
 _ADDRESS = ("CDML_COORDINATOR", "CDML_NUM_PROCESSES", "CDML_PROCESS_ID")
-_HEARTBEAT_SECONDS = 30  # a process that is gone for this long ends the others
+_HEARTBEAT_SECONDS = (
+    60  # JAX itself ends the others of a process that is gone for this long; peers.py is faster
+)
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Joins the other processes of this run, if the environment speaks of any; they fail together."""
+    connect()
+    with ending_together():
+        yield
 
 
 def connect() -> None:
