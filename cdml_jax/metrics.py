@@ -25,12 +25,15 @@ class Average(NamedTuple):
 
 
 def average(total: ArrayLike, number: ArrayLike) -> Average:
-    """State of one batch: the sum of its values and how many they are.
+    """State of one batch: the sum of its values, float32 or wider, and how many they are.
 
     >>> average(jnp.float32(6.0), jnp.int32(3)).total.dtype
     dtype('float32')
     """
-    return Average(jnp.asarray(total, jnp.float32), jnp.asarray(number, jnp.float32))
+    total = jnp.asarray(total)
+    return Average(
+        total.astype(jnp.promote_types(total.dtype, jnp.float32)), jnp.asarray(number, jnp.float32)
+    )
 
 
 def merge(first: dict[str, Average], second: dict[str, Average]) -> dict[str, Average]:

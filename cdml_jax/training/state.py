@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, Sharding
 
-from cdml_jax.metrics import Average, average
+from cdml_jax.metrics import Average
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.storage import Counts, PairWeights, Storage
 
@@ -75,8 +75,8 @@ class TrainState(NamedTuple):
 NO_STEP = 2**31 - 1
 
 
-def empty_metrics(watched: int) -> dict[str, Average]:
-    """Metrics of no step; the names are those of the log."""
+def empty_metrics(watched: int, dtype: Any = jnp.float32) -> dict[str, Average]:
+    """Metrics of no step, in the parameters' type; the names are those of the log."""
     names = (
         "loss",
         "softmax_loss",
@@ -88,10 +88,8 @@ def empty_metrics(watched: int) -> dict[str, Average]:
         "valid_share",
         "gradient_norm",
     )
-    zero = average(0, 0)
-    return dict.fromkeys(names, zero) | {
-        "watched_share": Average(jnp.zeros(watched, jnp.float32), jnp.zeros(watched, jnp.float32))
-    }
+    zero, zeros = jnp.zeros((), dtype), jnp.zeros(watched, dtype)
+    return dict.fromkeys(names, Average(zero, zero)) | {"watched_share": Average(zeros, zeros)}
 
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
@@ -127,7 +125,7 @@ def make_initializer(
             optimizer=optimizer.init(parameters),
             averages=jax.tree.map(jnp.array, (parameters, statistics)) if ema else (),
             counts=storage.empty(dtype),
-            metrics=empty_metrics(watched),
+            metrics=empty_metrics(watched, jnp.result_type(*jax.tree.leaves(parameters))),
             first_bad_step=jnp.int32(NO_STEP),
         )
 
