@@ -35,6 +35,13 @@ class Noise:
         return f"{self._name} {index}"
 
 
+@pytest.fixture
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def network_arguments(config):
     arguments = config.model.to_dict()
     return {key: arguments[key] for key in arguments.keys() - {"weights", "frozen", "frozen_views"}}
@@ -56,17 +63,20 @@ def test_it_holds_together_and_its_network_takes_its_images(name):
 
 
 @pytest.mark.parametrize("name", cli.shipped_configs())
-def test_two_steps_of_it_run(name, monkeypatch, tmp_path):
+def test_two_steps_of_it_run(name, monkeypatch, tmp_path, quick_compilation):
     # As wide as they are, but shallow: what is deep takes a minute to compile here.
     monkeypatch.setitem(resnet.DEPTHS, 50, (1, 1, 1, 1))
     monkeypatch.setattr(vit, "BLOCKS", 1)
     config, _ = cli.load_config([f"--config={name}"])
-    model = build(num_classes=CLASSES, rngs=nnx.Rngs(0), **network_arguments(config))
-    _, parameters, statistics = split_model(model)
+
+    def network():
+        return build(num_classes=CLASSES, rngs=nnx.Rngs(0), **network_arguments(config))
+
+    parameters, statistics = jax.jit(lambda: split_model(network())[1:])()
     save_weights(tmp_path / "weights.safetensors", parameters, statistics, {"style": config.model.style})
     config.model.weights = str(tmp_path / "weights.safetensors")
     if config.model.frozen not in ("", "backbone"):
-        config.model.frozen = str(len(model.blocks))
+        config.model.frozen = str(len(nnx.eval_shape(network).blocks))
     config.model.frozen_views = min(config.model.frozen_views, 1)
     config.image.update({"image_size": SIDE, "resize": SIDE})
     config.update({"epochs": 2, "warmup_epochs": 1, "batch_size": IMAGES, "evaluate_every": 2})
