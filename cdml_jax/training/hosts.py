@@ -44,6 +44,8 @@ def connect() -> None:
         raise UserError(f"CDML_DISTRIBUTED: {automatic!r} is unknown; set auto, or leave it out")
     if not given and not automatic:
         return
+    # JAX's own watch for preemption would swallow a SIGTERM that comes before this run listens.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         if automatic:
             jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)

@@ -1,7 +1,7 @@
 """One process of a run that fails ends the others, with its message: nobody waits for a peer that is gone.
 
 The processes share a few keys in the store of JAX's coordinator, which is process 0. Who fails writes why.
-Every process has a thread that waits for that key; process 0 also looks whether all still give signs of life,
+Every process has a thread that looks for that key; process 0 also looks whether all still give signs of life,
 for a killed process writes nothing. The thread ends its process from outside, since the main thread may
 be inside a collective that never returns.
 """
@@ -22,7 +22,8 @@ import jax
 from cdml_jax.errors import UserError
 from cdml_jax.training.stop import Interrupted
 
-_FAILED, _ALIVE, _HEARD, _SUSPECT = "cdml/failed", "cdml/alive/", "cdml/heard/", "cdml/suspect"
+_FAILED, _ALIVE, _HEARD, _SUSPECT = "cdml/failed/", "cdml/alive/", "cdml/heard/", "cdml/suspect/"
+_LOOK_SECONDS = 1
 _BEAT_SECONDS = 2
 _SILENT_SECONDS = 30  # without a sign of life a process is gone
 _SUSPECT_SECONDS = 8  # the same, once a collective has failed somewhere
@@ -67,19 +68,22 @@ class _Peers:
     def __init__(self, client: Any, index: int, count: int) -> None:
         self.client, self.index, self.count = client, index, count
         self.closed = threading.Event()
-        for work in (self._listen, self._show_life):
-            threading.Thread(target=work, daemon=True).start()
+        self.threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._listen, self._show_life)
+        ]
+        for thread in self.threads:
+            thread.start()
 
     def fail(self, error: BaseException) -> None:
         """Tell the others, unless this failure only follows from another process's."""
         if _of_a_collective(error):
-            self._set(_SUSPECT, "1")
+            self._set(f"{_SUSPECT}{self.index}", "1")
             # What really happened comes from another process, and ends this one; or nobody knows better.
             time.sleep(_SUSPECT_SECONDS + 3 * _BEAT_SECONDS)
         self.closed.set()
         self._set(f"{_HEARD}{self.index}", "1")
         status = _status(error)
-        self._set(_FAILED, f"{status} process {self.index} failed: {_described(error)}", overwrite=False)
+        self._end_all(f"{status} process {self.index} failed: {_described(error)}")
         if self.index == 0:
             end = time.monotonic() + _HEAR_SECONDS
             while len(self._all(_HEARD)) < self.count and time.monotonic() < end:
@@ -90,17 +94,19 @@ class _Peers:
     def close(self) -> None:
         """No more signs of life are due."""
         self.closed.set()
+        # A thread inside JAX's client when the interpreter ends would abort the process.
+        for thread in self.threads:
+            thread.join(_HEAR_SECONDS)
         self._set(f"{_ALIVE}{self.index}", "done")
 
     def _listen(self) -> None:
-        while not self.closed.is_set():
+        while not self.closed.wait(_LOOK_SECONDS):
             try:
-                status, _, text = self.client.blocking_key_value_get(_FAILED, 5000).partition(" ")
-            except jax.errors.JaxRuntimeError as error:
-                if "DEADLINE_EXCEEDED" in str(error):
-                    continue
-                status, text = "1", "process 0 is gone: it was killed, or cannot be reached"
-            if not self.closed.is_set():
+                why = [text for _, text in self.client.key_value_dir_get(_FAILED)]
+            except jax.errors.JaxRuntimeError:
+                why = ["1 process 0 is gone: it was killed, or cannot be reached"]
+            if why and not self.closed.is_set():
+                status, _, text = why[0].partition(" ")
                 self._set(f"{_HEARD}{self.index}", "1")
                 print(f"cdml: {text}", file=sys.stderr)
                 _leave(int(status))
@@ -114,8 +120,7 @@ class _Peers:
             if self.index == 0:
                 gone = self._silent(seen)
                 if gone is not None:
-                    text = f"1 process {gone} is gone: killed, or its machine lost (no sign of life)"
-                    self._set(_FAILED, text, overwrite=False)
+                    self._end_all(f"1 process {gone} is gone: killed, or its machine lost (no sign of life)")
 
     def _silent(self, seen: dict[str, tuple[str, float]]) -> str | None:
         """A process whose signs of life have stopped; `seen` keeps each one's last sign and when it came."""
@@ -128,9 +133,13 @@ class _Peers:
                 return key.removeprefix(_ALIVE)
         return None
 
-    def _set(self, key: str, value: str, *, overwrite: bool = True) -> None:
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # the coordinator is gone, or another was first
-            self.client.key_value_set(key, value, allow_overwrite=overwrite)
+    def _end_all(self, why: str) -> None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # another was first
+            self.client.key_value_set(f"{_FAILED}why", why)
+
+    def _set(self, key: str, value: str) -> None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # the coordinator is gone
+            self.client.key_value_set(key, value, allow_overwrite=True)
 
     def _all(self, prefix: str) -> dict[str, str]:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
