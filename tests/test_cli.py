@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -191,50 +190,6 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
         row | {"seconds": new["seconds"]}
         for row, new in zip(rows, json.loads((tmp_path / "rows.json").read_text()))
     ]
-
-
-@pytest.mark.program
-def test_two_processes_train_as_one(photographs, environment, tmp_path):
-    """2 processes x 2 devices against 1 x 4: exact counts of steps and answers, losses to rounding."""
-    command = ["train", "--config=own_images", f"--config.source=folder:{photographs}", *SMALL]
-    command += ["--config.epochs=2", "--config.evaluate_every=1", "--config.confusion.counts=hard"]
-    alone = cdml(
-        *command, f"--workdir={tmp_path / 'one'}", environment=environment | {"JAX_NUM_CPU_DEVICES": "4"}
-    )
-    assert alone.returncode == 0, alone.stderr
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = environment | {
-        "JAX_NUM_CPU_DEVICES": "2",
-        "CDML_COORDINATOR": f"127.0.0.1:{port}",
-        "CDML_NUM_PROCESSES": "2",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "cdml_jax", *command, f"--workdir={tmp_path / 'two'}"],
-            env=shared | {"CDML_PROCESS_ID": str(index)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    said = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert "2 processes, 4 x cpu, mesh 4 x 1 (data x model), " in said[0][0]
-    assert "validation accuracy" not in said[1][0]
-    logs = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    for one, two in zip(*logs, strict=True):
-        assert one["step"] == two["step"]
-        assert one["accuracy"] == pytest.approx(two["accuracy"], abs=1e-7)
-        assert one["validation_accuracy"] == two["validation_accuracy"]
-        assert one["mean_class_error"] == two["mean_class_error"]
-        for name in ("loss", "triplet_loss", "positive_distance"):
-            assert one[name] == pytest.approx(two[name], rel=2e-4)
 
 
 @pytest.mark.parametrize(
