@@ -114,7 +114,7 @@ class Dense:
         """Counts of another number of places: all are given to the first; their sum is all that is used."""
         here = self.mesh.shape[DATA]
         return jax.jit(
-            lambda a: jnp.zeros((here, *a.shape[1:]), a.dtype).at[0].set(a.sum(axis=0)),
+            lambda a: jnp.zeros((here, *a.shape[1:]), a.dtype).at[0].set(a.sum(axis=0, dtype=a.dtype)),
             out_shardings=self.shardings(),
         )(counts)
 
