@@ -50,15 +50,16 @@ class StepSettings:
     )
 
 
-def normalize_images(images: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
+def normalize_images(images: UInt8[Array, "*shape"], dtype: Any = jnp.float32) -> Float[Array, "*shape"]:
     """Bytes to [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1
+    return images.astype(dtype) / 127.5 - 1
 
 
 def forward(model: Network, images: jax.Array, *, cut: int | None, train: bool) -> Outputs:
     """What the network says of images as bytes or, behind a cut, of what its front gave."""
     if cut is None:
-        return model(normalize_images(images), train=train)
+        dtype = jnp.result_type(*jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param))))
+        return model(normalize_images(images, dtype), train=train)
     return model.back(images, cut, train=train)
 
 

@@ -29,19 +29,22 @@ class Tiny(nnx.Module):
     """Mean colours of quarters, a linear layer with batch norm, two heads."""
 
     def __init__(self, *, num_classes, embedding_size, embedding_from, dtype, rngs):
-        self.body = nnx.Linear(12, 16, rngs=rngs)
-        self.norm = nnx.BatchNorm(16, momentum=0.8, rngs=rngs)
+        self.wide = wide = heads.wide(dtype)
+        self.body = nnx.Linear(12, 16, param_dtype=wide, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, momentum=0.8, param_dtype=wide, rngs=rngs)
         self.heads = heads.Heads(
             16,
             num_classes=num_classes,
             embedding_size=embedding_size,
             embedding_from=embedding_from,
+            dtype=dtype,
             rngs=rngs,
         )
 
     def __call__(self, images, *, train):
         batch, height, width, _ = images.shape
-        quarters = images.reshape(batch, 2, height // 2, 2, width // 2, 3).mean((2, 4)).reshape(batch, 12)
+        quarters = images.astype(self.wide).reshape(batch, 2, height // 2, 2, width // 2, 3).mean((2, 4))
+        quarters = quarters.reshape(batch, 12)
         return self.heads(nnx.tanh(self.norm(self.body(quarters), use_running_average=not train)))
 
 
@@ -50,7 +53,8 @@ class TinyPlain(Tiny):
 
     def __call__(self, images, *, train):
         batch, height, width, _ = images.shape
-        quarters = images.reshape(batch, 2, height // 2, 2, width // 2, 3).mean((2, 4)).reshape(batch, 12)
+        quarters = images.astype(self.wide).reshape(batch, 2, height // 2, 2, width // 2, 3).mean((2, 4))
+        quarters = quarters.reshape(batch, 12)
         return self.heads(nnx.tanh(self.body(quarters)))
 
 

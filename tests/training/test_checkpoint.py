@@ -10,9 +10,11 @@ import pytest
 
 from cdml_jax.errors import UserError
 from cdml_jax.training import loop
+from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.checkpoint import Checkpoints
 from cdml_jax.training.integrity import checksums
 from cdml_jax.training.program import Program
+from cdml_jax.training.rows import ROWS, plan_row_epoch
 
 
 class StopOnce(loop.Stop):
@@ -42,6 +44,62 @@ def test_a_run_moves_to_another_number_of_devices(config, dataset, tmp_path):
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
     finished = loop.fit(one, "cdml", 1, folder=tmp_path)
     assert finished.epoch == config.epochs
+
+
+class StopInSecondEpoch(loop.Stop):
+    """A signal that comes after the third step of the second epoch."""
+
+    def __init__(self):
+        self.looked = 0
+
+    @property
+    def signal_number(self):
+        self.looked += 1
+        return signal.SIGTERM if self.looked == 10 else None
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """For all threads: some of a restore's are Orbax's."""
+    jax.config.update("jax_enable_x64", request.param == "float64")
+    yield request.param
+    jax.config.update("jax_enable_x64", False)
+
+
+def next_step(program, run):
+    """The plan of the epoch in which the run stands, and the loss of its next step."""
+    source, (epoch, first) = program.source("train"), (run.epoch, run.step_in_epoch)
+    plan = plan_row_epoch(
+        ROWS["cdml"], program.config, source.labels, run.counts, run.statistics, seed=1, epoch=epoch
+    )
+    batch = next(program.training_batches(plan.order, seed=1, epoch=epoch, start_step=first))
+    del batch["index"]
+    before = float(run.state.metrics["loss"].total)
+    state = program.step(run.state, mesh_lib.put_batch(program.mesh, batch), program.put_costs(plan.costs))
+    return plan, float(state.metrics["loss"].total) - before
+
+
+@pytest.mark.parametrize(("before", "after"), [(8, 4), (4, 1)])
+def test_on_other_devices_state_and_plan_are_the_same_and_the_next_step_to_rounding(
+    config, dataset, tmp_path, dtype, before, after
+):
+    config.model.dtype, config.confusion.counts = dtype, "hard"
+    there = Program(config, dataset, devices=jax.devices()[:before])
+    with pytest.raises(loop.Interrupted):
+        loop.fit(there, "cdml", 1, folder=tmp_path, stop=StopInSecondEpoch())
+    here = Program(config, dataset, devices=jax.devices()[:after])
+    saved, moved = (Checkpoints(tmp_path / "checkpoints", keep=1).restore(p) for p in (there, here))
+    assert (saved.epoch, saved.step_in_epoch) == (moved.epoch, moved.step_in_epoch) == (1, 3)
+    assert saved.history == moved.history
+    np.testing.assert_array_equal(there.epoch_counts(saved.state), here.epoch_counts(moved.state))
+    for run in (saved, moved):
+        assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(run.state.parameters))
+    kept = [(run.state._replace(counts=()), run.counts, run.statistics) for run in (saved, moved)]
+    assert checksums(kept[0]) == checksums(kept[1])
+    (plan, loss), (moved_plan, moved_loss) = next_step(there, saved), next_step(here, moved)
+    for a, b in zip(jax.tree.leaves(plan), jax.tree.leaves(moved_plan), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert moved_loss == pytest.approx(loss, rel=1e-5 if dtype == "float32" else 1e-9, abs=0)
 
 
 def test_nothing_saved_restores_nothing(config, dataset, tmp_path):
