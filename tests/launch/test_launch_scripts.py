@@ -51,7 +51,7 @@ def test_proof_of_slurm_says_what_it_would_do(launch):
     assert lines[0].startswith("apt-get install")
     assert lines[0].endswith("slurmctld slurmd slurm-client munge")
     assert "ProctrackType=proctrack/linuxproc" in lines
-    assert sum(line.startswith("sbatch ") for line in lines) == 2
+    assert sum(line.startswith("sbatch ") for line in lines) == 3
     assert any("--time=3 " in line and "--ntasks-per-node=2" in line for line in lines)
     assert "scontrol requeue JOB" in lines
 
