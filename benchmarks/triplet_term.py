@@ -12,8 +12,8 @@ so that a margin of 0.1 on products is ours of 0.2. Where optax is named, we dra
 A side that took over `--most` seconds for a call is left out of larger batches, by name, and so is the cube
 where its temporaries pass 4 GB.
 
-Memory: of a JAX program the temporaries that its compiler plans; of torch, how much the largest resident
-size of a process of its own grows from after a call of 64 rows to after one of the batch.
+Memory: of a JAX program the temporaries that its compiler plans; of torch, how far the resident size of a
+process of its own rises in one call, after one of 64 rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -152,12 +151,18 @@ def torch_side(name: str, rows: int) -> Callable[[], object]:
 
 
 def print_torch_memory(name: str, rows: int) -> None:
-    """For a process of its own: bytes by which the largest resident size grew."""
+    """For a process of its own: bytes by which its resident size rose at most in one call; Linux alone."""
     torch_side(name, 64)()
     side = torch_side(name, rows)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again; getrusage's is the parent's
+    before = _resident()["VmRSS"]
     side()
-    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    print(_resident()["VmHWM"] - before)
+
+
+def _resident() -> dict[str, int]:
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return {words[0].rstrip(":"): 1024 * int(words[1]) for words in lines if words[0] in ("VmRSS:", "VmHWM:")}
 
 
 def torch_memory(name: str, rows: int) -> int | None:

@@ -185,8 +185,8 @@ _TRIPLETS = (
     "semi-hard pair takes at B = 512."
 )
 _TRIPLET_MEMORY = (
-    "Memory beside the inputs, MB: temporaries that the compiler plans for the JAX programs; for torch the "
-    "growth of the largest resident size of a process of its own."
+    "Memory beside the inputs, MB: temporaries that the compiler plans for the JAX programs; for torch how "
+    "far the resident size of a process of its own rises in one call, after one of 64 rows."
 )
 
 

@@ -110,8 +110,13 @@ def update(
     kept &= (predictions >= 0) & (predictions < num_classes)
     if isinstance(counts, TopConfusions):
         return top_confusions.add_predictions(counts, labels, predictions, kept)
-    rows, columns = jnp.where(kept, rows, 0), jnp.where(kept, predictions, 0)
-    return counts.at[rows, columns].add(kept.astype(counts.dtype))
+    if counts.size > jnp.iinfo(jnp.int32).max:
+        rows, columns = jnp.where(kept, rows, 0), jnp.where(kept, predictions, 0)
+        return counts.at[rows, columns].add(kept.astype(counts.dtype))
+    # One index a cell: with two, XLA's scatter takes several times as long on a CPU.
+    cells = rows.astype(jnp.int32) * num_classes + predictions.astype(jnp.int32)
+    flat = counts.ravel().at[jnp.where(kept, cells, counts.size)].add(1, mode="drop")
+    return flat.reshape(counts.shape)
 
 
 def class_weights(

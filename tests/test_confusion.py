@@ -56,6 +56,27 @@ def test_padding_is_not_counted(soft):
     assert np.asarray(counts)[0].sum() == 0
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+def test_cells_beyond_the_dtype_of_the_labels_are_counted(dtype):
+    rng = np.random.default_rng(3)
+    labels, predictions = rng.integers(0, 120, (2, 500)).astype(dtype)
+    expected = np.zeros((120, 120))
+    np.add.at(expected, (labels.astype(int), predictions.astype(int)), 1)
+    np.testing.assert_array_equal(confusion.update(confusion.init(120), labels, predictions), expected)
+
+
+def test_a_huge_prediction_is_left_out_and_not_wrapped_into_a_cell():
+    # 2 * 3 + (2**31 - 1) wraps around in int32.
+    labels, predictions = jnp.array([2, 2, 1]), jnp.array([2**31 - 1, 2**30, 1])
+    counts = confusion.update(confusion.init(3), labels, predictions)
+    assert counts.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_the_first_rows_alone_of_a_larger_matrix_are_counted():
+    counts = confusion.update(jnp.zeros((2, 5), int), jnp.array([1, 2, 0, -1]), jnp.array([4, 1, 3, 2]))
+    assert counts.tolist() == [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
+
+
 def test_rows_of_no_class_are_left_out():
     counts = confusion.update(confusion.init(3), jnp.array([-1, 3, 1, 1]), jnp.array([0, 0, -1, 2]))
     assert np.array_equal(counts, [[0, 0, 0], [0, 0, 1], [0, 0, 0]])
