@@ -47,9 +47,12 @@ def _call(side: Callable[[], object], times: int) -> float:
 
 
 def compare(peer: list[float], ours: list[float]) -> dict:
-    """The peer's time over ours: the median over the turns that both took, and of the fastest of each."""
+    """The peer's time over ours: the median over the turns that both took, and of the fastest of each.
+
+    Quartiles are taken of three turns or more, else the smallest and the largest.
+    """
     ratios = [one / other for one, other in zip(peer, ours)]
-    quartiles = statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 1 else ratios * 2
+    quartiles = statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 2 else [min(ratios), max(ratios)]
     return {
         "ratio": round(statistics.median(ratios), 3),
         "ratio_quartiles": [round(q, 3) for q in quartiles],

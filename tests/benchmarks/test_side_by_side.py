@@ -44,6 +44,10 @@ def test_a_peer_measured_once_has_its_ratio(load):
     assert load("side_by_side").compare([8.0], [2.0, 1.0])["ratio_quartiles"] == [4, 4]
 
 
+def test_the_spread_of_two_turns_stays_between_them(load):
+    assert load("side_by_side").compare([2.0, 90.0], [1.0, 1.0])["ratio_quartiles"] == [2, 90]
+
+
 def test_the_cube_is_the_mean_over_all_triplets(load):
     term = load("triplet_term")
     embeddings, labels = term.batch_of(12)
