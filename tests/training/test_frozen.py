@@ -1,6 +1,5 @@
 """A frozen front: computed once, the rest trained as it would be behind the front itself."""
 
-
 import jax
 import numpy as np
 import pytest
