@@ -20,12 +20,12 @@ from cdml_jax.top_confusions import TopConfusions
 _NUMBER = 20  # subcategories in the paper's figure
 _PAIRS = 10
 _CHOICE = (
-    "Chosen by the baseline's confusion on the validation split, seeds summed; the bars are rates on the "
+    "Chosen by the baseline's confusion on held-out images, seeds summed; the bars are rates on the "
     "test split, which has no say in the choice: choosing its worst subcategories would make any second "
     "method look better, by regression to the mean."
 )
 _PAIRS_CAPTION = (
-    "The pairs that the baseline confuses most on the validation split, and how often each row confuses "
+    "The pairs that the baseline confuses most on held-out images, and how often each row confuses "
     "them on the test split: per cent of the first class's images called the second, mean over seeds."
 )
 
