@@ -152,9 +152,14 @@ def arrays(workdir: Path) -> dict[str, bytes]:
     """Every array of the last checkpoint, by name, as bytes."""
     import orbax.checkpoint as ocp
 
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with ocp.CheckpointManager((workdir / "checkpoints").absolute()) as manager:
-        args = ocp.args.Composite(run=ocp.args.StandardRestore())
-        tree = manager.restore(manager.latest_step(), args=args)["run"]
+        step = manager.latest_step()
+        saved = ocp.StandardCheckpointer().metadata(workdir.absolute() / "checkpoints" / str(step) / "run")
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved.item_metadata.tree
+        )
+        tree = manager.restore(step, args=ocp.args.Composite(run=ocp.args.StandardRestore(target)))["run"]
     leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
