@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cdml_jax.models.depthwise import depthwise_convolution
+from cdml_jax.models.convolution import convolution
 from cdml_jax.models.heads import wide
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
@@ -94,9 +94,7 @@ class ConvNorm(nnx.Module):
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
             dtype=settings.dtype,
             param_dtype=parameters,
-            conv_general_dilated=(
-                depthwise_convolution if groups == inputs > 1 else jax.lax.conv_general_dilated
-            ),
+            conv_general_dilated=convolution,
             rngs=rngs,
         )
         # float32 for bfloat16 activations: in bfloat16 the running statistics would be rounded.

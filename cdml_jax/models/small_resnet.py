@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
+from cdml_jax.models.convolution import convolution
 from cdml_jax.models.heads import Heads, wide
 from cdml_jax.models.network import Network
 
@@ -22,6 +23,7 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int, dtype, rngs:
         kernel_init=nnx.initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
         dtype=dtype,
         param_dtype=wide(dtype),
+        conv_general_dilated=convolution,
         rngs=rngs,
     )
 

@@ -1,0 +1,160 @@
+"""Convolution in the form that each platform computes fastest: on CPUs XLA's own can cost ten times as much."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from cdml_jax.models.heads import wide
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+Pads = tuple[tuple[int, int], ...]
+
+
+def convolution(
+    x: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "rows columns inputs_per_group outputs"],
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    *,
+    feature_group_count: int = 1,
+    **others: Any,
+) -> Float[Array, "batch new_height new_width outputs"]:
+    """`jax.lax.conv_general_dilated` as `nnx.Conv` calls it, of images whose channels come last.
+
+    On a CPU a 1 x 1 kernel is one matrix product and a kernel for each channel a sum of shifted images, one
+    for each place of the kernel, which XLA fuses. Other kernels and other platforms have XLA's convolution.
+    """
+    channels = x.shape[-1]
+    if kernel.shape == (1, 1, channels, kernel.shape[-1]):
+        form: Callable = _product
+    elif feature_group_count == channels == kernel.shape[-1] > 1:
+        form = _shifted
+    else:
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, feature_group_count=feature_group_count, **others
+        )
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    return _convolve(x, kernel, form, tuple(strides), tuple((int(a), int(b)) for a, b in padding))
+
+
+# The gradient is taken inside each platform's branch: through the choice it would keep residuals of both.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve(
+    x: jax.Array, kernel: jax.Array, form: Callable, strides: tuple[int, ...], pads: Pads
+) -> jax.Array:
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(form, strides=strides, pads=pads),
+        default=functools.partial(_grouped, strides=strides, pads=pads),
+    )
+
+
+def _forward(x, kernel, form, strides, pads):
+    return _convolve(x, kernel, form, strides, pads), (x, kernel)
+
+
+def _backward(form, strides, pads, residuals, gradient):
+    def through(function, x, kernel, gradient):
+        function = functools.partial(function, strides=strides, pads=pads)
+        return jax.vjp(function, x, kernel)[1](gradient)
+
+    return jax.lax.platform_dependent(
+        *residuals,
+        gradient,
+        cpu=functools.partial(through, form),
+        default=functools.partial(through, _grouped),
+    )
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _grouped(x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pads) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        pads,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1] // kernel.shape[2],
+    )
+
+
+def _product(x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pads) -> jax.Array:
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))[:, :: strides[0], :: strides[1]]
+    # Two dimensions: of more, XLA's gradient with respect to the kernel copies the images transposed.
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
+
+
+def _sum_of_shifted(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], size: tuple[int, ...]):
+    total = jnp.zeros((), x.dtype)
+    for i in range(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            total = total + _seen(x, i, j, strides, size) * kernel[i, j, 0]
+    return total
+
+
+def _seen(x, i, j, strides, size):
+    (down, right), (height, width) = strides, size
+    return x[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
+
+
+_add_shifted = jax.custom_vjp(_sum_of_shifted, nondiff_argnums=(2, 3))
+
+
+def _add_shifted_forward(x, kernel, strides, size):
+    return _sum_of_shifted(x, kernel, strides, size), (x, kernel)
+
+
+def _add_shifted_backward(strides, size, residuals, gradient):
+    x, kernel = residuals
+    (to_images,) = jax.linear_transpose(lambda x: _sum_of_shifted(x, kernel, strides, size), x)(gradient)
+    return to_images, _kernel_gradient(x, gradient, kernel.shape, strides)
+
+
+_add_shifted.defvjp(_add_shifted_forward, _add_shifted_backward)
+
+ROWS_AT_ONCE = 2  # measured: what the loop holds stays in the processor's cache
+
+
+def _kernel_gradient(x, gradient, shape, strides):
+    """Gradient of the kernel, a few rows of all images at a time.
+
+    At once XLA would write every shifted image to memory. The batch is added up last, outside the loop: split
+    over devices, it costs one message.
+    """
+    rows, columns, _, channels = shape
+    batch, height, width, _ = gradient.shape
+    some = next(n for n in range(min(ROWS_AT_ONCE, height), 0, -1) if height % n == 0)
+
+    def add(total, row):
+        piece = jax.lax.dynamic_slice_in_dim(gradient, row, some, 1)
+        images = jax.lax.dynamic_slice_in_dim(x, row * strides[0], (some - 1) * strides[0] + rows, 1)
+        places = [
+            (_seen(images, i, j, strides, (some, width)) * piece).sum((1, 2))
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        return total + jnp.stack(places), None
+
+    start = jnp.zeros((rows * columns, batch, channels), gradient.dtype)
+    total, _ = jax.lax.scan(add, start, jnp.arange(0, height, some))
+    return total.sum(1).reshape(shape)
+
+
+def _shifted(x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pads) -> jax.Array:
+    dtype = x.dtype
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide(dtype))  # sums in float32, as convolutions add
+    size = tuple(
+        (whole - part) // stride + 1 for whole, part, stride in zip(x.shape[1:], kernel.shape, strides)
+    )
+    return _add_shifted(x, kernel.astype(x.dtype), strides, size).astype(dtype)

@@ -1,0 +1,85 @@
+"""Convolutions in the forms for CPUs against XLA's own, and what each platform compiles."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdml_jax.models.convolution import convolution
+from cdml_jax.training.collectives import collectives
+
+CHANNELS = 5
+LAYOUT = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+KERNELS = {"each channel": ((3, 3, 1, CHANNELS), CHANNELS), "1 x 1": ((1, 1, CHANNELS, 7), 1)}
+
+
+@pytest.fixture(params=KERNELS)
+def case(request):
+    """Images, a kernel, and in how many groups of channels it sees them."""
+    shape, groups = KERNELS[request.param]
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 9, 12, CHANNELS)), rng.normal(size=shape)
+    return jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), groups
+
+
+def xla(x, kernel, strides, padding, groups):
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, feature_group_count=groups, **LAYOUT)
+
+
+def ours(x, kernel, strides, padding, groups):
+    return convolution(x, kernel, strides, padding, feature_group_count=groups, **LAYOUT)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (1, 1)), ((0, 2), (1, 0))])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 2)])
+def test_values_and_gradients_are_those_of_xla(case, strides, padding):
+    *arrays, groups = case
+    expected, pull = jax.vjp(lambda *a: xla(*a, strides, padding, groups), *arrays)
+    actual, our_pull = jax.vjp(lambda *a: ours(*a, strides, padding, groups), *arrays)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    gradient = jnp.asarray(np.random.default_rng(1).normal(size=expected.shape), jnp.float32)
+    for got, wanted in zip(our_pull(gradient), pull(gradient), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_bfloat16_is_added_in_float32(case):
+    *arrays, groups = case
+    narrow = [array.astype(jnp.bfloat16) for array in arrays]
+    actual = ours(*narrow, (1, 1), "SAME", groups)
+    exact = xla(*(a.astype(jnp.float32) for a in narrow), (1, 1), "SAME", groups)
+    assert actual.dtype == jnp.bfloat16
+    assert jnp.array_equal(actual, exact.astype(jnp.bfloat16))
+
+
+def test_each_platform_compiles_its_own_form(case):
+    """Lowered for a GPU from here: XLA's convolution alone; on a CPU none."""
+    *arrays, groups = case
+    traced = jax.jit(lambda *a: ours(*a, (1, 1), "SAME", groups)).trace(*arrays)
+    counts = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.convolution")
+        for platform in ("cpu", "cuda")
+    }
+    assert counts == {"cpu": 0, "cuda": 1}
+
+
+def test_other_kernels_are_left_to_xla():
+    shapes = jnp.zeros((1, 4, 4, 6)), jnp.zeros((3, 3, 3, 4))
+    text = jax.jit(lambda *a: ours(*a, (1, 1), "SAME", 2)).trace(*shapes).lower().as_text()
+    assert text.count("stablehlo.convolution") == 1
+
+
+def test_a_batch_split_over_devices_gives_the_same_and_sends_only_the_kernels_gradient(case):
+    x, kernel, groups = case
+    x = jnp.concatenate([x] * 4) * jnp.arange(1.0, 9)[:, None, None, None]
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    split = jax.device_put(x, rows)
+
+    @jax.jit
+    def gradients(x, kernel):
+        return jax.grad(lambda *a: (ours(*a, (2, 2), "SAME", groups) ** 2).sum(), (0, 1))(x, kernel)
+
+    for one, other in zip(gradients(x, kernel), gradients(split, kernel), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-3)
+    found = collectives(gradients.lower(split, kernel).compile().as_text())
+    assert [(each.kind, each.bytes) for each in found] == [("all-reduce", kernel.nbytes)]
