@@ -2,6 +2,6 @@
 
 import sys
 
-from cdml_jax.cli import main
+from cdml_jax.cli import start
 
-sys.exit(main())
+sys.exit(start())

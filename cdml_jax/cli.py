@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cdml_jax import cli_use
 from cdml_jax.errors import UserError
+from cdml_jax.huge_pages import restart_with_huge_pages
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -31,6 +32,12 @@ examples:
   cdml evaluate --workdir=runs/mine --split=test
   cdml predict --workdir=runs/mine photo.jpg
 """
+
+
+def start() -> int:
+    """The `cdml` script: `main`, in huge pages."""
+    restart_with_huge_pages()
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
