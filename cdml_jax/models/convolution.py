@@ -1,4 +1,4 @@
-"""Convolution in the form that each platform computes fastest: on CPUs XLA's own can cost ten times as much."""
+"""Convolution in the form that each platform computes fastest: on CPUs XLA's own can be ten times slower."""
 
 from __future__ import annotations
 
