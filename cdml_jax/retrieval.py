@@ -1,35 +1,25 @@
-"""How well embeddings retrieve their own class: Recall@K, R-precision, mAP@R and NMI.
-
-Neighbours are by Euclidean distance, which on embeddings of length 1 ranks as cosine similarity does. They
-are exact, in float32, and equal distances go by index. Queries are compared with the references in blocks, so
-no matrix of all pairs is ever held.
-"""
+"""How well embeddings retrieve their own class: Recall@K, R-precision and mAP@R, by exact neighbours."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cdml_jax.clustering import normalized_mutual_information
+from cdml_jax.neighbours import checked_labels, nearest, search
+
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
     from jaxtyping import Array, Float, Int
 
-_TILE = 1024  # references in one matrix product: scores of a block by a tile stay in a CPU's cache
-_TILES = 64  # scored before the best are chosen among them
-# Scores held at once. On a CPU the allocator gives such a buffer again and again; each larger one comes in
-# new pages, which cost as much time as the products. Other devices are kept busy by more.
-_SCORES = {"cpu": 1 << 23}
-_SCORES_ELSEWHERE = 1 << 27
-_ENTRIES = 1 << 24  # of the lists of neighbours that one block of queries may hold
-_NOTHING = -1e30  # score of padding: finite, since a TPU splits a float32 into parts
-_LARGEST = 1e28  # square of an embedding's length
+__all__ = ["Retrieval", "nearest", "normalized_mutual_information", "retrieval"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +83,15 @@ def retrieval(
 
     Source: Musgrave, Belongie and Lim, "A Metric Learning Reality Check", ECCV 2020 (R-precision, mAP@R).
     """
-    labels = _labels(labels, len(np.asarray(embeddings)), "labels")
+    labels = checked_labels(labels, len(np.asarray(embeddings)), "labels")
     if (references is None) != (reference_labels is None):
         raise ValueError("references and reference_labels go together")
     if not recall_at or min(recall_at) < 1:
         raise ValueError(f"recall_at must be positive, not {tuple(recall_at)}")
     alone = reference_labels is None
-    targets = labels if alone else _labels(reference_labels, len(np.asarray(references)), "reference_labels")
+    targets = (
+        labels if alone else checked_labels(reference_labels, len(np.asarray(references)), "reference_labels")
+    )
     _, classes = np.unique(np.concatenate([labels, targets]), return_inverse=True)
     asked, held = classes[: labels.size].astype(np.int32), classes[labels.size :].astype(np.int32)
     relevant = np.bincount(held, minlength=classes.max(initial=0) + 1)[asked] - int(alone)
@@ -115,178 +107,6 @@ def retrieval(
     return Retrieval(dict(zip(recall_at, recall)), precision, average, int(kept.sum()))
 
 
-def nearest(
-    embeddings: Float[ArrayLike, "queries size"],
-    references: Float[ArrayLike, "references size"] | None = None,
-    *,
-    k: int,
-    devices: Sequence[jax.Device] | None = None,
-) -> Int[np.ndarray, "queries k"]:
-    """Indices of the k nearest references of every query, the nearest first, equal distances by index.
-
-    Args:
-      embeddings: of the queries.
-      references: what is searched; None for the other embeddings.
-      k: how many.
-      devices: share the queries; None for JAX's default device.
-
-    Returns:
-      (queries, k) int32; −1 where there are fewer than k references.
-
-    Raises:
-      ValueError: shapes that do not fit together, an embedding that is not finite, k below 1.
-
-    >>> nearest([[0.0], [1.0], [5.0], [1.0]], k=2).tolist()
-    [[1, 3], [3, 0], [1, 3], [1, 0]]
-    """
-    if k < 1:
-        raise ValueError(f"k must be positive, not {k}")
-    found = [
-        np.asarray(indices)[: rows.stop - rows.start]
-        for rows, indices, _ in list(_search(embeddings, references, k, devices))
-    ]
-    return np.concatenate(found) if found else np.zeros((0, k), np.int32)
-
-
-def normalized_mutual_information(
-    embeddings: Float[ArrayLike, "images size"], labels: Int[ArrayLike, " images"], *, seed: int = 0
-) -> float:
-    """Mutual information of classes and as many k-means clusters, over the mean of their entropies.
-
-    Clustering 60,000 embeddings into 1,000 clusters takes minutes. Needs scikit-learn (the extra `report`).
-
-    Args:
-      embeddings: one row an image.
-      labels: their classes, integers.
-      seed: of the clusters' first centres.
-
-    Returns:
-      From 0 (clusters tell nothing of the classes) to 1; NaN without images.
-
-    Raises:
-      ValueError: an embedding that is not finite, or shapes that do not fit together.
-      TypeError: labels that are not integers.
-    """
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import normalized_mutual_info_score
-
-    rows = _embeddings(embeddings, "embeddings")
-    labels = _labels(labels, len(rows), "labels")
-    if not labels.size:
-        return math.nan
-    clusters = KMeans(np.unique(labels).size, n_init=1, random_state=seed).fit_predict(rows)
-    return float(normalized_mutual_info_score(labels, clusters))
-
-
-def _labels(labels: ArrayLike | None, number: int, name: str) -> np.ndarray:
-    array = np.asarray(labels)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name}: classes are integers, not {array.dtype}")
-    if array.shape != (number,):
-        raise ValueError(f"{name}: shape {array.shape} does not fit {number} embeddings")
-    return array
-
-
-def _embeddings(embeddings: ArrayLike, name: str) -> np.ndarray:
-    array = np.asarray(embeddings, np.float32)
-    if array.ndim != 2:
-        raise ValueError(f"{name} must be (rows, size), not {array.shape}")
-    bad = ~(np.einsum("nd,nd->n", array, array) < _LARGEST)
-    if bad.any():
-        raise ValueError(f"{name}: row {int(bad.argmax())} is not finite, or too long for float32")
-    return array
-
-
-def _search(
-    embeddings: ArrayLike, references: ArrayLike | None, k: int, devices: Sequence[jax.Device] | None
-) -> Iterator[tuple[slice, jax.Array, jax.Device]]:
-    """Blocks of queries, the indices found for them (padded), and where these lie."""
-    queries = _embeddings(embeddings, "embeddings")
-    rows = queries if references is None else _embeddings(references, "references")
-    if rows.shape[1] != queries.shape[1]:
-        raise ValueError(f"embeddings are of size {queries.shape[1]}, references of size {rows.shape[1]}")
-    devices = list(devices) if devices is not None else [jnp.zeros(()).device]
-    table = _tiled(rows)
-    placed = [jax.device_put(table, device) for device in devices]
-    scores = _SCORES.get(devices[0].platform, _SCORES_ELSEWHERE)
-    share = -(-len(queries) // len(devices))
-    block = max(8, min(scores // (table.shape[1] * _TILE), _ENTRIES // k, share))
-    # Wide enough that few groups are left, narrow enough that the k best hold few references.
-    group = 1 << min(7, max(0, round(math.log2(max(1, len(rows) / k)) / 2)))
-    for number, start in enumerate(range(0, len(queries), block)):
-        part = queries[start : start + block]
-        padded = np.pad(part, ((0, block - len(part)), (0, 0)))
-        own = np.arange(start, start + block, dtype=np.int32) if references is None else np.int32(-1)
-        device = devices[number % len(devices)]
-        indices = _nearest(
-            *jax.device_put((padded, np.broadcast_to(own, block)), device),
-            placed[number % len(devices)],
-            k=k,
-            group=group,
-        )
-        yield slice(start, start + len(part)), indices, device
-
-
-def _tiled(rows: np.ndarray) -> np.ndarray:
-    """(steps, tiles, _TILE, size + 1): references, −½‖r‖² as a last column: a product then ranks."""
-    tiles = max(1, -(-len(rows) // _TILE))
-    steps = -(-tiles // _TILES)
-    tiles = -(-tiles // steps)
-    table = np.zeros((steps * tiles * _TILE, rows.shape[1] + 1), np.float32)
-    table[: len(rows), :-1] = rows
-    table[: len(rows), -1] = -0.5 * np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
-    table[len(rows) :, -1] = _NOTHING
-    return table.reshape(steps, tiles, _TILE, -1)
-
-
-@functools.partial(jax.jit, static_argnames=("k", "group"))
-def _nearest(
-    queries: Float[Array, "block size"],
-    own: Int[Array, " block"],
-    references: Float[Array, "steps tiles tile columns"],
-    *,
-    k: int,
-    group: int,
-) -> Int[Array, "block k"]:
-    """Indices of the k nearest of a block of queries, `own` left out; −1 where there are no more.
-
-    The k best of a row lie in the k groups of neighbouring columns whose best are best: only those are
-    sorted. All is ordered by (score, index), so that groups and columns of equal score go by index as well.
-    """
-    block = queries.shape[0]
-    steps, tiles, tile, _ = references.shape
-    number = k + 1  # one more: `own` may be among them
-    queries = jnp.concatenate([queries, jnp.ones((block, 1), jnp.float32)], axis=1)
-    per_tile = tile // group
-
-    def score(rows):
-        scores = jnp.matmul(queries, rows.T, precision="highest")
-        return scores, scores.reshape(block, per_tile, group).max(axis=-1)
-
-    def search(best, step):
-        index, tables = step
-        scores, tops = jax.lax.map(score, tables)
-        tops = tops.transpose(1, 0, 2).reshape(block, tiles * per_tile)
-        _, groups = jax.lax.top_k(tops, min(number, tops.shape[1]))
-        groups = jnp.sort(groups, axis=1)
-        scores = scores.reshape(tiles, block, per_tile, group)
-        chosen = scores[groups // per_tile, jnp.arange(block)[:, None], groups % per_tile]
-        columns = (groups[..., None] * group + jnp.arange(group)).astype(jnp.int32)
-        columns += index * tiles * tile
-        # What came before has smaller indices, and stands first.
-        values = jnp.concatenate([best[0], chosen.reshape(block, -1)], axis=1)
-        columns = jnp.concatenate([best[1], columns.reshape(block, -1)], axis=1)
-        values, places = jax.lax.top_k(values, number)
-        return (values, jnp.take_along_axis(columns, places, axis=1)), None
-
-    nothing = jnp.full((block, number), -jnp.inf), jnp.full((block, number), -1, jnp.int32)
-    (values, indices), _ = jax.lax.scan(search, nothing, (jnp.arange(steps, dtype=jnp.int32), references))
-    indices = jnp.where(values > _NOTHING / 2, indices, -1)
-    # All but `own`, moved up by one from where it stands.
-    place = jnp.where(indices == own[:, None], jnp.arange(number), k).min(axis=1, keepdims=True)
-    return jnp.where(jnp.arange(k) < place, indices[:, :k], indices[:, 1:])
-
-
 def _measure_blocks(
     embeddings: ArrayLike,
     references: ArrayLike | None,
@@ -298,7 +118,7 @@ def _measure_blocks(
     recall_at: tuple[int, ...],
 ) -> list[tuple[slice, jax.Array]]:
     measured = []
-    for rows, indices, device in _search(embeddings, references, k, devices):
+    for rows, indices, device in search(embeddings, references, k, devices):
         padding = (0, indices.shape[0] - (rows.stop - rows.start))
         asked = np.pad(labels[rows], padding), np.pad(relevant[rows], padding).astype(np.int32)
         placed = jax.device_put((*asked, reference_labels), device)

@@ -1,9 +1,9 @@
-"""Inputs of tests/test_retrieval.py, and what pytorch-metric-learning's AccuracyCalculator says of them.
+"""Inputs of the tests of retrieval and clustering, and what pytorch-metric-learning says of them.
 
     python tests/retrieval_goldens.py
 
-writes retrieval_goldens.json beside this file; it needs torch, faiss-cpu, scikit-learn and
-pytorch-metric-learning 2.9.0, which the tests do not.
+writes retrieval_goldens.json beside this file, by its AccuracyCalculator; it needs torch, faiss-cpu,
+scikit-learn and pytorch-metric-learning 2.9.0, which the tests do not.
 """
 
 import json
@@ -44,6 +44,22 @@ def cases():
     }
 
 
+def clusters_of(labels):
+    """A cluster for each image, of unequal sizes, that tells something of its class."""
+    noise = np.random.default_rng(labels.size).integers(0, 3, labels.size)
+    return (labels + noise * (noise > 1) + labels // 5) % np.unique(labels).size
+
+
+def sorted_by_distance(queries, references, alone):
+    """Every query's references, the nearest first, ties by index; itself left out."""
+    queries, references = np.float64(queries), np.float64(references)
+    distances = ((queries[:, None] - references[None]) ** 2).sum(axis=-1)
+    order = np.argsort(distances, axis=1, kind="stable")
+    if alone:
+        order = np.stack([row[row != index] for index, row in enumerate(order)])
+    return order
+
+
 def main():
     """Write the file."""
     import torch
@@ -69,7 +85,13 @@ def main():
     results = {}
     for name, arguments in cases().items():
         search = by_index if "tied" in name else FaissKNN()
-        calculator = WithRecall(include=include, knn_func=search, device=torch.device("cpu"))
+        alone = len(arguments) == 2
+        calculator = WithRecall(
+            include=(*include, "NMI") if alone else include,
+            knn_func=search,
+            kmeans_func=lambda _, number, labels=arguments[1]: torch.from_numpy(clusters_of(labels)),
+            device=torch.device("cpu"),
+        )
         results[name] = calculator.get_accuracy(*arguments)
     FILE.write_text(json.dumps(results, indent=1) + "\n")
 

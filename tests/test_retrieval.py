@@ -2,25 +2,13 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
-from retrieval_goldens import FILE, RECALL_AT, cases
+from retrieval_goldens import FILE, RECALL_AT, cases, sorted_by_distance
 
-from cdml_jax import retrieval as retrieval_module
-from cdml_jax.retrieval import nearest, normalized_mutual_information, retrieval
+from cdml_jax.retrieval import retrieval
 
 CASES = cases()
-
-
-def sorted_by_distance(queries, references, alone):
-    """Every query's references, the nearest first, ties by index; itself left out."""
-    queries, references = np.float64(queries), np.float64(references)
-    distances = ((queries[:, None] - references[None]) ** 2).sum(axis=-1)
-    order = np.argsort(distances, axis=1, kind="stable")
-    if alone:
-        order = np.stack([row[row != index] for index, row in enumerate(order)])
-    return order
 
 
 def brute_force(embeddings, labels, references=None, reference_labels=None):
@@ -61,34 +49,7 @@ def test_figures_are_those_of_a_plain_sort(name):
     assert found.queries == queries
 
 
-@pytest.mark.parametrize("k", [1, 60, 300])
-@pytest.mark.parametrize("alone", [True, False])
-def test_neighbours_across_tiles_steps_blocks_and_devices(monkeypatch, k, alone):
-    """Several of everything, with ties across all the borders: small integers are exact in float32."""
-    monkeypatch.setattr(retrieval_module, "_TILE", 128)
-    monkeypatch.setattr(retrieval_module, "_TILES", 2)
-    monkeypatch.setattr(retrieval_module, "_SCORES", {"cpu": 64 * 2 * 128})
-    rng = np.random.default_rng(k)
-    references = np.float32(rng.integers(-2, 3, (701, 4)))
-    queries = references if alone else np.float32(rng.integers(-2, 3, (150, 4)))
-    found = nearest(queries, None if alone else references, k=k, devices=jax.devices()[:2])
-    assert np.array_equal(found, sorted_by_distance(queries, references, alone)[:, :k])
-
-
-def test_equal_embeddings_are_equally_near_wherever_they_stand():
-    """Rounding must not depend on the place in a block, or duplicates would not go by index."""
-    rng = np.random.default_rng(3)
-    few = rng.normal(size=(5, 33)).astype(np.float32)
-    rows = few[rng.integers(0, 5, 1500)]
-    kinds = np.unique(rows, axis=0, return_inverse=True)[1]
-    found = nearest(rows, k=40)
-    for index in range(0, 1500, 7):
-        kin = np.flatnonzero(kinds == kinds[index])
-        assert np.array_equal(found[index], kin[kin != index][:40])
-
-
-def test_fewer_references_than_asked_for():
-    assert nearest([[0.0], [2.0], [3.0]], k=4).tolist() == [[1, 2, -1, -1], [2, 0, -1, -1], [1, 0, -1, -1]]
+def test_recall_beyond_the_number_of_references():
     found = retrieval([[0.0], [2.0], [3.0]], [0, 1, 0], recall_at=(1, 50))
     assert found.recall == {1: 0.0, 50: 1.0}
     assert found.queries == 2
@@ -136,12 +97,3 @@ def test_queries_given_as_their_own_references_find_themselves():
 def test_what_is_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         retrieval(*arguments)
-
-
-def test_mutual_information_of_separate_and_of_mixed_clusters():
-    labels = np.repeat(np.arange(4), 25)
-    noise = np.random.default_rng(0).normal(0, 0.01, (100, 4)).astype(np.float32)
-    assert normalized_mutual_information(np.eye(4)[labels] + noise, labels) == pytest.approx(1)
-    # Two classes a cluster: I = ln 2, entropies ln 4 and, the clusters being halved at random, at most ln 4.
-    mixed = normalized_mutual_information(np.eye(2)[labels % 2] + noise[:, :2], labels)
-    assert 0.45 < mixed < 0.75
