@@ -89,7 +89,7 @@ def _run(arguments: list[str]) -> int:
         else:
             report = commands.reproduce(config, workdir, shlex.join(["cdml", *arguments]))
             if report is not None:
-                print(f"\n{report.table}\n")
+                print(f"\n{report.table}\n{report.embeddings}\n")
                 print("\n".join(map(str, report.paths)))
     except Interrupted as stop:
         print(f"cdml: stopped at step {stop.step}; the same command continues there", file=sys.stderr)

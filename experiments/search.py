@@ -20,7 +20,7 @@ import numpy as np
 from cdml_jax.cli import load_config
 from cdml_jax.data.folds import fold
 from cdml_jax.metrics import accuracy
-from cdml_jax.reporting.tables import paired_interval
+from cdml_jax.reporting.comparison import paired_interval
 from cdml_jax.training import settings
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program, load_dataset

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cdml_jax.errors import writing
 from cdml_jax.metrics import accuracy, class_error, confusion_inside_families, family_accuracy, kinship
 from cdml_jax.reporting import figures
 from cdml_jax.reporting import paper as published
+from cdml_jax.reporting.comparison import compare, verdict
 from cdml_jax.reporting.matrices import call_rates
+from cdml_jax.reporting.pairs import confused_pairs
 from cdml_jax.reporting.results import RunResult, by_row, write_rows
-from cdml_jax.reporting.tables import compare, markdown_table, methods_table, ordered_rows, verdict
-from cdml_jax.top_confusions import TopConfusions
+from cdml_jax.reporting.tables import embeddings_table, markdown_table, methods_table, ordered_rows
 
 _NUMBER = 20  # subcategories in the paper's figure
-_PAIRS = 10
 _CHOICE = (
     "Chosen by the baseline's confusion on held-out images, seeds summed; the bars are rates on the "
     "test split, which has no say in the choice: choosing its worst subcategories would make any second "
@@ -31,65 +32,11 @@ _PAIRS_CAPTION = (
 
 
 class Report(NamedTuple):
-    """What the command line prints: the table, and where everything was written."""
+    """What the command line prints: the two tables, and where everything was written."""
 
     table: str
+    embeddings: str
     paths: list[Path]
-
-
-class ConfusedPair(NamedTuple):
-    """An ordered pair of classes, and the share of the first's images that are called the second."""
-
-    true: int
-    called: int
-    rate: float
-
-
-def confused_pairs(
-    results: Iterable[RunResult], number: int = _PAIRS, *, baseline: str = "baseline"
-) -> list[ConfusedPair]:
-    """The ordered pairs that the baseline confuses most on the VALIDATION split, seeds summed.
-
-    As with the subcategories, the test split has no say in the choice.
-
-    Args:
-      results: results of all rows and seeds.
-      number: how many at most; pairs that are never confused are left out.
-      baseline: the row that chooses.
-
-    Returns:
-      The pairs with their validation rates, the highest first, ties by index; none without the baseline.
-    """
-    runs = by_row(results).get(baseline)
-    if not runs:
-        return []
-    return confused_pairs_of(figures.sum_counts(runs.values(), "validation_counts"), number)
-
-
-def confused_pairs_of(counts: np.ndarray | TopConfusions, number: int = _PAIRS) -> list[ConfusedPair]:
-    """The ordered pairs of classes confused most, by the share of the first's images.
-
-    Args:
-      counts: (C, C); [i, j] = images of class i called j. Or `TopConfusions`, whose counters may fall short.
-      number: how many at most; pairs that are never confused are left out.
-
-    Returns:
-      The pairs with their rates, the highest first, ties by index.
-
-    >>> confused_pairs_of(np.array([[3, 1], [0, 4]]))
-    [ConfusedPair(true=0, called=1, rate=0.25)]
-    """
-    if isinstance(counts, TopConfusions):
-        true, counter = np.nonzero(counts.values)
-        called = counts.indices[true, counter]
-        found = counts.values[true, counter] / (counts.errors + counts.correct)[true]
-    else:
-        rates = call_rates(counts)
-        np.fill_diagonal(rates, 0.0)
-        true, called = np.nonzero(np.nan_to_num(rates))
-        found = rates[true, called]
-    chosen = np.lexsort([called, true, -found])[:number]
-    return [ConfusedPair(int(true[k]), int(called[k]), float(found[k])) for k in chosen]
 
 
 def write_report(
@@ -122,10 +69,11 @@ def write_report(
       paper: row -> the paper's top-1 %, only where the data set is the paper's; adds the paper's first table.
 
     Returns:
-      The table of methods and the paths written, report.md first.
+      The tables of methods and of their embeddings, and the paths written, report.md first.
 
     Raises:
       ValueError: no results, a row and seed twice, or names that do not match the number of classes.
+      UserError: the folder cannot be written.
     """
     results, folder = list(results), Path(folder)
     if not results:
@@ -139,7 +87,9 @@ def write_report(
     results = [result for row in titles for result in rows[row].values()]
 
     table = methods_table(results, row_titles=row_titles, paper=paper)
-    pictures = _pictures(results, folder, class_names, families, family_names, titles)
+    embeddings = embeddings_table(results, row_titles=row_titles)
+    with writing(folder):
+        pictures = _pictures(results, folder, class_names, families, family_names, titles)
     parts = [
         f"# {title}",
         f"Data set: {dataset_name}, {classes} classes. To repeat it:",
@@ -155,6 +105,7 @@ def write_report(
             f"The paper's first table, with ours beside it ({published.SOURCE}):",
             published.paper_table_1(ours, dataset_name=dataset_name),
         ]
+    parts += ["## Embeddings", embeddings]
     parts += _subcategories(results, class_names, pictures)
     parts += _confusions(results, class_names, titles, pictures)
     if families is not None:
@@ -163,9 +114,10 @@ def write_report(
         parts += ["## Learning curves", _embed(pictures["learning_curves"], "learning curves")]
     parts += ["## Settings", _settings_table(settings)]
     page = folder / "report.md"
-    data = write_rows(results, folder)
-    page.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n", encoding="utf-8")
-    return Report(table, [page, *data, *pictures.values()])
+    with writing(folder):
+        data = write_rows(results, folder)
+        page.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n", encoding="utf-8")
+    return Report(table, embeddings, [page, *data, *pictures.values()])
 
 
 def _pictures(

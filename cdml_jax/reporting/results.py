@@ -19,6 +19,7 @@ import numpy as np
 
 from cdml_jax.errors import UserError, writing
 from cdml_jax.metrics import accuracy, mean_class_error
+from cdml_jax.reporting.embeddings import COLUMNS, EmbeddingFigures
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _COLUMNS = (
@@ -30,6 +31,7 @@ _COLUMNS = (
     "test_accuracy",
     "validation_mean_class_error",
     "test_mean_class_error",
+    *COLUMNS,
 )
 
 
@@ -45,6 +47,7 @@ class RunResult:
       validation_counts: (C, C) int64; [i, j] = validation images of class i called j.
       test_counts: (C, C) int64; the same for the test split.
       history: one dictionary per epoch, such as {"epoch": 1, "loss": 3.2, "validation_accuracy": 0.4}.
+      embeddings: figures of the test images' embeddings; None in results from before they were measured.
     """
 
     row: str
@@ -54,6 +57,7 @@ class RunResult:
     validation_counts: np.ndarray
     test_counts: np.ndarray
     history: list[dict[str, float]] = field(default_factory=list)
+    embeddings: EmbeddingFigures | None = None
 
     def __post_init__(self) -> None:
         if not _SAFE_NAME.fullmatch(self.row):
@@ -130,6 +134,7 @@ def _save(result: RunResult, folder: Path) -> Path:
         "steps": result.steps,
         "seconds": result.seconds,
         "history": [{key: _number(value) for key, value in epoch.items()} for epoch in result.history],
+        "embeddings": result.embeddings.record() if result.embeddings else None,
     }
     _replace(path, _json(record))
     return path
@@ -154,6 +159,7 @@ def _load_one(path: Path) -> RunResult:
             {key: math.nan if value is None else value for key, value in epoch.items()}
             for epoch in record["history"]
         ]
+        embeddings = record.get("embeddings")  # which older results lack
         current = arrays
         with np.load(arrays, allow_pickle=False) as counts:
             validation_counts, test_counts = counts["validation_counts"], counts["test_counts"]
@@ -165,6 +171,7 @@ def _load_one(path: Path) -> RunResult:
             validation_counts=validation_counts,
             test_counts=test_counts,
             history=history,
+            embeddings=EmbeddingFigures.of_record(embeddings) if embeddings else None,
         )
     # What numpy and zipfile raise on a damaged archive depends on which bytes are hit.
     except (
@@ -208,6 +215,7 @@ def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:
                 "test_accuracy": _number(accuracy(result.test_counts)),
                 "validation_mean_class_error": _number(mean_class_error(result.validation_counts)),
                 "test_mean_class_error": _number(mean_class_error(result.test_counts)),
+                **(result.embeddings.columns() if result.embeddings else dict.fromkeys(COLUMNS)),
             }
         )
     table = io.StringIO()

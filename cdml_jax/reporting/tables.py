@@ -1,106 +1,25 @@
-"""Tables that read well as Markdown and in a terminal, with honest intervals over seeds."""
+"""Tables that read well as Markdown and in a terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from cdml_jax.metrics import accuracy, mean_class_error
+from cdml_jax.reporting.comparison import Comparison, compare, points
 from cdml_jax.reporting.results import RunResult, by_row
 
-
-class Comparison(NamedTuple):
-    """A row against the baseline, in points of test accuracy, paired by seed."""
-
-    row: str
-    seeds: tuple[int, ...]  # that both have
-    mean: float
-    low: float
-    high: float
-
-
-def paired_interval(
-    differences: Sequence[float] | np.ndarray, confidence: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean of paired differences and Student's interval: d̄ ± t_{n−1, (1+c)/2} · sd(d) / √n.
-
-    Args:
-      differences: (n,) one difference per pair.
-      confidence: c, in (0, 1).
-
-    Returns:
-      (mean, low, high) in the unit of the differences; low and high are NaN for one pair, all three for none.
-
-    Raises:
-      ValueError: `confidence` outside (0, 1).
-
-    >>> mean, low, high = paired_interval([1.0, 2.0, 3.0])
-    >>> print(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
-    2.00 [-0.48, 4.48]
-    """
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    values = np.asarray(differences, dtype=np.float64)
-    if not len(values):
-        return math.nan, math.nan, math.nan
-    mean = float(values.mean())
-    if len(values) == 1:
-        return mean, math.nan, math.nan
-    half = (
-        stats.t.ppf((1.0 + confidence) / 2.0, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    )
-    return mean, mean - float(half), mean + float(half)
-
-
-def compare(results: Iterable[RunResult], row: str, *, baseline: str = "baseline") -> Comparison:
-    """A row's test accuracy minus the baseline's, in points, over the seeds that both have.
-
-    Args:
-      results: results of all rows and seeds.
-      row: the row to compare.
-      baseline: the row to compare it with.
-
-    Returns:
-      The comparison; without a common seed its figures are NaN.
-    """
-    rows = by_row(results)
-    ours, theirs = rows.get(row, {}), rows.get(baseline, {})
-    seeds = tuple(seed for seed in ours if seed in theirs)
-    differences = [
-        100.0 * (accuracy(ours[seed].test_counts) - accuracy(theirs[seed].test_counts)) for seed in seeds
-    ]
-    return Comparison(row, seeds, *paired_interval(differences))
-
-
-def verdict(comparison: Comparison, title: str, *, baseline_title: str = "the baseline") -> str:
-    """One sentence that says what the interval shows, and no more.
-
-    Args:
-      comparison: from `compare`.
-      title: the row's name in the sentence.
-      baseline_title: the name of what it is compared with.
-
-    Returns:
-      The sentence.
-    """
-    _, seeds, mean, low, high = comparison
-    if not seeds:
-        return f"{title} has no seed in common with {baseline_title}: nothing can be compared."
-    start = f"{title}: {_points(mean)} points against {baseline_title}"
-    if len(seeds) == 1:
-        return f"{start}, one seed: no interval, so this shows nothing either way."
-    if high - low < 1e-9:
-        return f"{start} in each of {len(seeds)} seeds: no spread, so no interval can be built on it."
-    interval = f"95 % interval [{_points(low)}, {_points(high)}] over {len(seeds)} seeds"
-    if low > 0.0:
-        return f"{start}, {interval}: clear of zero, better."
-    if high < 0.0:
-        return f"{start}, {interval}: clear of zero, worse."
-    return f"{start}, {interval}: not clear of zero, so no difference is shown."
+_EMBEDDINGS_CAPTION = (
+    "Each test image is sought among the others by its embedding, of length 1; mean ± deviation,\n"
+    "differences as above. NMI: of the classes and as many k-means clusters. features are what the\n"
+    "classifier reads, a projection is what the embedding head makes of them.\n"
+)
+_MIXED = (
+    "The rows' embeddings differ in kind: without triplets a projection stays as it was drawn, so the\n"
+    "features are measured there.\n"
+)
 
 
 def ordered_rows(present: Iterable[str], row_titles: Mapping[str, str]) -> dict[str, str]:
@@ -168,6 +87,74 @@ def methods_table(
     return table + "\n" + caption + "".join(f"{note}\n" for note in notes)
 
 
+def embeddings_table(
+    results: Iterable[RunResult], *, row_titles: Mapping[str, str], baseline: str = "baseline"
+) -> str:
+    """How well each row's embeddings of the test images retrieve their class.
+
+    Args:
+      results: results of all rows and seeds; those from before embeddings were measured show a dash.
+      row_titles: row -> name to print; also the order of the lines.
+      baseline: the row that the others are compared with; it may be absent.
+
+    Returns:
+      A Markdown table with its notes below, as `methods_table`.
+    """
+    results = list(results)
+    rows = by_row(results)
+    lines, kinds, lacking = [], set(), 0
+    for row, title in ordered_rows(rows, row_titles).items():
+        runs = list(rows[row].values())
+        lacking += sum(run.embeddings is None for run in runs)
+        embedding = " and ".join(sorted({run.embeddings.embedding for run in runs if run.embeddings}))
+        kinds.add(embedding)
+        line = [title, embedding or "–"]
+        for figure in (recall_at_1, map_at_r):
+            line.append(_spread_of(runs, figure))
+            compared = row != baseline and baseline in rows
+            comparison = compare(results, row, baseline=baseline, figure=figure) if compared else None
+            line.append(_difference(comparison) if comparison and comparison.seeds else "–")
+        lines.append([*line, _spread_of(runs, r_precision), _spread_of(runs, nmi)])
+    difference = "difference [95 %]"
+    header = [
+        "method",
+        "embedding",
+        "Recall@1 %",
+        difference,
+        "mAP@R %",
+        difference,
+        "R-precision %",
+        "NMI %",
+    ]
+    caption = _EMBEDDINGS_CAPTION + (_MIXED if len(kinds - {""}) > 1 else "")
+    if lacking:
+        caption += (
+            f"{lacking} of {len(results)} runs were made before embeddings were measured: delete their\n"
+            "files in results/ and run the command again to have the figures.\n"
+        )
+    return markdown_table(header, lines, "ll" + "r" * (len(header) - 2)) + "\n" + caption
+
+
+def recall_at_1(result: RunResult) -> float:
+    """Share of the test images whose nearest other is of their class; NaN if it was not measured."""
+    return result.embeddings.retrieval.recall[1] if result.embeddings else math.nan
+
+
+def map_at_r(result: RunResult) -> float:
+    """Mean average precision at R of the test images' embeddings; NaN if it was not measured."""
+    return result.embeddings.retrieval.map_at_r if result.embeddings else math.nan
+
+
+def r_precision(result: RunResult) -> float:
+    """R-precision of the test images' embeddings; NaN if it was not measured."""
+    return result.embeddings.retrieval.r_precision if result.embeddings else math.nan
+
+
+def nmi(result: RunResult) -> float:
+    """Normalised mutual information of test classes and clusters; NaN if it was not measured."""
+    return result.embeddings.nmi if result.embeddings else math.nan
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
     """A Markdown table whose columns are padded to line up in monospace.
 
@@ -202,13 +189,14 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: 
     return "\n".join(lines) + "\n"
 
 
-def _points(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0: never "-0.00"
-
-
 def _spread(values: Sequence[float]) -> str:
     mean = f"{np.mean(values):.2f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"
+
+
+def _spread_of(runs: Sequence[RunResult], figure: Callable[[RunResult], float]) -> str:
+    known = [100.0 * value for value in map(figure, runs) if not math.isnan(value)]
+    return _spread(known) if known else "–"
 
 
 def _range(values: Sequence[int]) -> str:
@@ -220,12 +208,12 @@ def _difference(comparison: Comparison) -> str:
     if not comparison.seeds:
         return "no common seed"
     if len(comparison.seeds) == 1:
-        return f"{_points(comparison.mean)} (one seed)"
-    return f"{_points(comparison.mean)} [{_points(comparison.low)}, {_points(comparison.high)}]"
+        return f"{points(comparison.mean)} (one seed)"
+    return f"{points(comparison.mean)} [{points(comparison.low)}, {points(comparison.high)}]"
 
 
 def _paper_cell(paper: Mapping[str, float], row: str, baseline: str) -> str:
     if row not in paper:
         return "–"
-    gain = f" ({_points(paper[row] - paper[baseline])})" if row != baseline and baseline in paper else ""
+    gain = f" ({points(paper[row] - paper[baseline])})" if row != baseline and baseline in paper else ""
     return f"{paper[row]:.2f}{gain}"

@@ -5,26 +5,26 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from cdml_jax import clustering
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
-from cdml_jax.errors import UserError
+from cdml_jax.errors import UserError, writing
 from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import results
 from cdml_jax.reporting.figures import confusion_figure
+from cdml_jax.reporting.pairs import confused_pairs_of
 from cdml_jax.reporting.paper import DATASET, TABLE_2
-from cdml_jax.reporting.report import Report, confused_pairs_of, write_report
+from cdml_jax.reporting.report import Report, write_report
 from cdml_jax.reporting.results import RunResult
-from cdml_jax.retrieval import retrieval
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
 from cdml_jax.training.checkpoint import Run, restore_last
 from cdml_jax.training.compiled import keep_compiled
 from cdml_jax.training.cross_validation import cross_validate
-from cdml_jax.training.embedding import embed_split
+from cdml_jax.training.embedding import evaluate_split, measure, measured_embedding
 from cdml_jax.training.loop import fit, fork
 from cdml_jax.training.memory import what_runs_where
 from cdml_jax.training.mesh import make_mesh
@@ -112,13 +112,17 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     run = restore_last(folder, program)
     if run.epoch < config.epochs:
         hosts.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
-    embeddings, labels = embed_split(program, run.state, split)
+    embedding = measured_embedding(config, config.row)
+    counts, embeddings, labels = evaluate_split(program, run.state, split, embedding)
+    figures = measure(embeddings, labels, embedding) if hosts.is_first() else None
+    hosts.wait_for_all("measured")
+    left_out = clustering.why_not(len(labels))
     dataset = program.dataset
     if split == "test" and dataset.test_class_names is not None:
-        found = retrieval(embeddings, labels, devices=jax.local_devices())
-        hosts.say(f"{split}, {len(dataset.test_class_names)} classes never trained: {found}")
+        hosts.say(f"{split}, {len(dataset.test_class_names)} classes never trained, {embedding}: {figures}")
+        if left_out:
+            hosts.say(left_out)
         return None
-    counts, _ = program.evaluate(run.state, split)
     if not hosts.is_first():
         return counts
     print(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
@@ -128,7 +132,9 @@ def evaluate(folder: Path, split: str) -> Counts | None:
             f"right family {family_accuracy(counts, dataset.families):.2%}; "
             f"{confusion_inside_families(counts, dataset.families):.1%} of the errors stay inside the family"
         )
-    print(f"embeddings: {retrieval(embeddings, labels, devices=jax.local_devices())}")
+    print(f"embeddings ({embedding}): {figures}")
+    if left_out:
+        print(left_out)
     print("Most confused:")
     for pair in confused_pairs_of(counts, 5):
         print(
@@ -137,14 +143,15 @@ def evaluate(folder: Path, split: str) -> Counts | None:
         )
     if not whole or dataset.num_classes > _DRAWN:
         return counts
-    picture = confusion_figure(
-        counts,
-        dataset.class_names,
-        dataset.families,
-        dataset.family_names,
-        folder / f"confusion_{split}.png",
-        title=f"{ROWS[config.row].title} on {dataset.name}, {split} split",
-    )
+    with writing(folder):
+        picture = confusion_figure(
+            counts,
+            dataset.class_names,
+            dataset.families,
+            dataset.family_names,
+            folder / f"confusion_{split}.png",
+            title=f"{ROWS[config.row].title} on {dataset.name}, {split} split",
+        )
     print(f"Picture: {picture}")
     return counts
 
@@ -162,6 +169,9 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
             "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
             "made; use cdml train and cdml evaluate, or confusion.storage=by_row"
         )
+    left_out = clustering.why_not(len(program.dataset.splits["test"]))
+    if left_out:
+        hosts.say(left_out)
     kept, folds = folder / "results", config.reproduce.folds
     with _held(folder), Stop().listening() as stop:
         held_out = None
@@ -216,15 +226,19 @@ def _result(program: Program, row: str, seed: int, run: Run, held_out: np.ndarra
         validation = program.evaluate(run.state, "validation")[0]
     else:
         validation = held_out if row == "baseline" else np.zeros_like(held_out)
+    # Read once, by the last step's model: nothing is chosen by it.
+    embedding = measured_embedding(program.config, row)
+    tested = evaluate_split(program, run.state, "test", embedding)
     return RunResult(
         row=row,
         seed=seed,
         steps=int(run.state.step),
         seconds=run.seconds,
         validation_counts=validation,
-        # Read once, by the last step's model: nothing is chosen by it.
-        test_counts=program.evaluate(run.state, "test")[0],
+        test_counts=tested.counts,
         history=run.history,
+        # The first process alone writes results.
+        embeddings=measure(tested.embeddings, tested.labels, embedding) if hosts.is_first() else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import jax
@@ -122,15 +122,19 @@ class Program:
             storage=self.storage,
         )
         of_counts = self.storage.shardings()
-        self._evaluate = self._compiled(
-            "evaluate",
-            evaluation_step,
-            (of_counts, of_counts),
-            graph=graph,
-            shardings=self.shardings.parameters,
-            storage=self.storage,
-            cut=cut,
-            flip=config.test_time_flip,
+        self._evaluate, self._evaluate_features = (
+            self._compiled(
+                name,
+                evaluation_step,
+                ((of_counts, of_counts), mesh_lib.by_row(self.mesh)),
+                graph=graph,
+                shardings=self.shardings.parameters,
+                storage=self.storage,
+                cut=cut,
+                flip=config.test_time_flip,
+                features=features,
+            )
+            for name, features in (("evaluate", False), ("evaluate_features", True))
         )
         self._no_counts = jax.jit(
             lambda: tuple(self.storage.empty(dtype) for dtype in (jnp.int32, jnp.float32)),
@@ -267,21 +271,36 @@ class Program:
         """The epoch's counts over all devices, (C, C) or `TopConfusions`, on the host."""
         return self.on_host(self.storage.total(state.counts))
 
-    def evaluate(self, state: TrainState, split: str) -> tuple[Counts, Counts]:
+    def evaluate(self, state: TrainState, split: str, **options: Any) -> tuple[Counts, Counts]:
         """Hard int64 and soft float32 counts of a split, (C, C) or `TopConfusions`, on the host.
 
-        The weights are the averaged ones, where they are kept.
+        The weights are the averaged ones, where they are kept. `options` are those of `total_counts`.
         """
-        hard, soft = map(self.on_host, self.total_counts(state, split))
+        hard, soft = map(self.on_host, self.total_counts(state, split, **options))
         return jax.tree.map(lambda a: a.astype(np.int64), hard), soft
 
-    def total_counts(self, state: TrainState, split: str) -> tuple[Counts, Counts]:
-        """Hard and soft counts of a split, where the storage has them."""
+    def total_counts(
+        self,
+        state: TrainState,
+        split: str,
+        *,
+        embedded: Callable[[jax.Array], None] | None = None,
+        features: bool = False,
+    ) -> tuple[Counts, Counts]:
+        """Hard and soft counts of a split, where the storage has them.
+
+        `embedded` is called with the embeddings of each batch, (B, size), its rows split over "data"; with
+        `features` they are the pooled features, of length 1, whatever the network's head gives.
+        """
         parameters, statistics = state.in_use
+        evaluate = self._evaluate_features if features else self._evaluate
         counts = self._no_counts()
         for batch in self.evaluation_batches(split):
             batch.pop("index")
-            counts = self._evaluate(counts, parameters, statistics, mesh_lib.put_batch(self.mesh, batch))
+            placed = mesh_lib.put_batch(self.mesh, batch)
+            counts, embeddings = evaluate(counts, parameters, statistics, placed)
+            if embedded is not None:
+                embedded(embeddings)
         return self.storage.total(counts[0]), self.storage.total(counts[1])
 
     def put_costs(self, costs: Costs) -> Costs:

@@ -268,15 +268,21 @@ def evaluation_step(
     storage: Storage,
     cut: int | None = None,
     flip: bool = False,
-) -> tuple[Counts, Counts]:
-    """Hard and soft counts with a batch added, by the model as it is used: running statistics, no dropout.
+    features: bool = False,
+) -> tuple[tuple[Counts, Counts], jax.Array]:
+    """Hard and soft counts with a batch added, and its embeddings, by the model as it is used.
 
-    With `flip`, logits are the means over an image and its mirror image.
+    That is with running statistics, without dropout. With `flip`, logits are the means over an image and its
+    mirror image; embeddings are the image's own. With `features`, embeddings are the pooled features scaled
+    to length 1, as if there were no projection.
     """
     model = nnx.merge(graph, mesh_lib.gather_parameters(parameters, shardings), statistics)
-    logits, _ = forward(model, batch["image"], cut=cut, train=False)
+    if features:
+        model.heads.projection = None
+    logits, embeddings = forward(model, batch["image"], cut=cut, train=False)
     if flip:
         mirrored, _ = forward(model, batch["image"][:, :, ::-1], cut=cut, train=False)
         logits = (logits + mirrored) / 2
     hard, soft = counts
-    return storage.add(hard, batch, logits, soft=False), storage.add(soft, batch, logits, soft=True)
+    counts = storage.add(hard, batch, logits, soft=False), storage.add(soft, batch, logits, soft=True)
+    return counts, embeddings

@@ -1,12 +1,18 @@
 """The page names its command, links only what exists, and copes with whatever rows are there."""
 
+import builtins
+import errno
+import io
+import os
 import re
 
 import numpy as np
 import pytest
 
+from cdml_jax.errors import UserError
 from cdml_jax.reporting import paper
-from cdml_jax.reporting.report import confused_pairs, write_report
+from cdml_jax.reporting.pairs import confused_pairs
+from cdml_jax.reporting.report import write_report
 from cdml_jax.reporting.results import RunResult
 
 NAMES = ["Ash_Wren", "Bay Wren", "Cave Tit", "Dusk Tit"]
@@ -60,6 +66,8 @@ def test_the_report_in_full(tmp_path):
     assert all(path.stat().st_size > 0 for path in done.paths)
     page = done.paths[0].read_text()
     assert done.table.strip() in page
+    assert done.embeddings.strip() in page
+    assert "4 of 4 runs were made before embeddings were measured" in done.embeddings
     assert "cdml reproduce --config=demo" in page
     assert "| objective.margin | 0.2   |" in page
     assert "Bilinear-CNN" in page
@@ -94,6 +102,25 @@ def test_the_baseline_alone_with_an_empty_validation_split(tmp_path):
     lone = RunResult("baseline", 0, 50, 1.0, np.zeros((4, 4), int), TEST)
     page = report([lone], tmp_path).paths[0].read_text()
     assert "misclassification.png" not in page
+
+
+@pytest.mark.parametrize("full", ["report.md", "rows.json", "confusion.png"])
+def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch, full):
+    class FullDisk(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    real = io.open
+
+    def opened(file, mode="r", *arguments, **options):
+        if full in str(file) and "r" not in mode:
+            return FullDisk(file, mode.replace("b", ""))
+        return real(file, mode, *arguments, **options)
+
+    for module in (io, builtins):
+        monkeypatch.setattr(module, "open", opened)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): make room there"):
+        report(runs(), tmp_path)
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

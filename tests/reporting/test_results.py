@@ -10,14 +10,19 @@ import pytest
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import mean_class_error
 from cdml_jax.reporting import results as module
+from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.reporting.results import RunResult, by_row, load, save, write_rows
+from cdml_jax.retrieval import Retrieval
 
 # Unequal class sizes 4, 10, 0, 6; classes 0 and 1 are kin, 2 and 3 are.
 COUNTS = np.array([[3, 1, 0, 0], [2, 5, 3, 0], [0, 0, 0, 0], [0, 1, 2, 3]])
 
 
-def make(row="baseline", seed=0, *, history=None):
-    return RunResult(row, seed, 120, 3.25, COUNTS.T.copy(), COUNTS, history or [])
+FIGURES = EmbeddingFigures("projection", Retrieval({1: 0.75, 8: 0.875}, 0.5, 0.375, 20), 0.625)
+
+
+def make(row="baseline", seed=0, *, history=None, embeddings=None):
+    return RunResult(row, seed, 120, 3.25, COUNTS.T.copy(), COUNTS, history or [], embeddings)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +63,23 @@ def test_save_and_load_round_trip(tmp_path):
     assert math.isnan(one.history[0]["validation_accuracy"])
     assert one.history[1] == {"epoch": 2, "loss": 1.5}
     assert load(tmp_path / "not_there") == []
+
+
+def test_figures_of_embeddings_round_trip(tmp_path):
+    nothing = EmbeddingFigures("features", Retrieval({1: math.nan}, math.nan, math.nan, 0), math.nan)
+    save(make("cdml", embeddings=FIGURES), tmp_path)
+    save(make("baseline", embeddings=nothing), tmp_path)
+    baseline, cdml = load(tmp_path)
+    assert cdml.embeddings == FIGURES
+    assert str(baseline.embeddings) == str(nothing)
+
+
+def test_a_result_from_before_embeddings_were_measured_loads(tmp_path):
+    path = save(make(), tmp_path)
+    record = json.loads(path.read_text())
+    del record["embeddings"]
+    path.write_text(json.dumps(record))
+    assert load(tmp_path)[0].embeddings is None
 
 
 def test_a_save_that_is_stopped_is_not_done(tmp_path, monkeypatch):
@@ -132,7 +154,7 @@ def test_by_row_orders_seeds_and_refuses_repetition():
 
 def test_rows_as_json_and_csv(tmp_path):
     empty = RunResult("cdml", 1, 5, 1.0, np.zeros((4, 4), int), COUNTS)
-    paths = write_rows([make(), empty], tmp_path / "new")
+    paths = write_rows([make(embeddings=FIGURES), empty], tmp_path / "new")
     assert [path.name for path in paths] == ["rows.json", "rows.csv"]
     lines = json.loads(paths[0].read_text())
     assert lines[0]["row"] == "baseline"
@@ -141,6 +163,10 @@ def test_rows_as_json_and_csv(tmp_path):
     assert lines[0]["test_mean_class_error"] == pytest.approx(5 / 12)
     assert lines[0]["validation_mean_class_error"] == pytest.approx(mean_class_error(COUNTS.T))
     assert lines[1]["validation_accuracy"] is None
+    figures = {"embedding": "projection", "test_recall_at_1": 0.75, "test_map_at_r": 0.375}
+    figures |= {"test_r_precision": 0.5, "test_nmi": 0.625}
+    assert {key: lines[0][key] for key in figures} == figures
+    assert {lines[1][key] for key in figures} == {None}
     with paths[1].open() as stream:
         table = list(csv.DictReader(stream))
     assert table[0]["test_accuracy"] == "0.55"

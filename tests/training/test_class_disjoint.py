@@ -38,7 +38,7 @@ def test_what_is_tested_is_the_embedding(arguments, tmp_path, capfd):
     assert cli.main(["evaluate", run, "--split=test"]) == 0
     last = capfd.readouterr().out.splitlines()[-1]
     # Eight images of one class: whatever is retrieved is right.
-    assert last.startswith("test, 1 classes never trained: Recall@1 100.00%")
+    assert last.startswith("test, 1 classes never trained, features: Recall@1 100.00%")
 
 
 def test_a_table_of_test_accuracy_is_refused(arguments, tmp_path, capfd):

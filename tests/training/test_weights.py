@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from cdml_jax.errors import UserError
-from cdml_jax.training.embedding import embed_split
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program
 from cdml_jax.training.weights import restore_weights
@@ -60,14 +59,3 @@ def test_another_network_is_refused(trained, tmp_path):
 def test_no_checkpoint_yet(tmp_path):
     with pytest.raises(UserError, match="no checkpoint yet"):
         restore_weights(tmp_path, {}, {})
-
-
-def test_embeddings_of_a_split_are_the_networks_own_in_its_order(config, dataset):
-    program = Program(config, dataset)  # on all devices
-    state = program.initial_state(0)
-    embeddings, labels = embed_split(program, state, "validation")
-    source = dataset.splits["validation"]
-    images = np.stack([source[index]["image"] for index in range(len(source))])
-    expected = program.model(state)(images / np.float32(127.5) - 1, train=False).embeddings
-    assert np.array_equal(labels, source.labels)
-    np.testing.assert_allclose(embeddings, expected, atol=2e-6)
