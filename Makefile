@@ -1,5 +1,7 @@
 # Every target makes what it needs; PYTHON is any Python from 3.11 on.
 PYTHON ?= python3
+# For `bench`: a folder of photographs (JPEG), read by the input's benchmark.
+PHOTOGRAPHS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -21,6 +23,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/retrieval.py --json=benchmarks/results/retrieval_cpu.json
 	$(BIN)/python benchmarks/triplet_term.py --json=benchmarks/results/triplet_term_cpu.json
 	$(BIN)/python benchmarks/confusion_counts.py --json=benchmarks/results/confusion_counts_cpu.json
+	test -z '$(PHOTOGRAPHS)' || $(BIN)/python benchmarks/input_pipeline.py --images='$(PHOTOGRAPHS)' \
+		--resize=500x375 --json=benchmarks/results/input_pipeline_cpu.json
 	$(BIN)/python benchmarks/write_page.py
 
 $(VENV)/bin/pip:

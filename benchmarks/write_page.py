@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import page_input
+
 ROOT = Path(__file__).parent.parent
 INTRODUCTION = """\
 # Performance
@@ -268,6 +270,7 @@ SECTIONS = {
     "collectives": collectives,
     "label_spaces": label_spaces,
     "retrieval": retrieval,
+    "input_pipeline": page_input.input_pipeline,
 }
 
 

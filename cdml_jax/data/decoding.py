@@ -48,7 +48,7 @@ def decode(data: bytes) -> np.ndarray:
     if data.startswith(_JPEG):
         width, height, start = _jpeg_header(data)
         # Older OpenCV fills what is missing with grey and says nothing.
-        complete = start > 0 and data.find(b"\xff\xd9", start) >= 0
+        complete = start > 0 and data.rfind(b"\xff\xd9", start) >= 0  # near the end, where it is
     elif data.startswith(_PNG):
         width, height = struct.unpack(">II", data[16:24]) if len(data) >= 24 else (0, 0)
         complete = data.find(b"IEND", len(data) - 1024 if len(data) > 1024 else 0) >= 0

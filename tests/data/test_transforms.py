@@ -109,6 +109,37 @@ def test_shrinking_averages_instead_of_skipping():
     assert (view == 50).all()
 
 
+def _area_means(image, size):
+    """Each output pixel as the mean of the area that it covers, in float64."""
+    weights = []
+    for length in image.shape[:2]:
+        edges = np.arange(size + 1) * length / size
+        covered = np.minimum(edges[1:, None], np.arange(length) + 1) - np.maximum(
+            edges[:-1, None], np.arange(length)
+        )
+        weights.append(np.maximum(covered, 0) * size / length)
+    return np.einsum("ih,hwc,jw->ijc", weights[0], image.astype(float), weights[1])
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (64, 64), (70, 90), (95, 150), (400, 170), (333, 333)])
+def test_a_training_crop_that_shrinks_is_about_the_mean_of_what_each_pixel_covers(shape):
+    y, x = (32 * axis / length for axis, length in zip(np.mgrid[: shape[0], : shape[1]], shape))
+    waves = [np.sin(y / 1.1 + x / 2.1), np.cos(x / 1.3), np.sin(y / 1.7 - x / 3.0)]
+    image = np.uint8(np.round(127 + 90 * np.stack(waves, -1)))
+    view = transforms.random_resized_crop(image, _rng(), 32, scale=(1, 1), ratio=(shape[1] / shape[0],) * 2)
+    assert np.abs(view - _area_means(image, 32)).mean() < 3
+    assert np.abs(view.mean((0, 1)) - image.mean((0, 1))).max() < 0.8
+
+
+@pytest.mark.parametrize("side", [36, 50, 64, 79, 96, 112, 150])
+def test_a_training_crop_averages_marks_finer_than_its_pixels(side):
+    stripes = np.zeros((side, side, 3), np.uint8)
+    stripes[:, ::2] = 200
+    view = transforms.random_resized_crop(stripes, _rng(), 32, scale=(1, 1), ratio=(1, 1)).astype(float)
+    assert abs(view.mean() - 100) < 3
+    assert view.std() < _area_means(stripes, 32).std() + 8
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
