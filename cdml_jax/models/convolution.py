@@ -28,21 +28,31 @@ def convolution(
 ) -> Float[Array, "batch new_height new_width outputs"]:
     """`jax.lax.conv_general_dilated` as `nnx.Conv` calls it, of images whose channels come last.
 
-    On a CPU a 1 x 1 kernel is one matrix product and a kernel for each channel a sum of shifted images, one
-    for each place of the kernel, which XLA fuses. Other kernels and other platforms have XLA's convolution.
+    On a CPU a 1 x 1 kernel is one matrix product; a kernel for each channel is a sum of shifted images, one
+    for each place of the kernel, which XLA fuses; few channels are convolved two columns at a time. Other
+    kernels and other platforms have XLA's convolution.
     """
-    channels = x.shape[-1]
-    if kernel.shape == (1, 1, channels, kernel.shape[-1]):
-        form: Callable = _product
-    elif feature_group_count == channels == kernel.shape[-1] > 1:
-        form = _shifted
-    else:
-        return jax.lax.conv_general_dilated(
-            x, kernel, strides, padding, feature_group_count=feature_group_count, **others
-        )
+    channels, outputs = x.shape[-1], kernel.shape[-1]
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return _convolve(x, kernel, form, tuple(strides), tuple((int(a), int(b)) for a, b in padding))
+    pads: Pads = tuple((int(a), int(b)) for a, b in padding)
+    width = x.shape[2] + sum(pads[1]) - kernel.shape[1] + 1
+    if kernel.shape == (1, 1, channels, outputs):
+        form: Callable = _product
+    elif feature_group_count == channels == outputs > 1:
+        form = _shifted
+    elif (
+        max(channels, outputs) <= FEW_CHANNELS
+        and feature_group_count == 1 == max(strides)
+        and x.shape[2] % 2 == width % 2 == 0
+        and x.dtype == jnp.float32
+    ):
+        form = _paired
+    else:
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, pads, feature_group_count=feature_group_count, **others
+        )
+    return _convolve(x, kernel, form, tuple(strides), pads)
 
 
 # The gradient is taken inside each platform's branch: through the choice it would keep residuals of both.
@@ -93,6 +103,46 @@ def _product(x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads:
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))[:, :: strides[0], :: strides[1]]
     # Two dimensions: of more, XLA's gradient with respect to the kernel copies the images transposed.
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
+
+
+FEW_CHANNELS = 16  # in and out: XLA keeps such convolutions from the library that computes the others
+
+
+def _by_columns(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    """Two neighbouring columns as one of twice the outputs, from a kernel one column wider, half of it zero.
+
+    That is a third more operations for a kernel of three columns, and XLA's library for them: 1.3 to 2 times
+    as fast.
+    """
+    first, second = (jnp.pad(kernel, ((0, 0), around, (0, 0), (0, 0))) for around in ((0, 1), (1, 0)))
+    pairs = _grouped(x, jnp.concatenate([first, second], axis=-1), strides=(1, 2), pads=pads)
+    return pairs.reshape(*pairs.shape[:2], -1, kernel.shape[-1])
+
+
+_convolve_by_columns = jax.custom_vjp(_by_columns, nondiff_argnums=(2,))
+
+
+def _by_columns_forward(x, kernel, pads):
+    return _by_columns(x, kernel, pads), (x, kernel)
+
+
+def _by_columns_backward(pads, residuals, gradient):
+    x, kernel = residuals
+    around = tuple(
+        (size - 1 - before, size - 1 - behind) for size, (before, behind) in zip(kernel.shape, pads)
+    )
+    to_images = _by_columns(gradient, kernel[::-1, ::-1].swapaxes(2, 3), around)
+    (to_kernel,) = jax.linear_transpose(
+        lambda kernel: _grouped(x, kernel, strides=(1, 1), pads=pads), kernel
+    )(gradient)
+    return to_images, to_kernel
+
+
+_convolve_by_columns.defvjp(_by_columns_forward, _by_columns_backward)
+
+
+def _paired(x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pads) -> jax.Array:
+    return _convolve_by_columns(x, kernel, pads)
 
 
 def _sum_of_shifted(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], size: tuple[int, ...]):

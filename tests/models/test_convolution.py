@@ -10,7 +10,11 @@ from cdml_jax.training.collectives import collectives
 
 CHANNELS = 5
 LAYOUT = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-KERNELS = {"each channel": ((3, 3, 1, CHANNELS), CHANNELS), "1 x 1": ((1, 1, CHANNELS, 7), 1)}
+KERNELS = {
+    "each channel": ((3, 3, 1, CHANNELS), CHANNELS),
+    "1 x 1": ((1, 1, CHANNELS, 7), 1),
+    "few channels": ((3, 3, CHANNELS, 7), 1),
+}
 
 
 @pytest.fixture(params=KERNELS)
@@ -51,6 +55,7 @@ def test_bfloat16_is_added_in_float32(case):
     assert jnp.array_equal(actual, exact.astype(jnp.bfloat16))
 
 
+@pytest.mark.parametrize("case", ["each channel", "1 x 1"], indirect=True)
 def test_each_platform_compiles_its_own_form(case):
     """Lowered for a GPU from here: XLA's convolution alone; on a CPU none."""
     *arrays, groups = case
@@ -62,13 +67,31 @@ def test_each_platform_compiles_its_own_form(case):
     assert counts == {"cpu": 0, "cuda": 1}
 
 
+@pytest.mark.parametrize("case", ["few channels"], indirect=True)
+def test_few_channels_are_convolved_two_columns_at_a_time_on_a_cpu_alone(case):
+    *arrays, groups = case
+    traced = jax.jit(lambda *a: ours(*a, (1, 1), "SAME", groups)).trace(*arrays)
+    texts = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")}
+    assert {name: "tensor<3x4x5x14xf32>" in text for name, text in texts.items()} == {
+        "cpu": True,
+        "cuda": False,
+    }
+
+
+def test_an_odd_width_is_left_to_xla():
+    x, kernel = jnp.zeros((1, 6, 7, 4)), jnp.zeros((3, 3, 4, 4))
+    text = jax.jit(lambda *a: ours(*a, (1, 1), "SAME", 1)).trace(x, kernel).lower().as_text()
+    assert "tensor<3x4x" not in text
+
+
 def test_other_kernels_are_left_to_xla():
     shapes = jnp.zeros((1, 4, 4, 6)), jnp.zeros((3, 3, 3, 4))
     text = jax.jit(lambda *a: ours(*a, (1, 1), "SAME", 2)).trace(*shapes).lower().as_text()
     assert text.count("stablehlo.convolution") == 1
 
 
-def test_a_batch_split_over_devices_gives_the_same_and_sends_only_the_kernels_gradient(case):
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_a_batch_split_over_devices_gives_the_same_and_sends_only_the_kernels_gradient(case, strides):
     x, kernel, groups = case
     x = jnp.concatenate([x] * 4) * jnp.arange(1.0, 9)[:, None, None, None]
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -77,9 +100,9 @@ def test_a_batch_split_over_devices_gives_the_same_and_sends_only_the_kernels_gr
 
     @jax.jit
     def gradients(x, kernel):
-        return jax.grad(lambda *a: (ours(*a, (2, 2), "SAME", groups) ** 2).sum(), (0, 1))(x, kernel)
+        return jax.grad(lambda *a: (ours(*a, strides, "SAME", groups) ** 2).sum(), (0, 1))(x, kernel)
 
     for one, other in zip(gradients(x, kernel), gradients(split, kernel), strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6 * float(jnp.abs(one).max()))
     found = collectives(gradients.lower(split, kernel).compile().as_text())
     assert [(each.kind, each.bytes) for each in found] == [("all-reduce", kernel.nbytes)]
