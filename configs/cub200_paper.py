@@ -4,7 +4,8 @@ Command:  cdml reproduce --config=cub200_paper --config.source=cub200:DIR --conf
           Without the data, at CUB's size on drawn birds:
           cdml reproduce --config=cub200_paper --config.source=synthetic_birds/cub_like
 Hardware: one GPU of 16 GB. Not yet run on CUB-200-2011.
-Expect:   82.33 % for the baseline and 84.88 % for CDML are the paper's figures (Zhao and Peng, MMM 2018).
+Expect:   82.33 % for the baseline and 84.88 % for CDML are the paper's figures (Zhao and Peng, MMM 2018),
+          as the slides of its talk give them.
 
 DIR holds CUB_200_2011 (docs/datasets.md). FILE holds torchvision's `googlenet` (GoogLeNet with batch norm,
 ImageNet): googlenet-1378be20.pth as torchvision offers it, or the same in safetensors.

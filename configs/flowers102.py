@@ -3,7 +3,8 @@
 Command:  cdml reproduce --config=flowers102 --config.source=flowers102:DIR
           Fine-tuned whole: add --config.model.frozen=""
 Hardware: any GPU, or a CPU and some patience while features are computed once. Not yet run.
-Expect:   99.6 % by a linear classifier on frozen features at 224 px (Oquab et al., "DINOv2", TMLR 2024).
+Expect:   99.6 % is what logistic regression on frozen features of this network reaches (Oquab et al.,
+          "DINOv2", arXiv:2304.07193, the table of frozen features on 12 transfer benchmarks).
 
 Ten training images a class: classes are learned from few examples, and triplets of a frozen front move the
 projection alone.

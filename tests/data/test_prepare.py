@@ -52,7 +52,7 @@ def test_files_that_are_missing_come_with_their_archive(cub, tmp_path, capsys):
     first, *others = capsys.readouterr().err.strip().splitlines()
     assert first.startswith(f"cdml: cub200:{cub} cannot be used: 1 problem")
     assert others[0].startswith("  file that does not exist: 0")
-    assert others[-1].startswith("The archives: CUB_200_2011.tgz (1.2 GB, https://")
+    assert others[-1].startswith("The archives: CUB_200_2011.tgz (1.15 GB, https://")
 
 
 def test_records_are_written_and_named(cub, tmp_path, capsys):

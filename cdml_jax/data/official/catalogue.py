@@ -1,4 +1,7 @@
-"""What is known of each published data set: where it comes from, its terms, its classes and its splits."""
+"""What is known of each published data set: where it comes from, its terms, its classes and its splits.
+
+Sizes of archives are those that the publishers' pages or TFDS's checksum lists state, in powers of ten.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ class Archive:
 
     Attributes:
       name: the file's name.
-      size: about how large it is, with its unit.
+      size: about how large it is, with its unit; "" where nobody states it.
       url: where it is.
     """
 
@@ -21,7 +24,7 @@ class Archive:
     url: str
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.size}, {self.url})"
+        return f"{self.name} ({', '.join(filter(None, (self.size, self.url)))})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,8 @@ class PublishedSet:
 _DOGS = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 _FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 _INAT = "https://ml-inat-competition-datasets.s3.amazonaws.com/2021"
-_CARS = "https://ai.stanford.edu/~jkrause/cars/car_dataset.html"
+# Where copies are is told there: since 2023 the publisher's own page, ai.stanford.edu/~jkrause/cars, is gone.
+_CARS = "https://github.com/pytorch/vision/issues/7545"
 _NON_COMMERCIAL = "non-commercial research and education; the photographs belong to their owners"
 _INAT_TERMS = "non-commercial research and education; each photograph has a licence of its own"
 _INAT_VAL = (
@@ -82,7 +86,7 @@ SETS: dict[str, PublishedSet] = {
             archives=(
                 Archive(
                     "CUB_200_2011.tgz",
-                    "1.2 GB",
+                    "1.15 GB",
                     "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
                 ),
             ),
@@ -98,12 +102,11 @@ SETS: dict[str, PublishedSet] = {
             title="Stanford Cars",
             num_classes=196,
             counts={"train": 8144, "test": 8041},
-            # The publisher's files are gone from the page; copies keep their names.
             archives=(
-                Archive("cars_train.tgz", "980 MB", _CARS),
-                Archive("cars_test.tgz", "980 MB", _CARS),
-                Archive("car_devkit.tgz", "330 KB", _CARS),
-                Archive("cars_test_annos_withlabels.mat", "190 KB", _CARS),
+                Archive("cars_train.tgz", "979 MB", _CARS),
+                Archive("cars_test.tgz", "977 MB", _CARS),
+                Archive("car_devkit.tgz", "331 KB", _CARS),
+                Archive("cars_test_annos_withlabels.mat", "186 KB", _CARS),
             ),
             home=_CARS,
             terms="research only; the photographs belong to their owners",
@@ -118,8 +121,8 @@ SETS: dict[str, PublishedSet] = {
             num_classes=120,
             counts={"train": 12000, "test": 8580},
             archives=(
-                Archive("images.tar", "757 MB", f"{_DOGS}/images.tar"),
-                Archive("lists.tar", "0.5 MB", f"{_DOGS}/lists.tar"),
+                Archive("images.tar", "794 MB", f"{_DOGS}/images.tar"),
+                Archive("lists.tar", "481 KB", f"{_DOGS}/lists.tar"),
             ),
             home=f"{_DOGS}/main.html",
             terms="research only; the photographs come from ImageNet",
@@ -164,7 +167,7 @@ SETS: dict[str, PublishedSet] = {
             title="NABirds",
             num_classes=555,
             counts={"train": 23929, "test": 24633},
-            archives=(Archive("nabirds.tar.gz", "9.2 GB", "https://dl.allaboutbirds.org/nabirds"),),
+            archives=(Archive("nabirds.tar.gz", "", "https://dl.allaboutbirds.org/nabirds"),),
             home="https://dl.allaboutbirds.org/nabirds",
             terms="the Cornell Lab's terms of use, to be accepted on the page; non-commercial research",
             layout="nabirds/{images/, images.txt, image_class_labels.txt, train_test_split.txt, classes.txt, "
@@ -207,7 +210,7 @@ SETS: dict[str, PublishedSet] = {
             counts={"train": 2640, "validation": 296, "test": 2485},
             archives=(
                 Archive(
-                    "GroceryStoreDataset", "116 MB", "https://github.com/marcusklasson/GroceryStoreDataset"
+                    "GroceryStoreDataset", "123 MB", "https://github.com/marcusklasson/GroceryStoreDataset"
                 ),
             ),
             home="https://github.com/marcusklasson/GroceryStoreDataset",

@@ -153,10 +153,10 @@ def test_another_division_of_the_right_size_differs_by_its_checksum(archive, mon
         (
             "cub200",
             "CUB_200_2011/train_test_split.txt",
-            r"CUB_200_2011\.tgz \(1\.2 GB, https://data\.caltech",
+            r"CUB_200_2011\.tgz \(1\.15 GB, https://data\.caltech",
         ),
         ("nabirds", "nabirds/hierarchy.txt", r"nabirds\.tar\.gz"),
-        ("cars196", "cars_test_annos_withlabels.mat", r"cars_test_annos_withlabels\.mat \(190 KB"),
+        ("cars196", "cars_test_annos_withlabels.mat", r"cars_test_annos_withlabels\.mat \(186 KB"),
         ("dogs120", "lists/test_list.mat", r"lists\.tar"),
         ("flowers102", "setid.mat", r"setid\.mat \(15 KB"),
         ("aircraft100", "fgvc-aircraft-2013b/data/images_variant_val.txt", r"fgvc-aircraft-2013b\.tar\.gz"),
