@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,10 +15,6 @@ from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError, writing
 from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import results
-from cdml_jax.reporting.figures import confusion_figure
-from cdml_jax.reporting.pairs import confused_pairs_of
-from cdml_jax.reporting.paper import DATASET, TABLE_2
-from cdml_jax.reporting.report import Report, write_report
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
@@ -32,6 +29,9 @@ from cdml_jax.training.program import Program, load_dataset
 from cdml_jax.training.rows import ROWS
 from cdml_jax.training.stop import Stop
 from cdml_jax.training.storage import Counts
+
+if TYPE_CHECKING:
+    from cdml_jax.reporting.report import Report
 
 _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
@@ -135,6 +135,8 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     print(f"embeddings ({embedding}): {figures}")
     if left_out:
         print(left_out)
+    from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no matplotlib
+
     print("Most confused:")
     for pair in confused_pairs_of(counts, 5):
         print(
@@ -144,6 +146,8 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     if not whole or dataset.num_classes > _DRAWN:
         return counts
     with writing(folder):
+        from cdml_jax.reporting.figures import confusion_figure
+
         picture = confusion_figure(
             counts,
             dataset.class_names,
@@ -245,6 +249,9 @@ def _result(program: Program, row: str, seed: int, run: Run, held_out: np.ndarra
 def _report(
     dataset: Dataset, wanted: list[RunResult], config: ConfigDict, folder: Path, command: str
 ) -> Report:
+    from cdml_jax.reporting.paper import DATASET, TABLE_2  # here: training needs no matplotlib
+    from cdml_jax.reporting.report import write_report
+
     return write_report(
         wanted,
         folder=folder,

@@ -28,7 +28,7 @@ from cdml_jax.training.rows import ROWS, Row, check_row, confusion_statistics, p
 from cdml_jax.training.state import NO_STEP
 from cdml_jax.training.stop import Interrupted, Stop
 from cdml_jax.training.storage import Counts
-from cdml_jax.training.timing import StepClock, input_advice, peak_memory
+from cdml_jax.training.timing import StepClock, input_advice, peak_memory, seconds_since_start
 from cdml_jax.training.writers import Writers
 
 _AGREE_EVERY = 10  # steps between looks at what other processes were asked: each waits for all
@@ -144,10 +144,14 @@ class _Trainer:
             for batch in clock.fetching(batches):
                 batch.pop("index")
                 on_device = mesh_lib.put_batch(program.mesh, batch)
-                if not program.traces["step"]:
+                first = not program.traces["step"]
+                if first:
                     with clock.paused():
                         self._compile(on_device, on_devices)
                 self._step(clock, on_device, on_devices)
+                if first:
+                    clock.wait()
+                    hosts.say(f"The first step was done {seconds_since_start():.1f} s after the start.")
                 if run.step_in_epoch < program.steps_per_epoch:
                     self._between_steps(clock)
             timing = clock.figures(config.batch_size)

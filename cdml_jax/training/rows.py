@@ -15,7 +15,7 @@ from cdml_jax import confusion
 from cdml_jax.controls import class_balanced, inverse_frequency
 from cdml_jax.errors import UserError
 from cdml_jax.plan import composition_correction, expected_class_shares, plan_epoch
-from cdml_jax.top_confusions import TopPairWeights
+from cdml_jax.top_confusions import TopConfusions, TopPairWeights
 from cdml_jax.training.state import MINING, Costs
 from cdml_jax.training.storage import Counts, PairWeights, Storage, compiled, to_host
 
@@ -106,15 +106,22 @@ def confusion_statistics(counts: Counts, settings: ConfigDict) -> Statistics:
         derive = compiled(_statistics_by_row, (_whole(counts), counts.sharding), ("symmetric",))
         rates, pairs = derive(counts, settings.smoothing, symmetric=settings.symmetric)
         return Statistics(np.asarray(rates), pairs)
-    on_device = jax.tree.map(jnp.asarray, counts)
-    rates = confusion.class_weights(on_device, smoothing=settings.smoothing, normalize=False)
-    pairs = confusion.pair_weights(on_device, smoothing=settings.smoothing, symmetric=settings.symmetric)
-    return Statistics(np.asarray(rates), jax.tree.map(np.asarray, pairs))
+    derive = compiled(_statistics, None, ("symmetric",))
+    return Statistics(
+        *jax.tree.map(np.asarray, derive(counts, settings.smoothing, symmetric=settings.symmetric))
+    )
 
 
 def _whole(matrix: jax.Array) -> NamedSharding:
     sharding: Any = matrix.sharding
     return NamedSharding(sharding.mesh, PartitionSpec())
+
+
+def _statistics(
+    counts: np.ndarray | TopConfusions, smoothing: jax.Array, symmetric: bool
+) -> tuple[jax.Array, jax.Array | TopPairWeights]:
+    rates = confusion.class_weights(counts, smoothing=smoothing, normalize=False)  # type: ignore[arg-type]
+    return rates, confusion.pair_weights(counts, smoothing=smoothing, symmetric=symmetric)  # type: ignore[arg-type]
 
 
 def _statistics_by_row(
@@ -126,12 +133,11 @@ def _statistics_by_row(
     return rates, jnp.pad(jnp.asarray(pairs), ((0, rows - classes), (0, 0)))
 
 
-def _class_weights_by_row(
-    counts: jax.Array, mode: str, normalize: bool, beta: jax.Array, smoothing: jax.Array
+def _class_weights_of(
+    counts: Counts, mode: str, normalize: bool, beta: jax.Array, smoothing: jax.Array
 ) -> jax.Array:
-    return confusion.class_weights(
-        counts[: counts.shape[1]], mode=mode, normalize=normalize, beta=beta, smoothing=smoothing
-    )
+    matrix = counts if isinstance(counts, TopConfusions) else counts[: counts.shape[1]]  # without padding
+    return confusion.class_weights(matrix, mode=mode, normalize=normalize, beta=beta, smoothing=smoothing)
 
 
 def _cells(matrix: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
@@ -145,10 +151,8 @@ def _class_weights(counts: Counts, config: ConfigDict) -> np.ndarray:
         "smoothing": config.confusion.smoothing,
         "normalize": config.objective.normalize,
     }
-    if isinstance(counts, jax.Array):
-        weights = compiled(_class_weights_by_row, _whole(counts), ("mode", "normalize"))
-        return np.asarray(weights(counts, **keywords))
-    return np.asarray(confusion.class_weights(jax.tree.map(jnp.asarray, counts), **keywords))
+    whole = _whole(counts) if isinstance(counts, jax.Array) else None
+    return np.asarray(compiled(_class_weights_of, whole, ("mode", "normalize"))(counts, **keywords))
 
 
 def uniform_pairs(pairs: PairWeights) -> PairWeights:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -33,6 +34,7 @@ BOTTLENECK = 0.2  # share of an epoch that the devices wait for images, above wh
 
 _AHEAD = 2  # steps dispatched beyond the one that runs: their batches lie in device memory
 _copy = jax.jit(jnp.copy)
+_IMPORTED = time.monotonic()
 
 
 class StepClock:
@@ -117,6 +119,15 @@ class StepClock:
     def close(self) -> None:
         """End the thread."""
         self._watcher.shutdown(wait=False)
+
+
+def seconds_since_start() -> float:
+    """Since this process started, before its imports; where the system does not tell, since this one's."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        return time.monotonic() - _IMPORTED
 
 
 def peak_memory(devices: Sequence[jax.Device]) -> int | None:

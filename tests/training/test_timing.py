@@ -1,5 +1,7 @@
 """Times of steps against steps of known length: the device is a thread that sleeps."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -189,3 +191,20 @@ def test_peak_memory_is_the_fullest_devices():
 
     assert peak_memory([Counting({"peak_bytes_in_use": 5}), Counting({"peak_bytes_in_use": 9})]) == 9
     assert peak_memory([Counting(None), Counting({"bytes_in_use": 1})]) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system tells it")
+def test_the_seconds_since_the_start_include_what_came_before_this_module():
+    code = "import time\ntime.sleep(0.3)\nfrom cdml_jax.training import timing\nprint(timing.%s())"
+    code %= timing.seconds_since_start.__name__
+    began = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.3 < float(run.stdout) < time.monotonic() - began + 0.02  # a tick is 0.01 s
+
+
+def test_training_is_loaded_without_what_draws_and_counts_for_reports():
+    code = "import sys; from cdml_jax.training import commands; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"matplotlib", "scipy.stats", "scipy.optimize", "sklearn", "tensorflow"} & set(
+        run.stdout.split()
+    )
