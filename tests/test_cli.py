@@ -155,6 +155,7 @@ def test_train_stop_continue_evaluate(photographs, environment, tmp_path):
     assert evaluated.returncode == 0, evaluated.stderr
     assert "test: top-1" in evaluated.stdout
     assert "right family" in evaluated.stdout
+    assert "embeddings (projection): Recall@1" in evaluated.stdout
     assert cv2.imread(str(second / "confusion_test.png")).std() > 5
 
 
@@ -179,6 +180,12 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
         (row, seed) for row in ("baseline", "weighted_softmax", "confusion_driven", "cdml") for seed in (0, 1)
     }
     assert len({row["steps"] for row in rows}) == 1
+    assert "NMI % |" in first.stdout
+    kinds = {"baseline": "features", "weighted_softmax": "features"}
+    assert all(row["embedding"] == kinds.get(row["row"], "projection") for row in rows)
+    assert all(
+        0 <= row[key] <= 1 + 1e-9 for row in rows for key in ("test_map_at_r", "test_recall_at_1", "test_nmi")
+    )
 
     result = next((tmp_path / "results").glob("cdml-seed1.json"))
     result.unlink()
