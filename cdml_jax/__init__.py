@@ -6,31 +6,31 @@ reporting come with the extras `train` and `report`.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import jax
-
-from cdml_jax import confusion, losses, retrieval, sampling
-from cdml_jax.losses import (
-    confusion_triplet_loss,
-    confusion_weighted_logits,
-    masked_mean,
-    squared_distance,
-    triplet_margin_loss,
-    weighted_softmax_cross_entropy,
-)
-from cdml_jax.sampling import (
-    Triplets,
-    composition_correction,
-    expected_class_shares,
-    plan_epoch,
-    sample_triplets,
-)
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import jax
+
+    from cdml_jax import confusion, losses, retrieval, sampling
     from cdml_jax.inference import TrainedRun
+    from cdml_jax.losses import (
+        confusion_triplet_loss,
+        confusion_weighted_logits,
+        masked_mean,
+        squared_distance,
+        triplet_margin_loss,
+        weighted_softmax_cross_entropy,
+    )
+    from cdml_jax.sampling import (
+        Triplets,
+        composition_correction,
+        expected_class_shares,
+        plan_epoch,
+        sample_triplets,
+    )
 
 __version__ = "0.1.0"
 
@@ -52,6 +52,29 @@ __all__ = [
     "triplet_margin_loss",
     "weighted_softmax_cross_entropy",
 ]
+
+# Loaded when first asked for: the command line answers a mistake, or starts itself anew, without JAX.
+_MODULES = ("confusion", "losses", "retrieval", "sampling")
+_OF_SAMPLING = (
+    "Triplets",
+    "composition_correction",
+    "expected_class_shares",
+    "plan_epoch",
+    "sample_triplets",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"cdml_jax.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module 'cdml_jax' has no attribute {name!r}")
+    module = importlib.import_module("cdml_jax.sampling" if name in _OF_SAMPLING else "cdml_jax.losses")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load(workdir: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None) -> TrainedRun:

@@ -208,7 +208,9 @@ def test_files_that_the_architecture_names_exist():
 
 
 def test_importing_the_package_loads_jax_and_numpy_alone():
-    code = "import sys, cdml_jax; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = (
+        "import sys; from cdml_jax import *; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     others = {
         "flax",
@@ -222,3 +224,17 @@ def test_importing_the_package_loads_jax_and_numpy_alone():
     }
     others |= {"cv2", "safetensors", "tensorboardX", "tqdm", "PIL", "matplotlib", "scipy.stats", "jaxtyping"}
     assert not others & set(run.stdout.split())
+
+
+def test_the_command_line_answers_without_jax():
+    code = "import sys, cdml_jax.cli; assert cdml_jax.cli.main(['train']) == 2; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"jax", "numpy"} & set(run.stdout.split())
+
+
+def test_every_public_name_is_found_and_no_other():
+    for name in cdml_jax.__all__:
+        assert getattr(cdml_jax, name).__name__.rpartition(".")[2] == name
+        assert name in dir(cdml_jax)
+    with pytest.raises(AttributeError, match="module 'cdml_jax' has no attribute 'loss'"):
+        cdml_jax.loss  # noqa: B018
