@@ -23,6 +23,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/retrieval.py --json=benchmarks/results/retrieval_cpu.json
 	$(BIN)/python benchmarks/triplet_term.py --json=benchmarks/results/triplet_term_cpu.json
 	$(BIN)/python benchmarks/confusion_counts.py --json=benchmarks/results/confusion_counts_cpu.json
+	$(BIN)/python benchmarks/start_up.py --json=benchmarks/results/start_up_cpu.json
 	test -z '$(PHOTOGRAPHS)' || $(BIN)/python benchmarks/input_pipeline.py --images='$(PHOTOGRAPHS)' \
 		--resize=500x375 --json=benchmarks/results/input_pipeline_cpu.json
 	$(BIN)/python benchmarks/write_page.py

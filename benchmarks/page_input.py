@@ -43,3 +43,41 @@ def input_pipeline(results: list[dict]) -> str:
         )
         lines += ["", measured]
     return "\n".join(lines) + "\n"
+
+
+_START = (
+    "Seconds from the command to the end of the first training step "
+    "([start_up.py](../benchmarks/start_up.py)), each start in a new process. Cold: nothing that was "
+    "compiled before is there; warm: what one start has left. Ours is `cdml train --config=demo` as it is, "
+    "with its drawn images, checks, weights and what it says; the peer is a script of the same network, "
+    "objective and optimiser on random images. Ratios are the side's time over ours, warm over warm and cold "
+    "over cold; eager PyTorch compiles nothing and stands beside our warm start. Processor time is what all "
+    "cores spent, which neighbours on the machine disturb less."
+)
+_START_COLUMNS = """\
+| side | start | seconds | ratio | quartiles | processor, s | ratio |
+|---|---|---:|---:|---|---:|---:|"""
+
+
+def start_up(results: list[dict]) -> str:
+    """From the command to the first step."""
+    lines = ["## From the command to the first step", "", _START]
+    for r in results:
+        lines += ["", _START_COLUMNS]
+        for name, kinds in r["sides"].items():
+            for kind, one in kinds.items():
+                low, high = one["ratio_quartiles"]
+                processor = one["processor_seconds"] / r["sides"]["ours"][kind]["processor_seconds"]
+                cells = ["", "", ""]
+                if name != "ours":
+                    cells = [f"**{one['ratio']:.2f}**", f"{low:.2f} to {high:.2f}", f"**{processor:.2f}**"]
+                lines.append(
+                    f"| {name} | {kind} | {one['seconds']:.1f} | {cells[0]} | {cells[1]} "
+                    f"| {one['processor_seconds']:.1f} | {cells[2]} |"
+                )
+        measured = (
+            f"Medians of {r['repeats']}. {r['device']} ({r['machine']}), {r['cores']} cores, JAX {r['jax']}; "
+            f"load average {r['load'][0]} when it ended."
+        )
+        lines += ["", measured]
+    return "\n".join(lines) + "\n"

@@ -271,6 +271,7 @@ SECTIONS = {
     "label_spaces": label_spaces,
     "retrieval": retrieval,
     "input_pipeline": page_input.input_pipeline,
+    "start_up": page_input.start_up,
 }
 
 
