@@ -17,6 +17,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2
 
 bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/training_step.py --json=benchmarks/results/training_step_cpu.json
 	$(BIN)/python benchmarks/step_overhead.py --json=benchmarks/results/step_overhead_cpu.json
 	$(BIN)/python benchmarks/collectives.py --json=benchmarks/results/collectives_cpu.json
 	$(BIN)/python benchmarks/collectives.py --model --json=benchmarks/results/scaling_model.json

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
+from ml_collections import ConfigDict
 
 from cdml_jax.cli import load_config
 from cdml_jax.data.dataset import Dataset
@@ -28,6 +29,7 @@ from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program
 from cdml_jax.training.rows import ROWS, confusion_statistics, plan_row_epoch
+from cdml_jax.training.state import Costs
 from cdml_jax.training.step import normalize_images
 
 
@@ -65,22 +67,12 @@ def plain_step(state, batch, *, graph, optimizer):
     return (optax.apply_updates(parameters, updates), new_statistics, optimizer_state), loss
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", default="demo")
-    parser.add_argument("--classes", type=int, default=48)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=10, help="in each repeat")
-    parser.add_argument("--json", type=Path)
-    options, overrides = parser.parse_known_args()
-    config, _ = load_config([f"--config={options.config}", *overrides])
-    config.model.weights = ""
-    images = Noise(4 * config.batch_size, options.classes, config.image.image_size)
-    names = tuple(map(str, range(options.classes)))
+def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
+    """A program for noise; on the device a batch, and the costs of CDML's first epoch behind its warm-up."""
+    images = Noise(4 * config.batch_size, classes, config.image.image_size)
+    names = tuple(map(str, range(classes)))
     program = Program(config, Dataset("noise", names, None, None, {"train": images}), jax.devices()[:1])
-    counts = np.random.default_rng(1).random((options.classes, options.classes)).astype(np.float32)
+    counts = np.random.default_rng(1).random((classes, classes)).astype(np.float32)
     costs, order = plan_row_epoch(
         ROWS["cdml"],
         config,
@@ -99,7 +91,22 @@ def main() -> None:
             "mask": np.ones(rows.size, bool),
         },
     )
-    costs = mesh_lib.put_replicated(program.mesh, costs)
+    return program, batch, mesh_lib.put_replicated(program.mesh, costs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default="demo")
+    parser.add_argument("--classes", type=int, default=48)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=10, help="in each repeat")
+    parser.add_argument("--json", type=Path)
+    options, overrides = parser.parse_known_args()
+    config, _ = load_config([f"--config={options.config}", *overrides])
+    config.model.weights = ""
+    program, batch, costs = prepared(config, options.classes)
     state = program.initial_state(0)
     optimizer = make_optimizer(config.optimizer, program.schedule, steps_per_epoch=program.steps_per_epoch)
     plain = jax.jit(functools.partial(plain_step, graph=program.graph, optimizer=optimizer), donate_argnums=0)

@@ -11,13 +11,14 @@ import json
 from pathlib import Path
 
 import page_input
+import page_training_step
 
 ROOT = Path(__file__).parent.parent
 INTRODUCTION = """\
 # Performance
 
 Every figure below was measured by a script in [benchmarks](../benchmarks); `make bench` runs them again and
-writes this page. A ratio is the median over repeats that alternate the two sides in one process, with its
+writes this page. A ratio is the median over repeats that alternate the two sides, with its
 quartiles: absolute times drift with the machine, ratios hardly.
 """
 _OVERHEAD = (
@@ -264,6 +265,7 @@ def confusion_counts(results: list[dict]) -> str:
 
 
 SECTIONS = {
+    "training_step": page_training_step.training_step,
     "step_overhead": step_overhead,
     "triplet_term": triplet_term,
     "confusion_counts": confusion_counts,
@@ -272,6 +274,7 @@ SECTIONS = {
     "retrieval": retrieval,
     "input_pipeline": page_input.input_pipeline,
     "start_up": page_input.start_up,
+    "checkpoint_cost": page_training_step.checkpoint_cost,
 }
 
 
@@ -282,7 +285,7 @@ def page(folder: Path) -> str:
         results = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}*.json"))]
         if results:
             parts.append(section(results))
-    return "\n".join(parts)
+    return "\n".join([*parts, page_training_step.CHANGES])
 
 
 if __name__ == "__main__":
