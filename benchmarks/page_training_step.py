@@ -90,8 +90,8 @@ def checkpoint_cost(results: list[dict]) -> str:
 CHANGES = """\
 ## Changes to the step, with what they were expected to do
 
-Found with `jax.profiler` on an AMD EPYC with AVX-512, float32, JAX 0.10.2; forward and backward, the first two
-items on two quiet cores, the others on one.
+Found with `jax.profiler` on an AMD EPYC with AVX-512, float32, JAX 0.10.2; forward and backward, the first
+two items on two quiet cores, the others on one.
 
 - **1 x 1 convolutions as matrix products of two dimensions, the depthwise kernel's gradient by rows**
   (`models/convolution.py`). Expected: MobileNetV2's step at 128 px, batch 32, halves, for XLA's gradients
