@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,10 +129,9 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     print(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
     whole = not isinstance(counts, TopConfusions)
     if dataset.families is not None and whole:
-        print(
-            f"right family {family_accuracy(counts, dataset.families):.2%}; "
-            f"{confusion_inside_families(counts, dataset.families):.1%} of the errors stay inside the family"
-        )
+        inside = confusion_inside_families(counts, dataset.families)
+        told = "no errors" if math.isnan(inside) else f"{inside:.1%} of the errors stay inside the family"
+        print(f"right family {family_accuracy(counts, dataset.families):.2%}; {told}")
     print(f"embeddings ({embedding}): {figures}")
     if left_out:
         print(left_out)
