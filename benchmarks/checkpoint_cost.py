@@ -1,6 +1,6 @@
 """What saving costs: epochs of training with a checkpoint every so often, over epochs without.
 
-    python benchmarks/checkpoint_cost.py [--config=base] [--every=60] [--repeats=3] [--json=FILE]
+    python benchmarks/checkpoint_cost.py [--config=configs/base.py] [--every=60] [--repeats=3] [--json=FILE]
         [--config.source=synthetic_birds/cub_like]
 
 Both sides train the first epoch of the same run, in turn, in one process, by the same compiled step, until
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options, overrides = parser.parse_known_args()
     if not any(argument.startswith("--config=") for argument in overrides):
-        overrides.append("--config=base")
+        overrides.append(f"--config={Path(__file__).parent.parent / 'configs' / 'base.py'}")
     config, _ = load_config(overrides)
     config.update({"epochs": 2, "warmup_epochs": 0, "evaluate_every": 2})
     program = Program(config, load_dataset(config))
