@@ -33,6 +33,11 @@ def convolution(
     kernels and other platforms have XLA's convolution.
     """
     channels, outputs = x.shape[-1], kernel.shape[-1]
+    dilations = (others.get(key) or () for key in ("lhs_dilation", "rhs_dilation"))
+    if any(step != 1 for dilation in dilations for step in dilation):
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, feature_group_count=feature_group_count, **others
+        )
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     pads: Pads = tuple((int(a), int(b)) for a, b in padding)

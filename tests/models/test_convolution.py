@@ -106,3 +106,12 @@ def test_a_batch_split_over_devices_gives_the_same_and_sends_only_the_kernels_gr
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6 * float(jnp.abs(one).max()))
     found = collectives(gradients.lower(split, kernel).compile().as_text())
     assert [(each.kind, each.bytes) for each in found] == [("all-reduce", kernel.nbytes)]
+
+
+@pytest.mark.parametrize("dilation", ["lhs_dilation", "rhs_dilation"])
+def test_a_dilated_convolution_is_left_to_xla(case, dilation):
+    x, kernel, groups = case
+    pads = ((1, 1), (1, 1))
+    others = LAYOUT | {dilation: (2, 2), "feature_group_count": groups}
+    expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, **others)
+    assert jnp.array_equal(convolution(x, kernel, (1, 1), pads, **others), expected)
