@@ -113,7 +113,8 @@ class _Peers:
 
     def _show_life(self) -> None:
         beats = 0
-        seen: dict[str, tuple[str, float]] = {}
+        # None has shown itself yet: one that is gone before its first sign is silent too.
+        seen = {f"{_ALIVE}{index}": ("", time.monotonic()) for index in range(self.count)}
         while not self.closed.wait(_BEAT_SECONDS):
             beats += 1
             self._set(f"{_ALIVE}{self.index}", str(beats))
@@ -126,10 +127,12 @@ class _Peers:
         """A process whose signs of life have stopped; `seen` keeps each one's last sign and when it came."""
         now = time.monotonic()
         limit = _SUSPECT_SECONDS if self._all(_SUSPECT) else _SILENT_SECONDS
-        for key, sign in self._all(_ALIVE).items():
-            if key not in seen or seen[key][0] != sign:
+        signs = self._all(_ALIVE)
+        for key, (last, since) in seen.items():
+            sign = signs.get(key, "")
+            if sign != last:
                 seen[key] = sign, now
-            elif sign != "done" and now - seen[key][1] > limit:
+            elif sign != "done" and now - since > limit:
                 return key.removeprefix(_ALIVE)
         return None
 
