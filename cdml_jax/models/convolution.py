@@ -32,32 +32,31 @@ def convolution(
     for each place of the kernel, which XLA fuses; few channels are convolved two columns at a time. Other
     kernels and other platforms have XLA's convolution.
     """
-    channels, outputs = x.shape[-1], kernel.shape[-1]
     dilations = (others.get(key) or () for key in ("lhs_dilation", "rhs_dilation"))
-    if any(step != 1 for dilation in dilations for step in dilation):
-        return jax.lax.conv_general_dilated(
-            x, kernel, strides, padding, feature_group_count=feature_group_count, **others
-        )
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    pads: Pads = tuple((int(a), int(b)) for a, b in padding)
-    width = x.shape[2] + sum(pads[1]) - kernel.shape[1] + 1
+    if all(step == 1 for dilation in dilations for step in dilation):
+        if isinstance(padding, str):
+            padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+        pads: Pads = tuple((int(a), int(b)) for a, b in padding)
+        form = _form_for_cpus(x, kernel, strides, pads, feature_group_count)
+        if form is not None:
+            return _convolve(x, kernel, form, tuple(strides), pads)
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, feature_group_count=feature_group_count, **others
+    )
+
+
+def _form_for_cpus(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads, groups: int
+) -> Callable | None:
+    """The function that computes this convolution faster than XLA's own, if one does."""
+    channels, outputs = x.shape[-1], kernel.shape[-1]
     if kernel.shape == (1, 1, channels, outputs):
-        form: Callable = _product
-    elif feature_group_count == channels == outputs > 1:
-        form = _shifted
-    elif (
-        max(channels, outputs) <= FEW_CHANNELS
-        and feature_group_count == 1 == max(strides)
-        and x.shape[2] % 2 == width % 2 == 0
-        and x.dtype == jnp.float32
-    ):
-        form = _paired
-    else:
-        return jax.lax.conv_general_dilated(
-            x, kernel, strides, pads, feature_group_count=feature_group_count, **others
-        )
-    return _convolve(x, kernel, form, tuple(strides), pads)
+        return _product
+    if groups == channels == outputs > 1:
+        return _shifted
+    width = x.shape[2] + sum(pads[1]) - kernel.shape[1] + 1
+    few = max(channels, outputs) <= FEW_CHANNELS and groups == 1 == max(strides)
+    return _paired if few and x.shape[2] % 2 == width % 2 == 0 and x.dtype == jnp.float32 else None
 
 
 # The gradient is taken inside each platform's branch: through the choice it would keep residuals of both.
