@@ -12,14 +12,13 @@ A peer that is not installed is named and skipped.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from side_by_side import alternate, compare, machine, milliseconds
+from side_by_side import alternate, compare, keep, machine, milliseconds, missing_peers
 
 from cdml_jax import confusion
 
@@ -150,10 +149,7 @@ def main() -> None:
         "cases": cases,
     }
     print({name: value for name, value in result.items() if name != "cases"})
-    if options.json and not any("not installed" in reason for c in cases for reason in c["skipped"].values()):
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    elif options.json:
-        print(f"{options.json} is left as it is: the page shows all sides")
+    keep(result, options.json, missing_peers(cases))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from input_sides import photographs
-from side_by_side import compare, machine
+from side_by_side import ALL_SIDES, compare, cores, keep, machine
 
 
 def copy_of(folder: Path, count: int, width: int, height: int, into: Path) -> None:
@@ -103,10 +103,9 @@ def best_of(settings: list[str], arguments: list[str], batches: int) -> Iterator
 
 def measure(folder: Path, options: argparse.Namespace) -> dict:
     """Images a second of each side, in turn, and the ratios."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     arguments = [str(folder), f"--batch={options.batch}", f"--size={options.size}"]
-    arguments += [f"--jitter={options.jitter}", f"--threads={cores}"]
-    workers = sorted({0, 1, 2, cores})
+    arguments += [f"--jitter={options.jitter}", f"--threads={cores()}"]
+    workers = sorted({0, 1, 2, cores()})
     settings = {
         "ours": ["ours"],
         "ours, decoded images kept": ["ours kept"],
@@ -193,10 +192,7 @@ def main() -> None:
             **machine(),
         }
     print(json.dumps(result, indent=1))
-    if options.json and result["skipped"]:
-        print(f"{options.json} is left as it is: the page shows all sides")
-    elif options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    keep(result, options.json, ALL_SIDES if result["skipped"] else "")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,7 @@ def input_pipeline(results: list[dict]) -> str:
         lines += ["", _INPUT_COLUMNS]
         ours = r["sides"]["ours"]
         for name, one in r["sides"].items():
-            low, high = one["ratio_quartiles"]
-            processor = one["processor_ms"] / ours["processor_ms"]
-            cells = ["", "", ""]
-            if name != "ours":
-                cells = [f"**{one['ratio']:.2f}**", f"{low:.2f} to {high:.2f}", f"**{processor:.2f}**"]
+            cells = _over_ours(name, one, one["processor_ms"] / ours["processor_ms"])
             lines.append(
                 f"| {name} | {one['setting']} | {one['images_per_second']:,.0f} | {cells[0]} | {cells[1]} "
                 f"| {one['processor_ms']:.2f} | {cells[2]} |"
@@ -43,6 +39,14 @@ def input_pipeline(results: list[dict]) -> str:
         )
         lines += ["", measured]
     return "\n".join(lines) + "\n"
+
+
+def _over_ours(name: str, one: dict, processor: float) -> list[str]:
+    """Cells of a side's ratio, its quartiles, and the ratio of processor time; empty for ours."""
+    if name == "ours":
+        return ["", "", ""]
+    low, high = one["ratio_quartiles"]
+    return [f"**{one['ratio']:.2f}**", f"{low:.2f} to {high:.2f}", f"**{processor:.2f}**"]
 
 
 _START = (
@@ -66,11 +70,8 @@ def start_up(results: list[dict]) -> str:
         lines += ["", _START_COLUMNS]
         for name, kinds in r["sides"].items():
             for kind, one in kinds.items():
-                low, high = one["ratio_quartiles"]
-                processor = one["processor_seconds"] / r["sides"]["ours"][kind]["processor_seconds"]
-                cells = ["", "", ""]
-                if name != "ours":
-                    cells = [f"**{one['ratio']:.2f}**", f"{low:.2f} to {high:.2f}", f"**{processor:.2f}**"]
+                ours = r["sides"]["ours"][kind]
+                cells = _over_ours(name, one, one["processor_seconds"] / ours["processor_seconds"])
                 lines.append(
                     f"| {name} | {kind} | {one['seconds']:.1f} | {cells[0]} | {cells[1]} "
                     f"| {one['processor_seconds']:.1f} | {cells[2]} |"

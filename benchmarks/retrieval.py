@@ -20,6 +20,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from side_by_side import keep
 
 from cdml_jax.retrieval import retrieval
 
@@ -101,10 +102,7 @@ def main() -> None:
             "processor_ratio": round(statistics.median(used), 3),
         }
     print(json.dumps(result, indent=1))
-    if options.json and peer is None:
-        print(f"{options.json} is left as it is: the page shows both sides")
-    elif options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    keep(result, options.json, "the page shows both sides" if peer is None else "")
 
 
 if __name__ == "__main__":

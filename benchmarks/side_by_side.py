@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
+
+ALL_SIDES = "the page shows all sides"  # so a result without one of them is not kept
 
 
 def alternate(
@@ -66,12 +70,31 @@ def milliseconds(seconds: list[float]) -> float:
     return round(1e3 * statistics.median(seconds), 3)
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep(result: dict, path: Path | None, missing: str = "") -> None:
+    """Write the result as JSON, where a path is given; what is `missing` from it, if anything, forbids it."""
+    if path and missing:
+        print(f"{path} is left as it is: {missing}")
+    elif path:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def missing_peers(cases: list[dict]) -> str:
+    """Why cases must not be kept: a peer is not installed. "" where all are."""
+    reasons = (reason for case in cases for reason in case["skipped"].values())
+    return ALL_SIDES if any("not installed" in reason for reason in reasons) else ""
+
+
 def machine() -> dict:
     """What the figures depend on; the load says how much else was going on."""
     return {
         "device": jax.devices()[0].device_kind,
         "machine": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "load": [round(load, 1) for load in os.getloadavg()],
         "jax": jax.__version__,
     }

@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from side_by_side import compare, machine
+from side_by_side import ALL_SIDES, compare, keep, machine
 
 DONE = "The first step was done"
 HERE = Path(__file__).parent
@@ -143,10 +143,7 @@ def main() -> None:
         **machine(),
     }
     print(json.dumps(result, indent=1))
-    if options.json and result["skipped"]:
-        print(f"{options.json} is left as it is: the page shows all sides")
-    elif options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    keep(result, options.json, ALL_SIDES if result["skipped"] else "")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from side_by_side import compare, machine, milliseconds
+from side_by_side import compare, keep, machine, milliseconds
 from torch_training_step import VARIANTS
 from turns import Seconds, Side, SkippedError, in_turn, serve
 
@@ -214,10 +214,7 @@ def main() -> None:
     result = {"question": "The training step", "repeats": options.repeats, "cases": cases}
     for case in cases:
         print({name: value for name, value in case.items() if name != "variants"})
-    if options.json and all(case["variants"] for case in cases):
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    elif options.json:
-        print(f"{options.json} is left as it is: a network had no peer")
+    keep(result, options.json, "" if all(case["variants"] for case in cases) else "a network had no peer")
     return None
 
 

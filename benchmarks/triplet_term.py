@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from side_by_side import alternate, compare, machine, milliseconds
+from side_by_side import alternate, compare, keep, machine, milliseconds, missing_peers
 
 from cdml_jax import confusion, confusion_triplet_loss, masked_mean, sample_triplets, triplet_margin_loss
 from cdml_jax.controls import batch_hard_triplets, semi_hard_triplets
@@ -229,10 +228,7 @@ def main() -> None:
         "cases": cases,
     }
     print({name: value for name, value in result.items() if name != "cases"})
-    if options.json and not any("not installed" in reason for c in cases for reason in c["skipped"].values()):
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    elif options.json:
-        print(f"{options.json} is left as it is: the page shows all sides")
+    keep(result, options.json, missing_peers(cases))
     return None
 
 
