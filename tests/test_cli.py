@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from photographs import write_photographs
 
 from cdml_jax import cli
 from cdml_jax.errors import UserError
@@ -29,12 +30,7 @@ SMALL = [
 def photographs(tmp_path_factory):
     """Three classes in two families, nested unevenly, as a person's folder is."""
     folder = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
-    for index, name in enumerate(["finches/red finch", "finches/pink finch", "owl"]):
-        (folder / name).mkdir(parents=True)
-        for k in range(14):
-            image = np.full((20, 24, 3), 60 * index + 40) + rng.normal(0, 25, (20, 24, 3))
-            cv2.imwrite(str(folder / name / f"{k}.png"), np.clip(image, 0, 255).astype(np.uint8))
+    write_photographs(folder, 14, np.random.default_rng(0))
     return folder
 
 

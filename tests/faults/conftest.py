@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from photographs import write_photographs
 
 SMALL = Path(__file__).with_name("small.py")
 LONGEST = 240  # seconds that a run may take on a busy machine
@@ -22,12 +22,7 @@ LONGEST = 240  # seconds that a run may take on a busy machine
 def photographs(tmp_path_factory):
     """Three classes in two families, of 20 images each: 42 are trained on, 12 for validation."""
     folder = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
-    for index, name in enumerate(["finches/red finch", "finches/pink finch", "owl"]):
-        (folder / name).mkdir(parents=True)
-        for k in range(20):
-            image = np.full((20, 24, 3), 60 * index + 40) + rng.normal(0, 25, (20, 24, 3))
-            cv2.imwrite(str(folder / name / f"{k}.png"), np.clip(image, 0, 255).astype(np.uint8))
+    write_photographs(folder, 20, np.random.default_rng(0))
     return folder
 
 
