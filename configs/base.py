@@ -61,6 +61,7 @@ def get_config() -> ConfigDict:
                 "data": -1,  # devices over which the batch is split; -1: what is left
                 "model": 1,  # devices over which the classifier's columns are split
                 "shard_parameters_from": 0,  # bytes: parameters this large are split over data; 0: none
+                "cpu_devices": 0,  # as how many devices JAX sees a processor; 0 leaves that to it
             },
             "evaluate_every": 1,  # epochs between looks at the validation split
             "test_time_flip": False,  # evaluate the mean of an image's logits and its mirror image's

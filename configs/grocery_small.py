@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.warmup_epochs = 4
     config.batch_size = 64
     config.evaluate_every = 5
+    config.mesh.cpu_devices = 2
     config.optimizer.learning_rate = 0.1
     # An under-fitted network is hurt by hard examples: a small λ, and batches as they come.
     config.objective.triplet_weight = 0.1

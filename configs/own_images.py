@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.warmup_epochs = 8
     config.batch_size = 32
     config.evaluate_every = 2
+    config.mesh.cpu_devices = 2
     # Composed batches cost more than they gave wherever they were tried; see docs/results.md.
     config.sampling.composed = 0.0
     return config

@@ -60,6 +60,30 @@ def scale_input(images: jax.Array, convention: Convention) -> jax.Array:
     return images * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)
 
 
+class BatchNorm(nnx.BatchNorm):
+    """Batch norm as one product and one sum: x a + (bias - mean a), a = scale / sqrt(variance + epsilon).
+
+    `nnx.BatchNorm` takes the mean off first. The backward pass then needs what that gives, so every
+    activation is written once more, and kept, in float32. This one needs the convolution's output alone.
+    """
+
+    scale: nnx.Param
+    bias: nnx.Param
+
+    def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:  # type: ignore[override]
+        x = x.astype(self.dtype)
+        if use_running_average:
+            mean, variance = self.mean[...], self.var[...]
+        else:
+            axes = tuple(range(x.ndim - 1))
+            mean = x.mean(axes)
+            variance = jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0)
+            for running, found in ((self.mean, mean), (self.var, variance)):
+                running[...] = self.momentum * running[...] + (1 - self.momentum) * found
+        factor = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
+        return x * factor + (self.bias[...] - mean * factor)
+
+
 class ConvNorm(nnx.Module):
     """Convolution, batch norm, activation; by default no bias, for the norm has one.
 
@@ -98,7 +122,7 @@ class ConvNorm(nnx.Module):
             rngs=rngs,
         )
         # float32 for bfloat16 activations: in bfloat16 the running statistics would be rounded.
-        self.norm = nnx.BatchNorm(
+        self.norm = BatchNorm(
             outputs,
             momentum=0.9,
             epsilon=settings.convention.epsilon,

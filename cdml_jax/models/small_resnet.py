@@ -7,6 +7,7 @@ from flax import nnx
 
 from cdml_jax.models.convolution import convolution
 from cdml_jax.models.heads import Heads, wide
+from cdml_jax.models.layers import BatchNorm
 from cdml_jax.models.network import Network
 
 WIDTHS = (16, 32, 64, 128)
@@ -28,9 +29,9 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int, dtype, rngs:
     )
 
 
-def _batch_norm(features: int, dtype, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.BatchNorm:
+def _batch_norm(features: int, dtype, rngs: nnx.Rngs, scale: float = 1.0) -> BatchNorm:
     # float32 or wider whatever the activations are: in bfloat16 the running statistics would be rounded.
-    return nnx.BatchNorm(
+    return BatchNorm(
         features,
         momentum=0.9,
         epsilon=1e-5,

@@ -25,7 +25,7 @@ from cdml_jax.training.cross_validation import cross_validate
 from cdml_jax.training.embedding import evaluate_split, measure, measured_embedding
 from cdml_jax.training.loop import fit, fork
 from cdml_jax.training.memory import what_runs_where
-from cdml_jax.training.mesh import make_mesh
+from cdml_jax.training.mesh import divide_processor, make_mesh
 from cdml_jax.training.program import Program, load_dataset
 from cdml_jax.training.rows import ROWS
 from cdml_jax.training.stop import Stop
@@ -44,6 +44,7 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
     """
     settings.check(config)
     keep_compiled(config.compilation_cache)
+    divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
     make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
     dataset = load_dataset(config)
     for split in splits:

@@ -7,7 +7,9 @@ a size on, split over "data" too (FSDP). All of that is arranged here; the step 
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +23,20 @@ from cdml_jax.models.pretrained import named_leaves
 DATA, MODEL = "data", "model"
 _LEFT = -1  # a size that is what the other axis leaves
 _CLASSIFIER = ("heads", "classifier")  # its leaves end in an axis of classes
+
+
+def divide_processor(cpu_devices: int, rows: int) -> None:
+    """Let JAX see the processor as `cpu_devices` devices, or fewer if so many cannot share the rows evenly.
+
+    A device computes its rows on one core from end to end, where one device for all cores divides operation
+    by operation, and leaves cores idle between. To be called before JAX looks for devices. Without effect
+    after that, and where the environment gives a number (JAX_NUM_CPU_DEVICES, XLA_FLAGS).
+    """
+    given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if cpu_devices and not given and jax.config.values["jax_num_cpu_devices"] < 0:
+        number = max(n for n in range(1, cpu_devices + 1) if rows % n == 0)
+        with contextlib.suppress(RuntimeError):  # JAX has looked
+            jax.config.update("jax_num_cpu_devices", number)
 
 
 def make_mesh(

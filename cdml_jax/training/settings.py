@@ -36,6 +36,7 @@ _AT_LEAST = {
     "warmup_epochs": 0,
     "accumulation": 1,
     "mesh.shard_parameters_from": 0,
+    "mesh.cpu_devices": 0,
     "evaluate_every": 1,
     "image.image_size": 8,
     "model.embedding_size": 1,

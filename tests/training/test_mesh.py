@@ -1,6 +1,9 @@
 """The mesh that a configuration asks for, where arrays lie on it, and that results do not depend on it."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 import types
 
 import jax
@@ -20,6 +23,25 @@ from cdml_jax.training.state import Costs
 )
 def test_minus_one_is_what_is_left(data, model, shape):
     assert mesh_lib.make_mesh(16, data=data, model=model).devices.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("asked", "rows", "environment", "devices"),
+    [
+        (4, 6, {}, 3),
+        (2, 48, {"JAX_NUM_CPU_DEVICES": "3"}, 3),
+        (2, 48, {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3),
+    ],
+)
+def test_the_processor_is_divided_among_devices_that_share_the_rows(asked, rows, environment, devices):
+    code = (
+        "import jax; from cdml_jax.training.mesh import divide_processor; "
+        f"divide_processor({asked}, {rows}); print(len(jax.devices('cpu'))); divide_processor(5, 5)"
+    )
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "XLA_FLAGS": "", **environment}
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert int(run.stdout) == devices
 
 
 @pytest.mark.parametrize(
