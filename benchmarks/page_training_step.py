@@ -48,7 +48,8 @@ def training_step(results: list[dict]) -> str:
 def _described(case: dict) -> str:
     text = (
         f"- {case['network']}: {case['image_size']} px, batch {case['batch_size']}, {case['dtype']}, "
-        f"{case['parameters']:,} parameters, {case['triplets']} triplets, {case['optimizer']}"
+        f"{case['parameters']:,} parameters, {case['triplets']} triplets, {case['optimizer']}; ours on "
+        f"{case['devices']} device{'s' * (case['devices'] > 1)}"
     )
     if "flop" in case:
         text += (
@@ -106,10 +107,25 @@ two items on two quiet cores, the others on one.
   at 27 and 52 Gflop/s, the others at 95 of 104. As a kernel one column wider with twice the outputs they do
   a third more operations in the library. Expected: a tenth off the step. Found: the stem 4.0 ms to 2.1, a
   16 x 16 convolution 3.5 to 2.8, `small_resnet` at 56 px, batch 48, 71 ms to 66 of processor time (7 %).
-- **Tried and left out.** Padding 16 channels to 20: between three quarters of the time and twice the time,
+- **Depthwise gradients with fewer passes** (`models/convolution.py`). The images' gradient as one sum of
+  shifted copies of the outputs' gradient, spread out once, in place of nine padded ones: expected a third of
+  its 36 of 309 ms (MobileNetV2, 128 px, 16 images, one core), found 14. All nine places of the kernel's
+  gradient in one reduction of nine results, which reads the images once, in place of nine reductions:
+  expected half of 48 ms, found 31. Without its loop over rows the reduction is faster alone and slower in
+  the network, for XLA then computes the gradient of the outputs anew inside it.
+- **Batch norm as one product and one sum** (`models/layers.py`), so that the backward pass needs the
+  convolution's output, which is there, and not the output less its mean, a second copy of every activation.
+  Expected: 15 ms off, the time of writing it. Found: 255 to 232 (the reductions read less too).
+- **A processor as two devices** (`mesh.cpu_devices`, the demo's). XLA divides one operation after the other
+  among the cores and leaves them idle between: `small_resnet` spent 71 ms of processor time in 48 ms on two
+  cores. Expected: a device for each core, which computes half of the rows from end to end, comes near to
+  half. Found: 44 ms to 35, with the items above; MobileNetV2, whose operations are larger, is as fast
+  either way.
+- **Tried and left out.** `--xla_cpu_prefer_vector_width=512` and `--xla_cpu_enable_fast_math`: within 3 % of
+  the time without. A batch norm with a gradient of its own: XLA computes it anew in each place that reads
+  it, a fifth slower. Padding 16 channels to 20: between three quarters of the time and twice the time,
   from run to run. Columns gathered for one product: 1.3 to 2.2 times the time. An optimisation barrier before
   the kernels' gradients, whose transposed copies compute batch norm again: XLA drops it before it fuses.
   The same as a branch of `jax.lax.cond`: 20 times the time. Left as they are: input gradients of strided
-  convolutions, which run at 50 to 90 Gflop/s, and batch norm, none of whose sums takes more than 0.3 of 67
-  ms.
+  convolutions, which run at 50 to 90 Gflop/s.
 """

@@ -68,10 +68,15 @@ def plain_step(state, batch, *, graph, optimizer):
 
 
 def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
-    """A program for noise; on the device a batch, and the costs of CDML's first epoch behind its warm-up."""
+    """A program for noise; on the device a batch, and the costs of CDML's first epoch behind its warm-up.
+
+    The device is one accelerator, or the processor, divided as the configuration has it.
+    """
+    mesh_lib.divide_processor(config.mesh.cpu_devices, config.batch_size)
+    devices = jax.devices() if jax.default_backend() == "cpu" else jax.devices()[:1]
     images = Noise(4 * config.batch_size, classes, config.image.image_size)
     names = tuple(map(str, range(classes)))
-    program = Program(config, Dataset("noise", names, None, None, {"train": images}), jax.devices()[:1])
+    program = Program(config, Dataset("noise", names, None, None, {"train": images}), devices)
     counts = np.random.default_rng(1).random((classes, classes)).astype(np.float32)
     costs, order = plan_row_epoch(
         ROWS["cdml"],
@@ -137,6 +142,7 @@ def main() -> None:
         "classes": options.classes,
         "triplets": config.objective.triplets_per_image * config.batch_size,
         "device": jax.devices()[0].device_kind,
+        "devices": program.mesh.size,
         "machine": platform.processor() or platform.machine(),
         "jax": jax.__version__,
         "plain_ms": round(1e3 * statistics.median(times["plain"]), 3),

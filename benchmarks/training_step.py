@@ -95,6 +95,7 @@ def begin(case: str, folder: Path) -> tuple[Callable[[int], object], dict]:
             "image_size": config.image.image_size,
             "batch_size": config.batch_size,
             "dtype": config.model.dtype,
+            "devices": program.mesh.size,
             "embedding_size": config.model.embedding_size,
             "embedding_from": config.model.embedding_from,
             "triplets": config.objective.triplets_per_image * config.batch_size,

@@ -1,10 +1,12 @@
 """Pooling and input scaling against loops."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from cdml_jax.models.layers import STYLES, max_pool, scale_input
+from cdml_jax.models.layers import STYLES, BatchNorm, max_pool, scale_input
 
 
 def windows(length, size, stride, padding, ceil):
@@ -37,3 +39,23 @@ def test_bytes_scaled_to_one_become_what_the_weights_expect(style):
     expected = (pixels / 255 - np.array(convention.mean)) / np.array(convention.std)
     actual = scale_input(jnp.asarray(pixels / 127.5 - 1, jnp.float32), convention)
     np.testing.assert_allclose(actual, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_batch_norm_is_flaxs_in_values_gradients_and_statistics(running):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(2.0, 3.0, (5, 4, 3, 7)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+
+    def of(kind):
+        graph, state = nnx.split(kind(7, momentum=0.8, epsilon=1e-3, dtype=jnp.float32, rngs=nnx.Rngs(0)))
+        state = jax.tree.map(lambda leaf: leaf + jnp.linspace(0.1, 1, 7), state)
+
+        def loss(state, x):
+            norm = nnx.merge(graph, state)
+            values = norm(x, use_running_average=running)
+            return (values**2 * weights).sum(), (values, norm.mean[...], norm.var[...])
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(state, x)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-4), of(BatchNorm), of(nnx.BatchNorm))
