@@ -58,7 +58,7 @@ def begin(case: str, folder: Path) -> tuple[Callable[[int], object], dict]:
 
     from cdml_jax.models.layers import TORCHVISION
 
-    platform = "gpu" if jax.default_backend() == "gpu" else "cpu"
+    platform = next(name for name, cases in CASES.items() if case in cases)
     classes, module, changes = CASES[platform][case]
     config = module.get_config()
     config.update_from_flattened_dict({"model.name": case} | changes)

@@ -154,7 +154,8 @@ _RETRIEVAL = (
     "Recall@1, R-precision and mAP@R of all embeddings among each other, exact, beside "
     "pytorch-metric-learning's AccuracyCalculator with faiss on the same cores "
     "([retrieval.py](../benchmarks/retrieval.py)). Ratios are the peer's time over ours; processor time is "
-    "what all cores spent, which other programs on the machine disturb less. The aim is 1.0 on a CPU."
+    "what all cores spent, which other programs on the machine disturb less. On a CPU each core is a device "
+    "to ours, and they share the queries. The aim is 1.0 on a CPU."
 )
 _RETRIEVAL_COLUMNS = """\
 | embeddings | size | classes | ours, s | peer, s | ratio | range | ours, processor s | peer, processor s \

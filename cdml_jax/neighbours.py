@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike
     from jaxtyping import Array, Float, Int
 
-_TILE = 1024  # references in one matrix product: scores of a block by a tile stay in a CPU's cache
-_TILES = 64  # scored before the best are chosen among them
-# Scores held at once. On a CPU the allocator gives such a buffer again and again; each larger one comes in
-# new pages, which cost as much time as the products. Other devices are kept busy by more.
-_SCORES = {"cpu": 1 << 23}
+_STEP = 1 << 16  # references that are scored before the best are chosen among them
+_WIDEST = 128  # group of neighbouring references; each step has a multiple of it
+# Scores held at once. On a CPU the allocator gives such a buffer again and again; a larger one comes in new
+# pages each time, which cost as much time as the products. Other devices are kept busy by more.
+_SCORES = {"cpu": 1 << 22}
 _SCORES_ELSEWHERE = 1 << 27
 _ENTRIES = 1 << 24  # of the lists of neighbours that one block of queries may hold
 _NOTHING = -1e30  # score of padding: finite, since a TPU splits a float32 into parts
@@ -73,13 +73,13 @@ def search(
     if rows.shape[1] != queries.shape[1]:
         raise ValueError(f"embeddings are of size {queries.shape[1]}, references of size {rows.shape[1]}")
     devices = list(devices) if devices is not None else [jnp.zeros(()).device]
-    table = _tiled(rows)
+    table = _in_steps(rows)
     placed = [jax.device_put(table, device) for device in devices]
     scores = _SCORES.get(devices[0].platform, _SCORES_ELSEWHERE)
     share = -(-len(queries) // len(devices))
-    block = max(8, min(scores // (table.shape[1] * _TILE), _ENTRIES // k, share))
+    block = max(8, min(scores // table.shape[1], _ENTRIES // k, share) // 8 * 8)
     # Wide enough that few groups are left, narrow enough that the k best hold few references.
-    group = 1 << min(7, max(0, round(math.log2(max(1, len(rows) / k)) / 2)))
+    group = min(_WIDEST, 1 << max(0, round(math.log2(max(1, len(rows) / k)) / 2)))
     for number, start in enumerate(range(0, len(queries), block)):
         part = queries[start : start + block]
         padded = np.pad(part, ((0, block - len(part)), (0, 0)))
@@ -115,23 +115,22 @@ def checked_labels(labels: ArrayLike | None, number: int, name: str) -> np.ndarr
     return array
 
 
-def _tiled(rows: np.ndarray) -> np.ndarray:
-    """(steps, tiles, _TILE, size + 1): references, −½‖r‖² as a last column: a product then ranks."""
-    tiles = max(1, -(-len(rows) // _TILE))
-    steps = -(-tiles // _TILES)
-    tiles = -(-tiles // steps)
-    table = np.zeros((steps * tiles * _TILE, rows.shape[1] + 1), np.float32)
+def _in_steps(rows: np.ndarray) -> np.ndarray:
+    """(steps, references, size + 1): references, −½‖r‖² as a last column: a product then ranks."""
+    steps = max(1, -(-len(rows) // _STEP))
+    wide = _WIDEST * -(-len(rows) // (steps * _WIDEST)) or _WIDEST
+    table = np.zeros((steps * wide, rows.shape[1] + 1), np.float32)
     table[: len(rows), :-1] = rows
     table[: len(rows), -1] = -0.5 * np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
     table[len(rows) :, -1] = _NOTHING
-    return table.reshape(steps, tiles, _TILE, -1)
+    return table.reshape(steps, wide, -1)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "group"))
 def _nearest(
     queries: Float[Array, "block size"],
     own: Int[Array, " block"],
-    references: Float[Array, "steps tiles tile columns"],
+    references: Float[Array, "steps wide columns"],
     *,
     k: int,
     group: int,
@@ -142,25 +141,18 @@ def _nearest(
     sorted. All is ordered by (score, index), so that groups and columns of equal score go by index as well.
     """
     block = queries.shape[0]
-    steps, tiles, tile, _ = references.shape
+    steps, wide, _ = references.shape
     number = k + 1  # one more: `own` may be among them
     queries = jnp.concatenate([queries, jnp.ones((block, 1), jnp.float32)], axis=1)
-    per_tile = tile // group
-
-    def score(rows):
-        scores = jnp.matmul(queries, rows.T, precision="highest")
-        return scores, scores.reshape(block, per_tile, group).max(axis=-1)
 
     def search(best, step):
-        index, tables = step
-        scores, tops = jax.lax.map(score, tables)
-        tops = tops.transpose(1, 0, 2).reshape(block, tiles * per_tile)
+        index, rows = step
+        scores = jnp.matmul(queries, rows.T, precision="highest").reshape(block, wide // group, group)
+        tops = scores.max(axis=-1)
         _, groups = jax.lax.top_k(tops, min(number, tops.shape[1]))
         groups = jnp.sort(groups, axis=1)
-        scores = scores.reshape(tiles, block, per_tile, group)
-        chosen = scores[groups // per_tile, jnp.arange(block)[:, None], groups % per_tile]
-        columns = (groups[..., None] * group + jnp.arange(group)).astype(jnp.int32)
-        columns += index * tiles * tile
+        chosen = jnp.take_along_axis(scores, groups[..., None], axis=1)
+        columns = (groups[..., None] * group + jnp.arange(group)).astype(jnp.int32) + index * wide
         # What came before has smaller indices, and stands first.
         values = jnp.concatenate([best[0], chosen.reshape(block, -1)], axis=1)
         columns = jnp.concatenate([best[1], columns.reshape(block, -1)], axis=1)

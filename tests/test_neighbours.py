@@ -13,8 +13,7 @@ from cdml_jax.neighbours import nearest
 @pytest.mark.parametrize("alone", [True, False])
 def test_neighbours_across_tiles_steps_blocks_and_devices(monkeypatch, k, alone):
     """Several of everything, with ties across all the borders: small integers are exact in float32."""
-    monkeypatch.setattr(neighbours, "_TILE", 128)
-    monkeypatch.setattr(neighbours, "_TILES", 2)
+    monkeypatch.setattr(neighbours, "_STEP", 256)
     monkeypatch.setattr(neighbours, "_SCORES", {"cpu": 64 * 2 * 128})
     rng = np.random.default_rng(k)
     references = np.float32(rng.integers(-2, 3, (701, 4)))
