@@ -62,6 +62,8 @@ def main() -> None:
             f"processor time {cpu_time[-1]:+.2f} %",
             flush=True,
         )
+    if not any(in_loop):
+        raise SystemExit(f"no save fell into an epoch of {epochs[0]:.1f} s: lower --every, {options.every:g}")
     result = {
         "epoch_seconds": round(statistics.median(epochs), 1),
         "every_seconds": options.every,
