@@ -25,7 +25,7 @@ from cdml_jax.training.collectives import Collective, collectives, summary
 from cdml_jax.training.memory import bytes_per_device
 from cdml_jax.training.program import Program
 from cdml_jax.training.rows import ROWS, confusion_statistics, plan_row_epoch
-from cdml_jax.training.storage import _sum_matrices
+from cdml_jax.training.storage.dense import _sum_matrices
 
 CLASSES = 192  # an eighth of 4 C² bytes is more than any other array has
 EMBEDDING = 8

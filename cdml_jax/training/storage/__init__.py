@@ -1,0 +1,39 @@
+"""How confusion counts and pair weights lie on the devices: whole, split by row, or the most frequent alone.
+
+| `confusion.storage` | counts of an epoch on each device | pair weights on each device |
+|---|---|---|
+| `dense` | (C, C), summed over the devices once an epoch | (C, C) |
+| `by_row` | the rows of C / data classes; every step's rows go to who has their class | the same rows |
+| `top` | (C, K) counters, merged over the devices once an epoch | (C, K) |
+
+Dense and top counts cost no communication in the step. Those by row gather the batch's predictions, (B,) if
+hard and (B, C) if soft. Dense and by-row counts are the same on any number of devices, to rounding. Merged
+counters are not, where a class has more than K wrong answers: they keep the bound of `top_confusions`.
+"""
+
+from __future__ import annotations
+
+from jax.sharding import Mesh
+
+from cdml_jax.training.storage.by_row import ByRow
+from cdml_jax.training.storage.dense import Dense
+from cdml_jax.training.storage.parts import Counts, PairWeights, compiled, to_host
+from cdml_jax.training.storage.top import Top
+
+__all__ = ["NAMES", "Counts", "PairWeights", "Storage", "compiled", "make_storage", "to_host"]
+
+Storage = Dense | ByRow | Top
+NAMES = ("auto", "dense", "by_row", "top")
+_DENSE_UP_TO, _BY_ROW_UP_TO = 2_048, 20_000  # classes: 16 MB and 1.6 GB a matrix
+
+
+def make_storage(kind: str, num_classes: int, top_k: int, mesh: Mesh) -> Storage:
+    """The storage of that name; `auto` chooses by the number of classes.
+
+    A class has no more than C − 1 wrong answers: so many counters hold all, whatever `top_k`.
+    """
+    if kind == "auto":
+        kind = "dense" if num_classes <= _DENSE_UP_TO else "by_row" if num_classes <= _BY_ROW_UP_TO else "top"
+    if kind == "top":
+        return Top(mesh, num_classes, max(min(top_k, num_classes - 1), 1))
+    return Dense(mesh, num_classes) if kind == "dense" else ByRow(mesh, num_classes)
