@@ -27,8 +27,10 @@ def get_config() -> ConfigDict:
     config.batch_size = 64
     config.evaluate_every = 5
     config.optimizer.update({"learning_rate": 0.1, "weight_decay": 1e-4})
-    config.sampling.composed = 0.0
-    # The published validation split has 60 of the 81 classes: train on it, and choose by folds.
+    # Chosen on the published validation split, whose images are of other places: docs/results.md.
+    config.objective.triplet_weight = 1.0
+    # The published validation split has 60 of the 81 classes: the last fit is on it too, and folds of the
+    # training images tell which classes the figure shows.
     config.reproduce.folds = 5
     config.reproduce.rows = (*config.reproduce.rows, "pair_costs", "pair_costs_triplets")
     return config
