@@ -30,10 +30,12 @@ def divide_processor(cpu_devices: int, rows: int) -> None:
 
     A device computes its rows on one core from end to end, where one device for all cores divides operation
     by operation, and leaves cores idle between. To be called before JAX looks for devices. Without effect
-    after that, and where the environment gives a number (JAX_NUM_CPU_DEVICES, XLA_FLAGS).
+    after that, where the environment gives a number (JAX_NUM_CPU_DEVICES, XLA_FLAGS), and for one of
+    several processes, which share the cores already.
     """
     given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if cpu_devices and not given and jax.config.values["jax_num_cpu_devices"] < 0:
+    given = given or jax.config.values["jax_num_cpu_devices"] >= 0
+    if cpu_devices and not given and not jax.distributed.is_initialized():
         number = max(n for n in range(1, cpu_devices + 1) if rows % n == 0)
         with contextlib.suppress(RuntimeError):  # JAX has looked
             jax.config.update("jax_num_cpu_devices", number)
