@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import jax
+from side_by_side import keep
 
 from cdml_jax.cli import load_config
 from cdml_jax.training.loop import fit
@@ -78,8 +79,7 @@ def main() -> None:
         "jax": jax.__version__,
     }
     print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    keep(result, options.json)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import math
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from side_by_side import keep
 
 from cdml_jax import confusion
 from cdml_jax.cli import load_config
@@ -226,8 +226,7 @@ def main() -> None:
     else:
         config, _ = load_config([f"--config={options.config}", *overrides])
         result = weak_scaling(config, options.classes, options.rows)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    keep(result, options.json)
 
 
 if __name__ == "__main__":

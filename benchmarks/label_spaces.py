@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from side_by_side import keep
 
 from cdml_jax.plan import expected_class_shares, plan_epoch
 from cdml_jax.training import mesh as mesh_lib
@@ -152,8 +153,7 @@ def main() -> None:
         "repeats": options.repeats,
         "cases": cases,
     }
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    keep(result, options.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from side_by_side import cores, keep
+from side_by_side import cores, keep, own_devices
 
 from cdml_jax.retrieval import retrieval
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", cores())
-    devices = jax.devices() if jax.default_backend() == "cpu" else jax.devices()[:1]
+    devices = own_devices()
     embeddings, labels = clusters(options.images, options.classes, options.size)
     sides: dict[str, Callable] = {"ours": lambda e, y: retrieval(e, y, recall_at=(1,), devices=devices)}
     peer = make_peer()

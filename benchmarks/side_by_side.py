@@ -75,6 +75,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def own_devices() -> list[jax.Device]:
+    """One accelerator, or all the devices that a processor is divided into."""
+    return jax.devices() if jax.default_backend() == "cpu" else jax.devices()[:1]
+
+
 def keep(result: dict, path: Path | None, missing: str = "") -> None:
     """Write the result as JSON, where a path is given; what is `missing` from it, if anything, forbids it."""
     if path and missing:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import platform
 import statistics
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
+from side_by_side import keep, own_devices
 
 from cdml_jax.cli import load_config
 from cdml_jax.data.dataset import Dataset
@@ -73,10 +73,9 @@ def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
     The device is one accelerator, or the processor, divided as the configuration has it.
     """
     mesh_lib.divide_processor(config.mesh.cpu_devices, config.batch_size)
-    devices = jax.devices() if jax.default_backend() == "cpu" else jax.devices()[:1]
     images = Noise(4 * config.batch_size, classes, config.image.image_size)
     names = tuple(map(str, range(classes)))
-    program = Program(config, Dataset("noise", names, None, None, {"train": images}), devices)
+    program = Program(config, Dataset("noise", names, None, None, {"train": images}), own_devices())
     counts = np.random.default_rng(1).random((classes, classes)).astype(np.float32)
     costs, order = plan_row_epoch(
         ROWS["cdml"],
@@ -155,8 +154,7 @@ def main() -> None:
         f"plain {result['plain_ms']} ms, cdml {result['cdml_ms']} ms, ratio {result['ratio']} "
         f"(quartiles {result['ratio_quartiles']}, {result['device']}, jax {result['jax']})"
     )
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    keep(result, options.json)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,6 @@ def get_config() -> ConfigDict:
     config.batch_size = 32
     config.evaluate_every = 2
     config.mesh.cpu_devices = 2
-    # Composed batches cost more than they gave wherever they were tried; see docs/results.md.
+    # Composed batches cost accuracy wherever a whole network was trained with them; see docs/results.md.
     config.sampling.composed = 0.0
     return config

@@ -33,8 +33,8 @@ def divide_processor(cpu_devices: int, rows: int) -> None:
     after that, where the environment gives a number (JAX_NUM_CPU_DEVICES, XLA_FLAGS), and for one of
     several processes, which share the cores already.
     """
-    given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    given = given or jax.config.values["jax_num_cpu_devices"] >= 0
+    by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    given = by_flag or jax.config.values["jax_num_cpu_devices"] >= 0
     if cpu_devices and not given and not jax.distributed.is_initialized():
         number = max(n for n in range(1, cpu_devices + 1) if rows % n == 0)
         with contextlib.suppress(RuntimeError):  # JAX has looked

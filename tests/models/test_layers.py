@@ -1,4 +1,4 @@
-"""Pooling and input scaling against loops."""
+"""Pooling and input scaling against loops, batch norm against flax's."""
 
 import jax
 import jax.numpy as jnp
