@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdml_jax.errors import UserError, writing
+from cdml_jax.errors import UserError
+from cdml_jax.system.files import writing
 
 if TYPE_CHECKING:
     from cdml_jax.inference import Guess, TrainedRun

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jax import export as jax_export
 
-from cdml_jax.errors import UserError, writing
+from cdml_jax.errors import UserError
 from cdml_jax.inference import TrainedRun
+from cdml_jax.system.files import writing
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdml_jax.errors import writing
 from cdml_jax.metrics import accuracy, class_error, confusion_inside_families, family_accuracy, kinship
 from cdml_jax.reporting import figures
 from cdml_jax.reporting import paper as published
@@ -18,6 +17,7 @@ from cdml_jax.reporting.matrices import call_rates
 from cdml_jax.reporting.pairs import confused_pairs
 from cdml_jax.reporting.results import RunResult, by_row, write_rows
 from cdml_jax.reporting.tables import embeddings_table, markdown_table, methods_table, ordered_rows
+from cdml_jax.system.files import writing
 
 _NUMBER = 20  # subcategories in the paper's figure
 _CHOICE = (

@@ -17,9 +17,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from cdml_jax.errors import UserError, writing
+from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, mean_class_error
 from cdml_jax.reporting.embeddings import COLUMNS, EmbeddingFigures
+from cdml_jax.system.files import writing
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _COLUMNS = (

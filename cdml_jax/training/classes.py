@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.errors import UserError, writing
+from cdml_jax.errors import UserError
+from cdml_jax.system.files import writing
 
 FILE = "classes.json"
 

@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from cdml_jax import clustering
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
-from cdml_jax.errors import UserError, writing
+from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import results
 from cdml_jax.reporting.results import RunResult
+from cdml_jax.system.files import writing
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
 from cdml_jax.training.checkpoint import Run, restore_last

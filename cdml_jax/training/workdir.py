@@ -13,7 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cdml_jax.errors import UserError, writing
+from cdml_jax.errors import UserError
+from cdml_jax.system.files import writing
 
 _LOGGER = logging.getLogger(__name__)
 

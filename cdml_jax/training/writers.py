@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from cdml_jax.errors import writing
+from cdml_jax.system.files import writing
 
 
 class Writers:

@@ -1,0 +1,202 @@
+"""All that a person reads while a command runs: lines, warnings, and progress that never falls silent.
+
+Results and messages go to standard output, warnings and progress to standard error. On a terminal progress is
+a bar; elsewhere it is a line now and then with what is done, how fast, and how long is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_FIRST_LINE_SECONDS = 5.0  # what ends sooner needs no line
+_LINE_SECONDS = 30.0
+
+
+class Verbosity(enum.IntEnum):
+    """How much a command prints: results and warnings; messages and progress too; memory and mesh as well."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+# Of this process, as its streams are.
+_verbosity = Verbosity.NORMAL
+
+
+def set_verbosity(verbosity: Verbosity) -> None:
+    """Set how much this process prints from here on."""
+    global _verbosity
+    _verbosity = verbosity
+
+
+def speaks() -> bool:
+    """Whether this process prints: the first of a run's processes does."""
+    jax = sys.modules.get("jax")
+    # Before JAX is loaded, and before the processes have joined, there is one.
+    return jax is None or not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def result(text: str = "") -> None:
+    """Print what the command was asked for, at every verbosity."""
+    if speaks():
+        print(text, flush=True)
+
+
+def say(text: str) -> None:
+    """Print a message about how things stand, unless quiet."""
+    if _verbosity >= Verbosity.NORMAL:
+        result(text)
+
+
+def detail(text: str) -> None:
+    """Print what few people ask for, such as bytes on each device, if verbose."""
+    if _verbosity >= Verbosity.VERBOSE:
+        result(text)
+
+
+def warn(text: str) -> None:
+    """Print a line on standard error, with the program's name in front."""
+    if speaks():
+        print(f"cdml: {text}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it.
+
+    >>> duration(8.2), duration(95), duration(7265)
+    ('8 s', '1 min 35 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Progress:
+    """How far something is; `advance` it, inside `progress`."""
+
+    def __init__(self, what: str, total: int, unit: str, initial: int) -> None:
+        self.what, self.total, self.unit, self.done = what, total, unit, initial
+        self._initial, self._began, self._notes = initial, time.monotonic(), ""
+        self._next = self._began + _FIRST_LINE_SECONDS
+        self._shown = speaks() and _verbosity >= Verbosity.NORMAL
+        self._bar: Any = None
+        if self._shown and sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns > 0:
+            from tqdm import tqdm  # here: most commands end before they need one
+
+            self._bar = tqdm(
+                total=total,
+                initial=initial,
+                desc=what,
+                unit=f" {unit}",
+                unit_scale=True,
+                leave=False,
+                dynamic_ncols=True,
+            )
+
+    def advance(self, number: int = 1) -> None:
+        """So many more are done."""
+        self.done += number
+        if self._bar is not None:
+            self._bar.update(number)
+        elif self._shown and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LINE_SECONDS
+            print(self.line(), file=sys.stderr, flush=True)
+
+    def note(self, **figures: str) -> None:
+        """Figures that stand behind the bar from here on."""
+        self._notes = "".join(f", {name.replace('_', ' ')} {value}" for name, value in figures.items())
+        if self._bar is not None:
+            self._bar.set_postfix(figures)
+
+    def line(self) -> str:
+        """What is done, how fast, how long is left."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = (self.done - self._initial) / seconds
+        left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 else ""
+        speed = f", {rate:,.0f} a second" if rate >= 1 else f", {60 * rate:.1f} a minute"
+        return f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{speed}{left}{self._notes}"
+
+    def say(self, text: str) -> None:
+        """A message that does not break the bar."""
+        if not self._shown:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A warning that does not break the bar."""
+        if self._bar is not None:
+            self._bar.write(f"cdml: {text}", file=sys.stderr)
+        else:
+            warn(text)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int, *, unit: str = "images", initial: int = 0) -> Iterator[Progress]:
+    """Shows how far something is until the end of the block.
+
+    Args:
+      what: what is done, such as "Checking images".
+      total: how many there are.
+      unit: of what.
+      initial: how many were done before.
+    """
+    shown = Progress(what, total, unit, initial)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def progressing(items: Iterable[T], what: str, total: int, *, unit: str = "images") -> Iterator[T]:
+    """The items, with progress shown as they are taken."""
+    with progress(what, total, unit=unit) as shown:
+        for item in items:
+            yield item
+            shown.advance()
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Says every now and then that something of unknown length goes on: compiling, clustering, drawing.
+
+    Nothing is printed for what ends within a few seconds.
+    """
+    if not speaks() or _verbosity < Verbosity.NORMAL:
+        yield
+        return
+    ended, began = threading.Event(), time.monotonic()
+
+    def remind() -> None:
+        wait = _FIRST_LINE_SECONDS
+        while not ended.wait(wait):
+            print(f"{what}: {duration(time.monotonic() - began)} so far", file=sys.stderr, flush=True)
+            wait = _LINE_SECONDS
+
+    thread = threading.Thread(target=remind, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

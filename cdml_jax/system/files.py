@@ -1,0 +1,194 @@
+"""Files that are whole or absent, locks, and the user's cache folder.
+
+Paths are `etils.epath` paths, so a workdir may be a folder on this machine or in a bucket (`gs://…`). Whoever
+reads a file that is written here sees the old one or the whole new one, whatever ends the writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+
+from etils import epath
+
+from cdml_jax.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
+
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
+    **dict.fromkeys((errno.ENOENT, errno.ESTALE, errno.EIO, errno.ENOTCONN), "is its disk still there?"),
+}
+
+
+def path_of(text: str | os.PathLike) -> epath.Path:
+    """The path that a person means: `~` is their home folder, `gs://` a bucket.
+
+    Raises:
+      UserError: `~` is used where no home folder is known.
+    """
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):  # that is what the function leaves where no home folder is known
+        raise UserError(f"{os.fspath(text)}: there is no such home folder; write the whole path")
+    return epath.Path(expanded)
+
+
+def cache_directory() -> epath.Path:
+    """Where data are kept if nothing is configured: $CDML_DATA_DIR, else cdml_jax in the user's cache folder.
+
+    Raises:
+      UserError: no home folder is known, and neither variable is set.
+    """
+    if os.environ.get("CDML_DATA_DIR"):
+        return path_of(os.environ["CDML_DATA_DIR"])
+    try:
+        return path_of(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "cdml_jax"
+    except UserError:
+        raise UserError("no home folder is known: set CDML_DATA_DIR to a folder for caches") from None
+
+
+@contextlib.contextmanager
+def writing(place: os.PathLike | str) -> Iterator[None]:
+    """Inside it, what the disk that holds `place` refuses becomes one line that says what to do.
+
+    >>> with writing("/mnt/runs"):
+    ...     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    Traceback (most recent call last):
+    ...
+    cdml_jax.errors.UserError: /mnt/runs cannot be written (No space left on device): make room there, then \
+run the same command again; what was saved before stays
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", None)
+        # The storage below Orbax raises ValueError, with the number in its text.
+        told = re.search(r"os_error_code='(\d+)'", str(error))
+        if told:
+            number = int(told[1])
+        elif not isinstance(error, OSError):
+            raise
+        reason = os.strerror(number) if number else str(error)
+        advice = _ADVICE.get(number or 0, "see what is wrong with it")
+        raise UserError(
+            f"{os.fspath(place)} cannot be written ({reason}): {advice}, then run the same command again; "
+            "what was saved before stays"
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: os.PathLike | str) -> Iterator[epath.Path]:
+    """Gives a path to write to; it takes the place of `path` at the end, or disappears with an error.
+
+    The temporary file lies in the same folder under a hidden name that ends in `.tmp`; those that a killed
+    process left are removed.
+
+    Raises:
+      OSError: as the disk raises it; `writing` makes a message of it.
+    """
+    whole = epath.Path(path)
+    for left in _leftovers(whole):
+        left.unlink(missing_ok=True)
+    temporary = whole.parent / f".{whole.name}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        temporary.replace(whole)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _leftovers(path: epath.Path) -> list[epath.Path]:
+    """Temporary files of `path` whose process is gone."""
+    mark = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
+    try:
+        found = [(entry, mark.fullmatch(entry.name)) for entry in path.parent.iterdir()]
+    except OSError:
+        return []
+    return [entry for entry, match in found if match and not _lives(int(match[1]))]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def write_bytes(path: os.PathLike | str, content: bytes) -> None:
+    """Write a file whole or not at all; its folder must be there.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with writing(path), replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: os.PathLike | str, content: str) -> None:
+    """Write UTF-8 text whole or not at all; a file that holds it already stays untouched.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with contextlib.suppress(OSError):
+        if epath.Path(path).read_bytes() == content.encode():
+            return
+    write_bytes(path, content.encode())
+
+
+def write_json(path: os.PathLike | str, value: Any, *, sort_keys: bool = False) -> None:
+    """Write a value as indented JSON, whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+      ValueError: the value holds NaN or infinity, which JSON has no word for.
+    """
+    text = json.dumps(value, indent=1, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+@contextlib.contextmanager
+def locked(path: os.PathLike | str, busy: str | None) -> Iterator[None]:
+    """Keeps every other process that asks for the same lock out until the end, however this process ends.
+
+    Where locks do not exist (a bucket, some network disks, Windows) one warning is logged instead.
+
+    Args:
+      path: the lock's file; made if absent, and left there.
+      busy: the message if another process holds it; None waits for that process.
+
+    Raises:
+      UserError: another process holds it, or the file cannot be made.
+    """
+    try:
+        import fcntl  # here: reading and inference work where it does not exist
+    except ImportError:
+        _LOGGER.warning("%s cannot be locked here: see to it that no other run uses it", os.fspath(path))
+        yield
+        return
+    if "://" in os.fspath(path):
+        _LOGGER.warning("%s: a bucket has no locks: see to it that no other run uses it", os.fspath(path))
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        with writing(epath.Path(path).parent):
+            file: IO[str] = stack.enter_context(open(path, "w"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise UserError(busy) from None
+        except OSError as error:
+            _LOGGER.warning(
+                "%s cannot be locked (%s): see to it that no other run uses it", path, error.strerror
+            )
+        yield

@@ -1,0 +1,89 @@
+"""What is printed where, at each verbosity, and that progress never falls silent."""
+
+import itertools
+import time
+
+import pytest
+
+from cdml_jax.system import console
+from cdml_jax.system.console import Verbosity
+
+
+@pytest.fixture(autouse=True)
+def normal():
+    yield
+    console.set_verbosity(Verbosity.NORMAL)
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "expected"),
+    [
+        (Verbosity.QUIET, ["result"]),
+        (Verbosity.NORMAL, ["result", "said"]),
+        (Verbosity.VERBOSE, ["result", "said", "detail"]),
+    ],
+)
+def test_what_each_verbosity_prints(capsys, verbosity, expected):
+    console.set_verbosity(verbosity)
+    console.result("result")
+    console.say("said")
+    console.detail("detail")
+    console.warn("careful")
+    out, err = capsys.readouterr()
+    assert out.split() == expected
+    assert err == "cdml: careful\n"
+
+
+def test_another_process_than_the_first_prints_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("jax.process_index", lambda: 1)
+    console.result("result")
+    console.warn("careful")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Each look at the clock is a second later."""
+    seconds = itertools.count()
+    monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
+
+
+def test_away_from_a_terminal_progress_is_a_line_now_and_then(capsys, clock):
+    with console.progress("Checking images", 100) as progress:
+        for _ in range(100):
+            progress.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 6
+    assert lines[0].startswith("Checking images: 5 of 100 images, ")
+    assert lines[0].endswith(" left")
+
+
+def test_short_work_prints_nothing(capsys):
+    assert list(console.progressing([1, 2], "Checking images", 2)) == [1, 2]
+    with console.working("Compiling"):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_quiet_progress_prints_nothing(capsys, clock):
+    console.set_verbosity(Verbosity.QUIET)
+    list(console.progressing(range(100), "Checking images", 100))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_says_what_is_done_how_fast_and_how_long_is_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = console.Progress("Training", 1000, "images", 100)
+    now[0] = 10.0
+    progress.done = 300
+    progress.note(loss="1.25")
+    assert progress.line() == "Training: 300 of 1,000 images, 20 a second, 35 s left, loss 1.25"
+
+
+def test_long_work_of_unknown_length_is_heard(capsys, monkeypatch):
+    monkeypatch.setattr(console, "_FIRST_LINE_SECONDS", 0.02)
+    with console.working("Compiling the step"):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == "Compiling the step: 0 s so far\n"
