@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from cdml_jax.errors import UserError
 from cdml_jax.models.pretrained import named_leaves
+from cdml_jax.system import console
 from cdml_jax.system.files import writing
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
@@ -135,7 +136,7 @@ class Checkpoints:
                 reason = " ".join(str(error).split())[:200]
             if not hosts.largest(run is None):
                 return run
-            print(f"cdml: checkpoint {step} in {self.folder} is damaged: {reason}", file=sys.stderr)
+            console.warn(f"checkpoint {step} in {self.folder} is damaged: {reason}")
             damaged.append(step)
             self._leave_aside(step)
         raise UserError(

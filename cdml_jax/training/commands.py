@@ -17,6 +17,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import results
 from cdml_jax.reporting.results import RunResult
+from cdml_jax.system import console
 from cdml_jax.system.files import writing
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
@@ -74,11 +75,11 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
         classes.write(folder, dataset)
     hosts.wait_for_all("claimed")
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
-    hosts.say(
+    console.say(
         f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}. "
         f"{program.total_steps} steps. Writing to {folder}"
     )
-    hosts.say(placement)
+    console.detail(placement)
     return program
 
 
@@ -96,8 +97,8 @@ def train(config: ConfigDict, folder: Path) -> Run:
     shown = [f"{config.epochs} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
     if "validation_accuracy" in last:
         shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
-    hosts.say(f"{ROWS[config.row].title}, seed {config.seed}: {', '.join(shown)}")
-    hosts.say(timing.summary(run.history))
+    console.say(f"{ROWS[config.row].title}, seed {config.seed}: {', '.join(shown)}")
+    console.say(timing.summary(run.history))
     return run
 
 
@@ -114,7 +115,7 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     program = _prepare("train", config, folder, split)
     run = restore_last(folder, program)
     if run.epoch < config.epochs:
-        hosts.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
+        console.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
     embedding = measured_embedding(config, config.row)
     counts, embeddings, labels = evaluate_split(program, run.state, split, embedding)
     figures = measure(embeddings, labels, embedding) if hosts.is_first() else None
@@ -122,9 +123,9 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     left_out = clustering.why_not(len(labels))
     dataset = program.dataset
     if split == "test" and dataset.test_class_names is not None:
-        hosts.say(f"{split}, {len(dataset.test_class_names)} classes never trained, {embedding}: {figures}")
+        console.say(f"{split}, {len(dataset.test_class_names)} classes never trained, {embedding}: {figures}")
         if left_out:
-            hosts.say(left_out)
+            console.say(left_out)
         return None
     if not hosts.is_first():
         return counts
@@ -177,12 +178,12 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
         )
     left_out = clustering.why_not(len(program.dataset.splits["test"]))
     if left_out:
-        hosts.say(left_out)
+        console.say(left_out)
     kept, folds = folder / "results", config.reproduce.folds
     with _held(folder), Stop().listening() as stop:
         held_out = None
         if folds:
-            hosts.say(f"The baseline, seed {config.seed}, on {folds} folds; then all rows on all of them:")
+            console.say(f"The baseline, seed {config.seed}, on {folds} folds; then all rows on all of them:")
             held_out = cross_validate(
                 config,
                 program.dataset,
@@ -220,7 +221,7 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
                     results.save(result, kept)
                 hosts.wait_for_all("saved")
                 shown = "" if folds else f" validation {accuracy(result.validation_counts):.2%},"
-                hosts.say(f"{ROWS[row].title}, seed {seed}:{shown} {run.seconds:.0f} s")
+                console.say(f"{ROWS[row].title}, seed {seed}:{shown} {run.seconds:.0f} s")
     seeds = range(config.seed, config.seed + config.reproduce.seeds)
     wanted = [r for r in results.load(kept) if r.row in config.reproduce.rows and r.seed in seeds]
     return _report(program.dataset, wanted, config, folder, command) if hosts.is_first() else None

@@ -78,12 +78,6 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def say(text: str) -> None:
-    """A line on standard output, from the first process alone."""
-    if is_first():
-        print(text, flush=True)
-
-
 def wait_for_all(place: str) -> None:
     """Return when every process has come to `place`."""
     if jax.process_count() > 1:

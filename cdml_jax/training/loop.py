@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from cdml_jax.data.batches import CachedSource
 from cdml_jax.data.features import FeatureSource
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, compute, mean_class_error
+from cdml_jax.system import console
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.checkpoint import Checkpoints, Run
@@ -81,26 +79,26 @@ def fit(
     try:
         run = checkpoints.restore(program) if checkpoints else None
         if run is not None:
-            hosts.say(f"{ROWS[row_name].title}, seed {seed}: continuing at step {int(run.state.step)}")
+            console.say(f"{ROWS[row_name].title}, seed {seed}: continuing at step {int(run.state.step)}")
         else:
             run = start or begin(program, seed)
         writers = Writers(folder, run.history) if folder and hosts.is_first() else None
         end = program.config.epochs if until_epoch is None else until_epoch
-        bar = tqdm(
-            total=end * program.steps_per_epoch * program.config.batch_size,
+        titled = f"{ROWS[row_name].title}, seed {seed}"
+        bar = console.progress(
+            titled,
+            end * program.steps_per_epoch * program.config.batch_size,
             initial=int(run.state.step) * program.config.batch_size,
-            desc=f"{ROWS[row_name].title}, seed {seed}",
-            unit=" images",
-            unit_scale=True,
-            disable=None if hosts.is_first() else True,  # None: where standard error is no terminal
-            leave=False,
-            dynamic_ncols=True,
         )
         steps, first = program.config.profile.steps, program.config.profile.start_step
         profile = Profile((folder or Path()) / "profile", steps=steps if folder else 0, start_step=first)
-        with bar, profile.closing(), contextlib.closing(writers) if writers else contextlib.nullcontext():
+        with (
+            bar as shown,
+            profile.closing(),
+            contextlib.closing(writers) if writers else contextlib.nullcontext(),
+        ):
             trainer = _Trainer(
-                program, ROWS[row_name], seed, run, checkpoints, writers, stop or Stop(), bar, profile
+                program, ROWS[row_name], seed, run, checkpoints, writers, stop or Stop(), shown, profile
             )
             while run.epoch < end:
                 trainer.train_epoch()
@@ -121,7 +119,7 @@ class _Trainer:
     checkpoints: Checkpoints | None
     writers: Writers | None
     stop: Stop
-    bar: tqdm
+    shown: console.Progress
     profile: Profile
 
     def __post_init__(self) -> None:
@@ -151,7 +149,7 @@ class _Trainer:
                 self._step(clock, on_device, on_devices)
                 if first:
                     clock.wait()
-                    hosts.say(f"The first step was done {seconds_since_start():.1f} s after the start.")
+                    console.say(f"The first step was done {seconds_since_start():.1f} s after the start.")
                 if run.step_in_epoch < program.steps_per_epoch:
                     self._between_steps(clock)
             timing = clock.figures(config.batch_size)
@@ -161,9 +159,10 @@ class _Trainer:
     def _compile(self, batch: Any, costs: Any) -> None:
         """Once for all rows and seeds. The jitted step finds what is compiled here."""
         began = time.monotonic()
-        compiled = self.program.step.lower(self.run.state, batch, costs).compile()
-        report = memory_report(compiled, self.program.mesh.local_devices[0])
-        hosts.say(f"The step: compiled in {time.monotonic() - began:.1f} s; {report}")
+        with console.working("Compiling the step"):
+            compiled = self.program.step.lower(self.run.state, batch, costs).compile()
+        console.say(f"The step was compiled in {time.monotonic() - began:.1f} s.")
+        console.detail(memory_report(compiled, self.program.mesh.local_devices[0]))
         self.saved_at = time.monotonic()  # until now there was nothing to lose
 
     def _step(self, clock: StepClock, batch: Any, costs: Any) -> None:
@@ -176,7 +175,7 @@ class _Trainer:
             run.state = self.program.step(run.state, batch, costs)
         clock.stepped(run.state.step)
         run.step_in_epoch += 1
-        self.bar.update(self.program.config.batch_size)
+        self.shown.advance(self.program.config.batch_size)
         if self.profile.ends(step + 1):
             with clock.paused():
                 self.profile.stop()
@@ -211,16 +210,21 @@ class _Trainer:
         run.history.append(entry)
         if self.writers:
             self.writers.write(entry)
-        self.bar.set_postfix(
-            loss=f"{entry['loss']:.3f}",
-            validation=f"{entry.get('validation_accuracy', math.nan):.3f}",
-            step=f"{entry['step_ms_p50']:.0f} ms",
-            waiting=f"{entry['data_wait_share']:.0%}",
-        )
+        self._show(entry)
         run.state = program.begin_epoch(run.state)
         if self._agree(0):
             self.save()
         self._leave_if_asked()
+
+    def _show(self, entry: dict[str, Any]) -> None:
+        """The epoch's figures behind the bar, or as a line where there is none."""
+        figures = {"loss": f"{entry['loss']:.3f}", "accuracy": f"{entry['accuracy']:.1%}"}
+        if "validation_accuracy" in entry:
+            figures["validation"] = f"{entry['validation_accuracy']:.1%}"
+        figures["step"] = f"{entry['step_ms_p50']:.0f} ms"
+        figures["waiting"] = f"{entry['data_wait_share']:.0%}"
+        self.shown.note(**figures)
+        self.shown.milestone(f"epoch {entry['epoch']} of {self.program.config.epochs}")
 
     def _costs_beside_steps(self, timing: dict[str, float]) -> dict[str, float]:
         """Waiting for images in the process that waited longest; saving since the last entry; peak memory."""
@@ -238,9 +242,9 @@ class _Trainer:
         advice = input_advice(
             entry, num_threads=settings.num_threads, in_memory=isinstance(source, CachedSource)
         )
-        if advice and not self.advised and entry["epoch"] > self.first_epoch + 1 and hosts.is_first():
+        if advice and not self.advised and entry["epoch"] > self.first_epoch + 1:
             self.advised = True
-            self.bar.write(f"cdml: {advice}", file=sys.stderr)
+            self.shown.warn(advice)
 
     def _agree(self, step_in_epoch: int) -> bool:
         """Whether all processes save here; a signal that reached one of them is then known to all."""

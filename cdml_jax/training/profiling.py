@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from cdml_jax.training import hosts
+from cdml_jax.system import console
 
 
 def size(number: float) -> str:
@@ -78,7 +78,7 @@ class Profile:
         self._recording = False
         jax.profiler.stop_trace()
         traces = sorted(self.folder.rglob("*.trace.json.gz"))
-        hosts.say(
+        console.say(
             f"Profile: tensorboard --logdir={self.folder} (pip install tensorboard xprof)"
             + (f", or open {traces[-1]} in https://ui.perfetto.dev" if traces else "")
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import orbax.checkpoint as ocp
 
 from cdml_jax.errors import UserError
 from cdml_jax.models.pretrained import named_leaves
+from cdml_jax.system import console
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training.integrity import checksums
 
@@ -57,7 +57,7 @@ def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree) -> W
             raise
         except Exception as error:  # whatever Orbax and its storage raise on damaged files
             reason = " ".join(str(error).split())[:200]
-            print(f"cdml: checkpoint {step} in {kept} is damaged: {reason}", file=sys.stderr)
+            console.warn(f"checkpoint {step} in {kept} is damaged: {reason}")
     raise UserError(f"{kept}: none of the checkpoints {', '.join(map(str, steps))} can be read")
 
 

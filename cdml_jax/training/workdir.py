@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
-from cdml_jax.system.files import writing
-
-_LOGGER = logging.getLogger(__name__)
+from cdml_jax.system import files
 
 # Keys that say where and how fast, not what: a run may be continued with others.
 _FREE = (
@@ -72,16 +67,9 @@ def claim(
     if not write:
         return
     content = json.dumps(mine, indent=1, sort_keys=True) + "\n"
-    if path.exists() and path.read_text() == content:
-        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        partial = workdir / f"config.json.{os.getpid()}.tmp"
-        try:
-            partial.write_text(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        files.write_text(path, content)
     except OSError as error:
         raise UserError(
             f"--workdir: {workdir} cannot be written ({error.strerror or error}); choose another"
@@ -95,19 +83,8 @@ def held(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: another run holds it.
     """
-    with contextlib.ExitStack() as stack:
-        with writing(workdir):
-            file = stack.enter_context((workdir / ".lock").open("w"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{workdir} is in use by another run; wait for it, or choose another --workdir"
-            ) from None
-        except OSError as error:  # some network disks have no locks
-            _LOGGER.warning(
-                "%s cannot be locked (%s): see to it that no other run uses it", workdir, error.strerror
-            )
+    busy = f"{workdir} is in use by another run; wait for it, or choose another --workdir"
+    with files.locked(workdir / ".lock", busy):
         yield
 
 

@@ -65,10 +65,10 @@ def test_a_folder_without_a_run_or_with_a_broken_one_is_named(tmp_path):
             workdir.read(tmp_path)
 
 
-def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, capsys):
     def unsupported(file, how):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr(workdir.fcntl, "flock", unsupported)
+    monkeypatch.setattr("fcntl.flock", unsupported)
     with workdir.held(tmp_path):
-        assert "see to it that no other run uses it" in caplog.text
+        assert "see to it that no other run uses it" in capsys.readouterr().err
