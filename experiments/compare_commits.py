@@ -7,7 +7,7 @@
 Both sides run on this machine with the same packages, by the command line and the public functions alone.
 Each part compares bits: final states by the checksums of every array in the last checkpoint, parameters as
 arrays, JSON value by value after the keys in `RENAMED` have been given their new names. What is measured in
-seconds is left out of the comparison of JSON, and `times` reports it. The runs of the earlier commit are kept;
+seconds is left out of the comparison of JSON, and `times` reports it. Runs of the earlier commit are kept;
 today's are made again. What differs is printed, and the exit status is then 1.
 """
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
 from cdml_jax.errors import UserError
 from cdml_jax.reporting import results
@@ -130,11 +131,11 @@ def test_a_workdir_that_fills_up_as_it_is_claimed_keeps_its_configuration(config
     before = (tmp_path / "config.json").read_text()
     config.checkpoint.keep = 9
 
-    def full(self, text):
+    def full(self, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(workdir.Path, "write_text", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); choose another"):
+    monkeypatch.setattr(type(epath.Path()), "write_bytes", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): make room there"):
         workdir.claim(tmp_path, "train", config, "f")
     assert (tmp_path / "config.json").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from cdml_jax.system import console
 from cdml_jax.training import loop
 from cdml_jax.training.profiling import Profile, memory_report
 from cdml_jax.training.program import Program
@@ -60,13 +61,14 @@ def test_no_trace_without_a_folder_or_steps(tmp_path):
 
 
 def test_the_memory_of_a_step_is_reported_once_for_all_rows_and_without_a_second_compilation(
-    config, dataset, capsys
+    config, dataset, capsys, monkeypatch
 ):
     events = []
 
     def note(event, _seconds, **_):
         events.append(event)
 
+    monkeypatch.setattr(console, "_verbosity", console.Verbosity.VERBOSE)
     program = Program(config, dataset, jax.devices()[:1])
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
