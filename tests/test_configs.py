@@ -8,7 +8,7 @@ from flax import nnx
 from cdml_jax import cli
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.models import build, resnet, vit
-from cdml_jax.models.pretrained import save_weights
+from cdml_jax.models.weights.loading import save_weights
 from cdml_jax.training import settings
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program

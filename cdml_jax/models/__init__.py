@@ -13,11 +13,11 @@ from flax import nnx
 
 from cdml_jax.errors import UserError
 from cdml_jax.models import googlenet, mobilenet_v2, resnet, vgg, vit
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.layers import STYLES
 from cdml_jax.models.network import Network
 from cdml_jax.models.small_resnet import SmallResNet
+from cdml_jax.models.weights.conversion import Table
 
 _DINOV2: dict[str, Any] = {"patch": 14, "grid": 37, "layer_scale": 1e-5, "style": "torchvision"}
 _PATCH16: dict[str, Any] = {"patch": 16, "grid": 14, "layer_scale": 0.0, "style": "tensorflow"}

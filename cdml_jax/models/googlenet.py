@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Heads
 from cdml_jax.models.layers import HALF, Convention, ConvNorm, Settings, max_pool, mean_pool, scale_input
 from cdml_jax.models.network import Network
+from cdml_jax.models.weights.conversion import Table
 
 CONVENTION = Convention("symmetric", 1e-3, *HALF)
 

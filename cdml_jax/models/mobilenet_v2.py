@@ -7,10 +7,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Heads
 from cdml_jax.models.layers import STYLES, ConvNorm, Settings, mean_pool, scale_input
 from cdml_jax.models.network import Network
+from cdml_jax.models.weights.conversion import Table
 
 # Expansion, output channels, blocks, stride of the first block.
 STAGES = (

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Heads
 from cdml_jax.models.layers import TORCHVISION, ConvNorm, Settings, max_pool, mean_pool, scale_input
 from cdml_jax.models.network import Network
+from cdml_jax.models.weights.conversion import Table
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Heads, wide
 from cdml_jax.models.layers import TORCHVISION, ConvNorm, Settings, max_pool, scale_input
 from cdml_jax.models.network import Network
+from cdml_jax.models.weights.conversion import Table
 
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of a stage

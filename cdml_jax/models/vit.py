@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Heads, wide
 from cdml_jax.models.layers import STYLES, scale_input
 from cdml_jax.models.network import Network
+from cdml_jax.models.weights.conversion import Table
 
 BLOCKS, HEAD_SIZE, EPSILON = 12, 64, 1e-6
 

@@ -20,7 +20,7 @@ from cdml_jax.data.sources import load
 from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
-from cdml_jax.models.pretrained import load_weights
+from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.frozen import frozen_dataset

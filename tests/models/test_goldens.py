@@ -14,8 +14,8 @@ from flax import nnx
 from golden_recipe import NUM_CLASSES, images, weights
 
 from cdml_jax.models import FAMILIES, TABLES, build
-from cdml_jax.models.pretrained import fill_weights
-from cdml_jax.models.weight_files import WeightFile
+from cdml_jax.models.weights.files import WeightFile
+from cdml_jax.models.weights.loading import fill_weights
 from cdml_jax.training.state import split_model
 
 GOLDENS = sorted(Path(__file__).parent.glob("goldens/*.npz"))

@@ -17,7 +17,7 @@ from cdml_jax.data.decoding import decode
 from cdml_jax.data.transforms import Transform, evaluation_view
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
-from cdml_jax.models.pretrained import load_weights
+from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training.state import split_model
 from cdml_jax.training.step import normalize_images
 

@@ -9,7 +9,7 @@ from jax.interpreters import partial_eval
 
 from cdml_jax.errors import UserError
 from cdml_jax.models import FAMILIES, build
-from cdml_jax.models.pretrained import named_leaves
+from cdml_jax.system.trees import named_leaves
 
 SIDE = {"small_resnet": 32}
 

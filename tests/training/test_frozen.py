@@ -7,7 +7,8 @@ from flax import nnx
 
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
-from cdml_jax.models.pretrained import named_leaves, save_weights
+from cdml_jax.models.weights.loading import save_weights
+from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import split_model
