@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import TABLES
+from cdml_jax.models import NETWORKS
 from cdml_jax.models.weights.conversion import convert, refuse_names, refuse_not_finite
 from cdml_jax.models.weights.files import WeightFile, read_weights
 from cdml_jax.system.trees import dotted_name, named_leaves
@@ -77,7 +77,7 @@ def fill_weights(
         values = convert(
             file.values,
             shapes,
-            TABLES[network]() if network in TABLES else {},
+            NETWORKS[network].tables(),
             origin=str(file.path),
             keep_classifier=keep_classifier,
         )

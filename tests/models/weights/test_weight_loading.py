@@ -7,14 +7,14 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import build
+from cdml_jax.models import Spec, build
 from cdml_jax.models.weights import files, loading
 from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.state import split_model
 
 
 def trees(seed, num_classes=3):
-    return split_model(build("small_resnet", num_classes=num_classes, rngs=nnx.Rngs(seed)))[1:]
+    return split_model(build("small_resnet", Spec(num_classes=num_classes), rngs=nnx.Rngs(seed)))[1:]
 
 
 @pytest.fixture(scope="module")
