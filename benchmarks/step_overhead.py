@@ -25,12 +25,12 @@ from side_by_side import keep, own_devices
 
 from cdml_jax.cli import load_config
 from cdml_jax.data.dataset import Dataset
+from cdml_jax.models.pixels import normalize_images
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program
 from cdml_jax.training.rows import ROWS, confusion_statistics, plan_row_epoch
 from cdml_jax.training.state import Costs
-from cdml_jax.training.step import normalize_images
 
 
 class Noise:

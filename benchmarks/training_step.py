@@ -56,7 +56,7 @@ def begin(case: str, folder: Path) -> tuple[Callable[[int], object], dict]:
     import jax
     from step_overhead import prepared
 
-    from cdml_jax.models.layers import TORCHVISION
+    from cdml_jax.models.spec import TORCHVISION
 
     platform = next(name for name, cases in CASES.items() if case in cases)
     classes, module, changes = CASES[platform][case]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,12 @@ from ml_collections import ConfigDict
 from cdml_jax.data.decoding import decode
 from cdml_jax.data.transforms import Transform, evaluation_view
 from cdml_jax.errors import UserError
-from cdml_jax.models import build
+from cdml_jax.models import build, spec_of
+from cdml_jax.models.pixels import normalize_images
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, workdir
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import split_model
-from cdml_jax.training.step import normalize_images
 from cdml_jax.training.weights import Weights, restore_weights
 
 Photograph = str | os.PathLike | bytes | np.ndarray
@@ -70,9 +69,8 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
         raise UserError(f"--workdir: {folder} holds a run of `cdml {stored['command']}`, not of `cdml train`")
     config = ConfigDict(stored["config"], convert_dict=True)
     names = classes.read(folder)
-    # Some keys of `model` are about training; `build` says which are the network's.
-    arguments = {key: config.model[key] for key in config.model if key in inspect.signature(build).parameters}
-    network = nnx.eval_shape(lambda: build(num_classes=len(names.class_names), rngs=nnx.Rngs(0), **arguments))
+    spec = spec_of(config.model, len(names.class_names))
+    network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
     graph, *shapes = split_model(network)
     return TrainedRun(config, names, graph, restore_weights(folder, *shapes), devices)
 

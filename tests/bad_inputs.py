@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from cdml_jax.models.weight_files import SHIPPED_FOLDER
+from cdml_jax.models.weights.files import SHIPPED_FOLDER
 
 CLASSES = ("crow", "owl")
 ROWS = "".join(f"{name}/{k}.png,{label}\n" for label, name in enumerate(CLASSES) for k in range(6))

@@ -7,8 +7,8 @@ from flax import nnx
 
 from cdml_jax import cli
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.models import build, resnet, vit
-from cdml_jax.models.pretrained import save_weights
+from cdml_jax.models import build, resnet, spec_of, vit
+from cdml_jax.models.weights.loading import save_weights
 from cdml_jax.training import settings
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program
@@ -42,20 +42,15 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def network_arguments(config):
-    arguments = config.model.to_dict()
-    return {key: arguments[key] for key in arguments.keys() - {"weights", "frozen", "frozen_views"}}
-
-
 @pytest.mark.parametrize("name", cli.shipped_configs())
 def test_it_holds_together_and_its_network_takes_its_images(name):
     config, _ = cli.load_config([f"--config={name}"])
     settings.check(config)
-    arguments = network_arguments(config)
     side = config.image.image_size
 
     def outputs(images):
-        return build(num_classes=7, rngs=nnx.Rngs(0), **arguments)(images, train=False)
+        network = build(config.model.name, spec_of(config.model, 7), rngs=nnx.Rngs(0))
+        return network(images, train=False)
 
     shapes = jax.eval_shape(outputs, jax.ShapeDtypeStruct((2, side, side, 3), np.float32))
     assert shapes.logits.shape == (2, 7)
@@ -70,7 +65,7 @@ def test_two_steps_of_it_run(name, monkeypatch, tmp_path, quick_compilation):
     config, _ = cli.load_config([f"--config={name}"])
 
     def network():
-        return build(num_classes=CLASSES, rngs=nnx.Rngs(0), **network_arguments(config))
+        return build(config.model.name, spec_of(config.model, CLASSES), rngs=nnx.Rngs(0))
 
     parameters, statistics = jax.jit(lambda: split_model(network())[1:])()
     save_weights(tmp_path / "weights.safetensors", parameters, statistics, {"style": config.model.style})

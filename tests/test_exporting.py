@@ -14,7 +14,7 @@ from flax import nnx
 from cdml_jax.configs import base
 from cdml_jax.exporting import export
 from cdml_jax.inference import TrainedRun
-from cdml_jax.models import build
+from cdml_jax.models import Spec, build
 from cdml_jax.training.classes import Classes
 from cdml_jax.training.state import split_model
 from cdml_jax.training.weights import Weights
@@ -27,7 +27,7 @@ def run():
     config = base.get_config()
     config.image.image_size = 16
     config.test_time_flip = True
-    network = build("small_resnet", num_classes=5, embedding_size=24, rngs=nnx.Rngs(3))
+    network = build("small_resnet", Spec(num_classes=5, embedding_size=24), rngs=nnx.Rngs(3))
     graph, parameters, statistics = jax.tree.map(lambda leaf: leaf, split_model(network))
     weights = Weights(*jax.tree.map(np.asarray, (parameters, statistics)), np.zeros((5, 5), np.float32), 1)
     return TrainedRun(config, Classes("birds", tuple("vwxyz")), graph, weights, jax.devices()[:1])

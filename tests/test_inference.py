@@ -16,7 +16,7 @@ from cdml_jax import cli
 from cdml_jax.data.sources import load as load_dataset
 from cdml_jax.errors import UserError
 from cdml_jax.inference import TrainedRun
-from cdml_jax.models import FAMILIES
+from cdml_jax.models import NETWORKS, Network, Variant
 from cdml_jax.models.heads import Heads
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training.checkpoint import restore_last
@@ -31,14 +31,14 @@ def photograph(index, rng):
     return np.clip(shade, 0, 255).astype(np.uint8)
 
 
-class Tiny(nnx.Module):
+class Tiny(Network):
     """Mean colours of quarters, a linear layer with batch norm, two heads: compiled in no time."""
 
-    def __init__(self, *, num_classes, embedding_size, embedding_from, dtype, rngs):
+    def __init__(self, spec, *, rngs):
+        super().__init__(spec)
         self.body = nnx.Linear(12, 16, rngs=rngs)
         self.norm = nnx.BatchNorm(16, momentum=0.8, rngs=rngs)
-        sizes = {"embedding_size": embedding_size, "embedding_from": embedding_from}
-        self.heads = Heads(16, num_classes=num_classes, **sizes, rngs=rngs)
+        self.heads = Heads(16, spec, rngs=rngs)
 
     def __call__(self, images, *, train):
         batch, side, *_ = images.shape
@@ -49,7 +49,7 @@ class Tiny(nnx.Module):
 @pytest.fixture(scope="module", autouse=True)
 def tiny_network():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(FAMILIES, "tiny", Tiny)
+        patch.setitem(NETWORKS, "tiny", Variant(Tiny))
         yield
 
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from cdml_jax.models.heads import wide
-
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
@@ -214,7 +212,8 @@ def _kernel_gradient(x, gradient, shape, strides):
 
 def _shifted(x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pads) -> jax.Array:
     dtype = x.dtype
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide(dtype))  # sums in float32, as convolutions add
+    # Sums in float32, as convolutions add.
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(jnp.promote_types(dtype, jnp.float32))
     size = tuple(
         (whole - part) // stride + 1 for whole, part, stride in zip(x.shape[1:], kernel.shape, strides)
     )

@@ -18,9 +18,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.pretrained import named_leaves
 from cdml_jax.system import console
 from cdml_jax.system.files import writing
+from cdml_jax.system.trees import named_leaves
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.integrity import checksums

@@ -21,10 +21,10 @@ from cdml_jax.data.sources import cache_directory
 from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
 from cdml_jax.models.network import Network
-from cdml_jax.models.pretrained import load_weights
+from cdml_jax.models.pixels import normalize_images
+from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import split_model
-from cdml_jax.training.step import normalize_images
 
 
 def frozen_dataset(

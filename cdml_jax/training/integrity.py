@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cdml_jax.models.pretrained import named_leaves
+from cdml_jax.system.trees import named_leaves
 
 
 def checksums(tree: Any) -> dict[str, str]:

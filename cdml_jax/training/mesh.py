@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.pretrained import named_leaves
+from cdml_jax.system.trees import named_leaves
 
 DATA, MODEL = "data", "model"
 _LEFT = -1  # a size that is what the other axis leaves

@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.pretrained import dotted_name
+from cdml_jax.system.trees import dotted_name
 
 
 def make_schedule(settings: ConfigDict, steps: int) -> optax.Schedule:

@@ -19,8 +19,8 @@ from cdml_jax.data.features import FeatureSource, evaluation_feature_batches, tr
 from cdml_jax.data.sources import load
 from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
-from cdml_jax.models import build
-from cdml_jax.models.pretrained import load_weights
+from cdml_jax.models import build, spec_of
+from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.frozen import frozen_dataset
@@ -70,7 +70,8 @@ class Program:
         self.steps_per_epoch = -(-images // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.schedule = make_schedule(config.optimizer, self.total_steps)
-        build_model = functools.partial(build, num_classes=dataset.num_classes, **self._model_arguments())
+        spec = spec_of(config.model, dataset.num_classes)
+        build_model = functools.partial(build, config.model.name, spec)
         cut: int | None = None
         outside: tuple[str, ...] = ()
         if config.model.frozen:
@@ -147,12 +148,6 @@ class Program:
         )
         self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self.shardings)
         self.graph = graph
-
-    def _model_arguments(self) -> dict[str, Any]:
-        arguments = self.config.model.to_dict()
-        for key in ("weights", "frozen", "frozen_views"):
-            arguments.pop(key)
-        return arguments
 
     def _compiled(self, name: str, function: Any, out_shardings: Any, **bound: Any) -> Any:
         bound_function = functools.partial(function, **bound)

@@ -9,13 +9,13 @@ import jax
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import FAMILIES, STYLES
+from cdml_jax.models import NETWORKS, STYLES
 from cdml_jax.training.keys import check_keys
 from cdml_jax.training.rows import named_row
 from cdml_jax.training.storage import NAMES
 
 _CHOICES: dict[str, Collection[str]] = {
-    "model.name": FAMILIES,
+    "model.name": NETWORKS,
     "model.embedding_from": ("projection", "features"),
     "model.style": ("", *STYLES),
     "model.dtype": ("float32", "bfloat16", "float64"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +22,11 @@ from cdml_jax.losses import (
 from cdml_jax.metrics import average, merge
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.network import Network
+from cdml_jax.models.pixels import normalize_images
 from cdml_jax.sampling import Triplets
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import NO_STEP, Costs, TrainState
 from cdml_jax.training.storage import Counts, Storage
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, UInt8
 
 Batch = dict[str, jax.Array]  # image (B, H, W, 3) uint8, label (B,), mask (B,)
 
@@ -48,11 +46,6 @@ class StepSettings:
     cut: int | None = (
         None  # blocks of the network that are not trained; the batch holds what comes after them
     )
-
-
-def normalize_images(images: UInt8[Array, "*shape"], dtype: Any = jnp.float32) -> Float[Array, "*shape"]:
-    """Bytes to [-1, 1]."""
-    return images.astype(dtype) / 127.5 - 1
 
 
 def forward(model: Network, images: jax.Array, *, cut: int | None, train: bool) -> Outputs:

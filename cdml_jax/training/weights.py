@@ -11,8 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.pretrained import named_leaves
 from cdml_jax.system import console
+from cdml_jax.system.trees import named_leaves
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training.integrity import checksums
 

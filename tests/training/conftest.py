@@ -6,7 +6,8 @@ from flax import nnx
 
 from cdml_jax.configs import base
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.models import FAMILIES, heads
+from cdml_jax.models import NETWORKS, Network, Variant
+from cdml_jax.models.heads import Heads
 
 
 class ArraySource:
@@ -25,26 +26,20 @@ class ArraySource:
         return f"{self._name}[{index}]"
 
 
-class Tiny(nnx.Module):
+class Tiny(Network):
     """Mean colours of quarters, a linear layer with batch norm, two heads."""
 
-    def __init__(self, *, num_classes, embedding_size, embedding_from, dtype, rngs):
-        self.wide = wide = heads.wide(dtype)
-        self.body = nnx.Linear(12, 16, param_dtype=wide, rngs=rngs)
-        self.norm = nnx.BatchNorm(16, momentum=0.8, param_dtype=wide, rngs=rngs)
-        self.heads = heads.Heads(
-            16,
-            num_classes=num_classes,
-            embedding_size=embedding_size,
-            embedding_from=embedding_from,
-            dtype=dtype,
-            rngs=rngs,
-        )
+    def __init__(self, spec, *, rngs):
+        super().__init__(spec)
+        self.param_dtype = spec.param_dtype
+        self.body = nnx.Linear(12, 16, param_dtype=self.param_dtype, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, momentum=0.8, param_dtype=self.param_dtype, rngs=rngs)
+        self.heads = Heads(16, spec, rngs=rngs)
 
     def __call__(self, images, *, train):
         batch, height, width, _ = images.shape
-        quarters = images.astype(self.wide).reshape(batch, 2, height // 2, 2, width // 2, 3).mean((2, 4))
-        quarters = quarters.reshape(batch, 12)
+        quarters = images.astype(self.param_dtype).reshape(batch, 2, height // 2, 2, width // 2, 3)
+        quarters = quarters.mean((2, 4)).reshape(batch, 12)
         return self.heads(nnx.tanh(self.norm(self.body(quarters), use_running_average=not train)))
 
 
@@ -53,15 +48,15 @@ class TinyPlain(Tiny):
 
     def __call__(self, images, *, train):
         batch, height, width, _ = images.shape
-        quarters = images.astype(self.wide).reshape(batch, 2, height // 2, 2, width // 2, 3).mean((2, 4))
-        quarters = quarters.reshape(batch, 12)
+        quarters = images.astype(self.param_dtype).reshape(batch, 2, height // 2, 2, width // 2, 3)
+        quarters = quarters.mean((2, 4)).reshape(batch, 12)
         return self.heads(nnx.tanh(self.body(quarters)))
 
 
 @pytest.fixture(autouse=True)
 def tiny_networks(monkeypatch):
-    monkeypatch.setitem(FAMILIES, "tiny", Tiny)
-    monkeypatch.setitem(FAMILIES, "tiny_plain", TinyPlain)
+    monkeypatch.setitem(NETWORKS, "tiny", Variant(Tiny))
+    monkeypatch.setitem(NETWORKS, "tiny_plain", Variant(TinyPlain))
 
 
 def make_images(rng, labels, size=16):

@@ -6,8 +6,9 @@ import pytest
 from flax import nnx
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import build
-from cdml_jax.models.pretrained import named_leaves, save_weights
+from cdml_jax.models import Spec, build
+from cdml_jax.models.weights.loading import save_weights
+from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import split_model
@@ -15,7 +16,7 @@ from cdml_jax.training.state import split_model
 
 @pytest.fixture
 def frozen(config, tmp_path):
-    model = build("small_resnet", num_classes=6, embedding_size=8, rngs=nnx.Rngs(3))
+    model = build("small_resnet", Spec(num_classes=6, embedding_size=8), rngs=nnx.Rngs(3))
     _, parameters, statistics = split_model(model)
     save_weights(tmp_path / "front.safetensors", parameters, statistics, {})
     config.model.update(

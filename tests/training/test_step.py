@@ -8,10 +8,10 @@ import pytest
 from flax import nnx
 
 from cdml_jax import confusion, losses, sample_triplets
+from cdml_jax.models.pixels import normalize_images
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import MINING, Costs
-from cdml_jax.training.step import normalize_images
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from cdml_jax.errors import UserError
 
-SHIPPED_FOLDER = Path(__file__).parent / "weights"
+SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 # Name of a shipped file and its SHA-256; made by the command in configs/demo_upstream.py.
 SHIPPED = {"demo_upstream": "86dbe394c613a6f553a379a25832959cb7a408bb428d9f8ec78a780d7bddb8b7"}
 HUB = "hf:"
@@ -85,10 +85,8 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # pickle, zip and torch raise what they like on a damaged or unsafe file
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model.weights: {path} cannot be read with weights_only=True ({reason})") from error
-    for key in (
-        "state_dict",
-        "model",
-    ):  # checkpoints of training programs hold the weights under one of these
+    # Checkpoints of training programs hold the weights under one of these names.
+    for key in ("state_dict", "model"):
         if isinstance(values, dict) and isinstance(values.get(key), dict):
             values = values[key]
     if not isinstance(values, dict) or not all(isinstance(v, torch.Tensor) for v in values.values()):

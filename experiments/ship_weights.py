@@ -1,26 +1,33 @@
-"""Make a trained run into weights that the package ships: `python -m cdml_jax.models.ship WORKDIR`."""
+"""Make a trained run into weights that the package ships, and print their SHA-256.
+
+    python experiments/ship_weights.py runs/demo_upstream
+
+The newest whole checkpoint becomes cdml_jax/models/weights/shipped/NAME.safetensors, where NAME is the
+workdir's. The SHA-256 belongs in `SHIPPED`, in cdml_jax/models/weights/files.py.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.pretrained import save_weights
-from cdml_jax.models.weight_files import SHIPPED_FOLDER
+from cdml_jax.models.weights.files import SHIPPED_FOLDER
+from cdml_jax.models.weights.loading import save_weights
 from cdml_jax.training import workdir
 from cdml_jax.training.checkpoint import restore_last
 from cdml_jax.training.program import Program, load_dataset
 
 
-def main(arguments: list[str]) -> int:
-    """Write weights/NAME.safetensors from the last checkpoint of WORKDIR and print its SHA-256."""
-    if len(arguments) != 1:
-        print("usage: python -m cdml_jax.models.ship WORKDIR", file=sys.stderr)
-        return 2
-    folder = Path(arguments[0])
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workdir", type=Path, help="of a run of `cdml train`")
+    folder = parser.parse_args().workdir
     try:
         config = ConfigDict(workdir.read(folder)["config"], convert_dict=True)
         run = restore_last(folder, Program(config, load_dataset(config)))
@@ -36,4 +43,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

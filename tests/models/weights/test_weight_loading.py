@@ -7,31 +7,33 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import build, pretrained, weight_files
+from cdml_jax.models import Spec, build
+from cdml_jax.models.weights import files, loading
+from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.state import split_model
 
 
 def trees(seed, num_classes=3):
-    return split_model(build("small_resnet", num_classes=num_classes, rngs=nnx.Rngs(seed)))[1:]
+    return split_model(build("small_resnet", Spec(num_classes=num_classes), rngs=nnx.Rngs(seed)))[1:]
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "body.safetensors"
-    pretrained.save_weights(path, *trees(1), {"network": "small_resnet"})
+    loading.save_weights(path, *trees(1), {"network": "small_resnet"})
     return path
 
 
 def test_the_body_is_loaded_and_the_heads_stay(saved):
     """A classifier of other classes is no obstacle."""
     parameters, statistics = trees(2, num_classes=5)
-    loaded, loaded_statistics = pretrained.load_weights(
+    loaded, loaded_statistics = loading.load_weights(
         str(saved), parameters, statistics, network="small_resnet"
     )
-    theirs = dict(pretrained.named_leaves({"parameters": trees(1)[0]}))
-    for name, leaf in pretrained.named_leaves({"parameters": loaded}):
+    theirs = dict(named_leaves({"parameters": trees(1)[0]}))
+    for name, leaf in named_leaves({"parameters": loaded}):
         if name.startswith("parameters.heads."):
-            assert leaf is dict(pretrained.named_leaves({"parameters": parameters}))[name]
+            assert leaf is dict(named_leaves({"parameters": parameters}))[name]
         else:
             np.testing.assert_allclose(leaf, theirs[name], rtol=1e-3, atol=1e-5)
             assert leaf.dtype == np.float32
@@ -62,23 +64,23 @@ def test_what_does_not_fit_is_listed_and_refused(saved, tmp_path, change, messag
     change(values)
     save_file(values, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=message):
-        pretrained.load_weights(str(tmp_path / "other.safetensors"), *trees(2), network="small_resnet")
+        loading.load_weights(str(tmp_path / "other.safetensors"), *trees(2), network="small_resnet")
 
 
 def test_a_file_that_is_none_or_broken_is_named(tmp_path):
     with pytest.raises(UserError, match="no file"):
-        pretrained.load_weights(str(tmp_path / "none.safetensors"), *trees(2), network="small_resnet")
+        loading.load_weights(str(tmp_path / "none.safetensors"), *trees(2), network="small_resnet")
     (tmp_path / "broken.safetensors").write_bytes(b"\x10")
     with pytest.raises(UserError, match="no readable safetensors"):
-        pretrained.load_weights(str(tmp_path / "broken.safetensors"), *trees(2), network="small_resnet")
+        loading.load_weights(str(tmp_path / "broken.safetensors"), *trees(2), network="small_resnet")
 
 
-@pytest.mark.parametrize("name", weight_files.SHIPPED)
+@pytest.mark.parametrize("name", files.SHIPPED)
 def test_shipped_weights_are_small_whole_and_fit(name):
-    path = weight_files.SHIPPED_FOLDER / f"{name}.safetensors"
+    path = files.SHIPPED_FOLDER / f"{name}.safetensors"
     assert path.stat().st_size < 2_000_000
     parameters, statistics = trees(0)
-    loaded, _ = pretrained.load_weights(name, parameters, statistics, network="small_resnet")
+    loaded, _ = loading.load_weights(name, parameters, statistics, network="small_resnet")
     changed = [
         not np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(parameters), strict=True)
@@ -87,16 +89,16 @@ def test_shipped_weights_are_small_whole_and_fit(name):
 
 
 def test_a_damaged_shipped_file_is_refused(tmp_path, monkeypatch):
-    name = next(iter(weight_files.SHIPPED))
-    damaged = bytearray((weight_files.SHIPPED_FOLDER / f"{name}.safetensors").read_bytes())
+    name = next(iter(files.SHIPPED))
+    damaged = bytearray((files.SHIPPED_FOLDER / f"{name}.safetensors").read_bytes())
     damaged[-5] ^= 1
     (tmp_path / f"{name}.safetensors").write_bytes(damaged)
-    monkeypatch.setattr(weight_files, "SHIPPED_FOLDER", tmp_path)
+    monkeypatch.setattr(files, "SHIPPED_FOLDER", tmp_path)
     with pytest.raises(UserError, match="is damaged"):
-        pretrained.load_weights(name, *trees(2), network="small_resnet")
+        loading.load_weights(name, *trees(2), network="small_resnet")
 
 
 def test_weights_of_another_style_are_refused(saved, tmp_path):
     save_file(load_file(saved), tmp_path / "other.safetensors", metadata={"style": "tensorflow"})
     with pytest.raises(UserError, match=r"is of the style tensorflow; set model.style=tensorflow"):
-        pretrained.load_weights(str(tmp_path / "other.safetensors"), *trees(2), network="small_resnet")
+        loading.load_weights(str(tmp_path / "other.safetensors"), *trees(2), network="small_resnet")

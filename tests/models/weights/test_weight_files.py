@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.weight_files import read_weights
+from cdml_jax.models.weights.files import read_weights
 
 
 @pytest.fixture

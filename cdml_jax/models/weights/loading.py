@@ -11,9 +11,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import TABLES
-from cdml_jax.models.foreign import convert, refuse_names, refuse_not_finite
-from cdml_jax.models.weight_files import WeightFile, read_weights
+from cdml_jax.models import NETWORKS
+from cdml_jax.models.weights.conversion import convert, refuse_names, refuse_not_finite
+from cdml_jax.models.weights.files import WeightFile, read_weights
+from cdml_jax.system.trees import dotted_name, named_leaves
 
 HEADS = ("heads.",)
 
@@ -76,7 +77,7 @@ def fill_weights(
         values = convert(
             file.values,
             shapes,
-            TABLES[network]() if network in TABLES else {},
+            NETWORKS[network].tables(),
             origin=str(file.path),
             keep_classifier=keep_classifier,
         )
@@ -109,16 +110,6 @@ def save_weights(path: Path, parameters: Any, statistics: Any, metadata: dict[st
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(values, path, metadata=metadata)
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Leaves with their dotted names, such as `parameters.blocks.0.conv1.kernel`."""
-    return [(dotted_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
-
-
-def dotted_name(path: tuple) -> str:
-    """A leaf's path as `jax.tree_util` gives it, with dots between: `blocks.0.conv1.kernel`."""
-    return ".".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path)
 
 
 def _of_heads(key: str) -> bool:

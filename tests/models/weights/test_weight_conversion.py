@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.foreign import Table, convert
+from cdml_jax.models.weights.conversion import Table, convert
 
 SHAPES = {
     "stem.conv.kernel": (3, 5, 2, 4),
