@@ -87,10 +87,7 @@ def _run(arguments: list[str]) -> int:
         if options.command == "train":
             commands.train(config, workdir)
         else:
-            report = commands.reproduce(config, workdir, shlex.join(["cdml", *arguments]))
-            if report is not None:
-                print(f"\n{report.table}\n{report.embeddings}\n")
-                print("\n".join(map(str, report.paths)))
+            commands.reproduce(config, workdir, shlex.join(["cdml", *arguments]))
     except Interrupted as stop:
         print(f"cdml: stopped at step {stop.step}; the same command continues there", file=sys.stderr)
         return 128 + stop.signal_number

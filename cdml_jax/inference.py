@@ -54,19 +54,18 @@ class Guess(NamedTuple):
 
 
 def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None) -> TrainedRun:
-    """The run that `cdml train` left in a workdir, by its newest whole checkpoint.
+    """A trained run of a workdir, by its newest whole checkpoint.
 
     Args:
-      folder: the workdir. The images that it was trained on need not be there.
+      folder: the workdir of `cdml train`, or of one run of `cdml reproduce`, its `runs/ROW-seedN`. The images
+        that it was trained on need not be there.
       devices: those that share the work; None for all of this process.
 
     Raises:
-      UserError: it holds no run of `cdml train`, or no checkpoint that can be read.
+      UserError: it holds no trained run, or no checkpoint that can be read.
     """
     folder = Path(folder).expanduser()
-    stored = workdir.read(folder)
-    if stored["command"] != "train":
-        raise UserError(f"--workdir: {folder} holds a run of `cdml {stored['command']}`, not of `cdml train`")
+    stored = workdir.read_trained(folder)
     config = ConfigDict(stored["config"], convert_dict=True)
     names = classes.read(folder)
     spec = spec_of(config.model, len(names.class_names))

@@ -112,6 +112,8 @@ def get_config() -> ConfigDict:
                 # Train on training and validation images; the baseline's confusion on so many folds of them
                 # chooses what the figures show. 0 keeps the validation split apart.
                 "folds": 0,
+                # Whether results keep the embeddings of all validation and test images, in half precision.
+                "embeddings": False,
             },
             "checkpoint": {"every_seconds": 60.0, "keep": 2},
             "profile": {"steps": 0, "start_step": 20},  # a trace of so many steps, into the workdir

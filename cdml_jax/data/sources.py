@@ -94,8 +94,8 @@ def load(
     published = kind not in ("folder", "list")
     if kind in SETS and problems.has(ABSENT):
         check = False  # an archive that was not extracted whole is told once, not once more for every image
-    verify(dataset, problems, cache=directory, images=check, published=published)
-    return dataset
+    contents = verify(dataset, problems, cache=directory, images=check, published=published)
+    return dataclasses.replace(dataset, contents=contents)
 
 
 def cache_directory() -> Path:

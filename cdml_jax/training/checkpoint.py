@@ -242,6 +242,20 @@ def restore_last(folder: Path, program: Program) -> Run:
     return run
 
 
+def steps_kept(folder: Path) -> list[int]:
+    """Steps of the checkpoints in the workdir `folder`, ascending; they need not be whole."""
+    kept = folder / "checkpoints"
+    return sorted(int(path.name) for path in kept.iterdir() if path.name.isdecimal()) if kept.is_dir() else []
+
+
+def keep_newest(folder: Path) -> None:
+    """Delete all checkpoints in the workdir `folder` but the newest: a finished run is not gone back in."""
+    if hosts.is_first():
+        for step in steps_kept(folder)[:-1]:
+            shutil.rmtree(folder / "checkpoints" / str(step), ignore_errors=True)
+    hosts.wait_for_all("kept")
+
+
 def _digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
+from typing import Any
 
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.errors import UserError
-from cdml_jax.system.files import writing
+from cdml_jax.system import console
+from cdml_jax.system.archives import intact, sealed
+from cdml_jax.system.files import write_json, writing
 
 FILE = "classes.json"
 
@@ -39,21 +41,13 @@ def write(workdir: Path, dataset: Dataset) -> None:
     """
     families = None if dataset.families is None else tuple(int(family) for family in dataset.families)
     classes = Classes(dataset.name, dataset.class_names, families, dataset.family_names)
-    content = json.dumps(dataclasses.asdict(classes), indent=1, ensure_ascii=False) + "\n"
-    path = workdir / FILE
-    if path.exists() and path.read_text(encoding="utf-8") == content:
-        return
     with writing(workdir):
-        partial = workdir / f"{FILE}.{os.getpid()}.tmp"
-        try:
-            partial.write_text(content, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / FILE, sealed(dataclasses.asdict(classes)))
 
 
 def read(workdir: Path) -> Classes:
-    """What `write` kept.
+    """What `write` kept, with a warning where it was changed since.
 
     Raises:
       UserError: there is nothing, or it cannot be read.
@@ -61,12 +55,26 @@ def read(workdir: Path) -> Classes:
     path = workdir / FILE
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        lists = {key: tuple(value) for key, value in stored.items() if isinstance(value, list)}
-        return Classes(**(stored | lists))
+        whole = intact(stored)
+        named: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in stored.items() if key != "digest"
+        }
+        classes = Classes(**named)
+        if not isinstance(classes.class_names, tuple):
+            raise ValueError("it names no classes")
     except FileNotFoundError:
         raise UserError(
             f"{workdir} has no {FILE}: it was trained by an older version; "
             f"`cdml evaluate --workdir={workdir}`, where its images are, writes it"
         ) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); delete it, and `cdml evaluate --workdir={workdir}`, where its "
+            "images are, writes it again"
+        ) from error
+    if not whole:
+        console.warn(
+            f"{path} is not as the run wrote it (edited, damaged, or of an older version): "
+            "its names may be wrong"
+        )
+    return classes

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from cdml_jax import clustering
+from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
-from cdml_jax.reporting import results
+from cdml_jax.reporting import drawing, results
 from cdml_jax.reporting.results import RunResult
+from cdml_jax.reporting.table import tabulate
 from cdml_jax.system import console
-from cdml_jax.system.files import writing
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
-from cdml_jax.training.checkpoint import Run, restore_last
+from cdml_jax.training.checkpoint import Run, keep_newest, restore_last, steps_kept
 from cdml_jax.training.compiled import keep_compiled
 from cdml_jax.training.cross_validation import cross_validate
 from cdml_jax.training.embedding import evaluate_split, measure, measured_embedding
 from cdml_jax.training.loop import fit, fork
 from cdml_jax.training.memory import what_runs_where
 from cdml_jax.training.mesh import divide_processor, make_mesh
+from cdml_jax.training.outcome import result_of, settings_of_run
 from cdml_jax.training.program import Program, load_dataset
 from cdml_jax.training.rows import ROWS
 from cdml_jax.training.stop import Stop
@@ -39,10 +42,17 @@ if TYPE_CHECKING:
 _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 
-def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Program:
+def _prepare(
+    command: str,
+    config: ConfigDict,
+    folder: Path,
+    *splits: str,
+    stored: Mapping[str, Any] | None = None,
+) -> Program:
     """Everything that can be refused, before anything slow; then the program, and one line about it.
 
-    `splits` are those that must be there; `command` is whose run the folder holds.
+    `splits` are those that must be there; `command` is whose run the folder holds. Where the folder's run is
+    only looked at, `stored` is what it holds; else the folder becomes this run's.
     """
     settings.check(config)
     keep_compiled(config.compilation_cache)
@@ -63,17 +73,12 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
     program = Program(config, dataset)
     program.check_weights()
     placement = what_runs_where(program)
-    workdir.claim(
-        folder,
-        command,
-        config,
-        dataset.fingerprint(),
-        split_checksum=dataset.checksum,
-        write=hosts.is_first(),
-    )
-    if hosts.is_first():
-        classes.write(folder, dataset)
-    hosts.wait_for_all("claimed")
+    if stored is not None:
+        workdir.check_images(folder, stored, dataset.fingerprint(), dataset.contents)
+        if hosts.is_first():
+            classes.write(folder, dataset)
+    else:
+        _claim(command, config, folder, dataset)
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
     console.say(
         f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}. "
@@ -81,6 +86,28 @@ def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Pr
     )
     console.detail(placement)
     return program
+
+
+def _claim(command: str, config: ConfigDict, folder: Path, dataset: Dataset, *, pooled: bool = False) -> None:
+    """Make a folder the run's, with what its use needs: settings and names of the classes."""
+    workdir.claim(
+        folder,
+        command,
+        config,
+        dataset.fingerprint(),
+        split_checksum=dataset.checksum,
+        contents=dataset.contents,
+        pooled=pooled,
+        write=hosts.is_first(),
+    )
+    if hosts.is_first():
+        classes.write(folder, dataset)
+    hosts.wait_for_all("claimed")
+
+
+def _next(command: str, folder: Path, more: str = "") -> None:
+    """What a person may do now, as the last line."""
+    console.say(f"Next: cdml {command} --workdir={shlex.quote(str(folder))}{more}")
 
 
 def _held(folder: Path) -> contextlib.AbstractContextManager[None]:
@@ -99,6 +126,12 @@ def train(config: ConfigDict, folder: Path) -> Run:
         shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
     console.say(f"{ROWS[config.row].title}, seed {config.seed}: {', '.join(shown)}")
     console.say(timing.summary(run.history))
+    if "validation" in program.dataset.splits:
+        _next("evaluate", folder)
+    elif "test" in program.dataset.splits:
+        _next("evaluate", folder, " --split=test")
+    else:
+        _next("predict", folder, " IMAGE")
     return run
 
 
@@ -108,59 +141,76 @@ def evaluate(folder: Path, split: str) -> Counts | None:
 
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
     """
-    stored = workdir.read(folder)
-    if stored["command"] != "train":
-        raise UserError(f"--workdir: {folder} holds a run of `cdml {stored['command']}`, not of `cdml train`")
+    stored = workdir.read_trained(folder)
+    if split == "validation" and stored.get("pooled"):
+        raise UserError(
+            f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
+            "choose test"
+        )
     config = ConfigDict(stored["config"], convert_dict=True)
-    program = _prepare("train", config, folder, split)
+    program = _prepare("train", config, folder, split, stored=stored)
     run = restore_last(folder, program)
     if run.epoch < config.epochs:
         console.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
     embedding = measured_embedding(config, config.row)
-    counts, embeddings, labels = evaluate_split(program, run.state, split, embedding)
-    figures = measure(embeddings, labels, embedding) if hosts.is_first() else None
+    seen = evaluate_split(program, run.state, split, embedding)
+    figures = measure(seen.embeddings, seen.labels, embedding) if hosts.is_first() else None
     hosts.wait_for_all("measured")
-    left_out = clustering.why_not(len(labels))
-    dataset = program.dataset
-    if split == "test" and dataset.test_class_names is not None:
-        console.say(f"{split}, {len(dataset.test_class_names)} classes never trained, {embedding}: {figures}")
-        if left_out:
-            console.say(left_out)
-        return None
-    if not hosts.is_first():
-        return counts
-    print(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
-    whole = not isinstance(counts, TopConfusions)
-    if dataset.families is not None and whole:
-        inside = confusion_inside_families(counts, dataset.families)
-        told = "no errors" if math.isnan(inside) else f"{inside:.1%} of the errors stay inside the family"
-        print(f"right family {family_accuracy(counts, dataset.families):.2%}; {told}")
-    print(f"embeddings ({embedding}): {figures}")
+    left_out = clustering.why_not(len(seen.labels))
+    dataset, disjoint = program.dataset, split == "test" and program.dataset.test_class_names is not None
+    if disjoint:
+        count = len(dataset.test_class_names or ())
+        console.result(f"{split}, {count} classes never trained, {embedding}: {figures}")
+    else:
+        _print_counts(seen.counts, split, _classes(dataset))
+        console.result(f"embeddings ({embedding}): {figures}")
     if left_out:
-        print(left_out)
-    from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no matplotlib
+        console.result(left_out)
+    if not disjoint and hosts.is_first():
+        _show_confusion(seen.counts, f"{ROWS[config.row].title} on {dataset.name}", split, dataset, folder)
+    _next("predict", folder, " IMAGE")
+    return None if disjoint else seen.counts
 
-    print("Most confused:")
+
+def _print_counts(counts: Counts, split: str, names: Classes) -> None:
+    console.result(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
+    if names.families is not None and not isinstance(counts, TopConfusions):
+        inside = confusion_inside_families(counts, names.families)
+        told = "no errors" if math.isnan(inside) else f"{inside:.1%} of the errors stay inside the family"
+        console.result(f"right family {family_accuracy(counts, names.families):.2%}; {told}")
+
+
+def _show_confusion(counts: Counts, title: str, split: str, dataset: Dataset, folder: Path) -> None:
+    """The most confused pairs, and a picture of the counts where it would show anything."""
+    from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no scipy
+
+    names = _classes(dataset)
+    console.result("Most confused:")
     for pair in confused_pairs_of(counts, 5):
-        print(
-            f"  {pair.rate:6.1%} of {dataset.class_names[pair.true]} are called "
-            f"{dataset.class_names[pair.called]}"
+        console.result(
+            f"  {pair.rate:6.1%} of {names.names[pair.true]} are called {names.names[pair.called]}"
         )
-    if not whole or dataset.num_classes > _DRAWN:
-        return counts
-    with writing(folder):
-        from cdml_jax.reporting.figures import confusion_figure
+    if isinstance(counts, TopConfusions) or names.number > _DRAWN:
+        return
+    left_out = drawing.why_not()
+    if left_out:
+        console.warn(left_out)
+        return
 
-        picture = confusion_figure(
-            counts,
-            dataset.class_names,
-            dataset.families,
-            dataset.family_names,
-            folder / f"confusion_{split}.png",
-            title=f"{ROWS[config.row].title} on {dataset.name}, {split} split",
-        )
-    print(f"Picture: {picture}")
-    return counts
+    def draw(path: Path) -> None:
+        from cdml_jax.reporting.matrices import confusion_figure  # here: training needs no matplotlib
+
+        drawing.warn_of_glyphs(names)
+        confusion_figure({f"{title}, {split} split": counts}, names, path)
+
+    picture = drawing.attempt(folder / f"confusion_{split}.png", draw)
+    if picture is not None:
+        console.say(f"Picture: {picture}")
+
+
+def _classes(dataset: Dataset) -> Classes:
+    families = None if dataset.families is None else tuple(int(family) for family in dataset.families)
+    return Classes(dataset.class_names, families, dataset.family_names)
 
 
 @hosts.joined()
@@ -180,91 +230,69 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
     if left_out:
         console.say(left_out)
     kept, folds = folder / "results", config.reproduce.folds
+    dataset = program.dataset
+    seeds = range(config.seed, config.seed + config.reproduce.seeds)
     with _held(folder), Stop().listening() as stop:
+        done = {(r.row, r.seed) for r in results.load(kept)}
         held_out = None
         if folds:
             console.say(f"The baseline, seed {config.seed}, on {folds} folds; then all rows on all of them:")
             held_out = cross_validate(
-                config,
-                program.dataset,
-                "baseline",
-                config.seed,
-                folds=folds,
-                folder=folder / "folds",
-                stop=stop,
+                config, dataset, "baseline", config.seed, folds=folds, folder=folder / "folds", stop=stop
             ).sum(axis=0)
-            program = Program(config, pool(program.dataset))
-        for seed in range(config.seed, config.seed + config.reproduce.seeds):
-            done = {(r.row, r.seed) for r in results.load(kept)}
-            missing = [row for row in config.reproduce.rows if (row, seed) not in done]
-            if not missing:
-                continue
-            warm = fit(
-                program,
-                "baseline",
-                seed,
-                until_epoch=config.warmup_epochs,
-                folder=folder / "runs" / f"warmup-seed{seed}",
-                stop=stop,
-            )
-            for row in missing:
-                run = fit(
-                    program,
-                    row,
-                    seed,
-                    start=fork(program, warm),
-                    folder=folder / "runs" / f"{row}-seed{seed}",
-                    stop=stop,
-                )
-                result = _result(program, row, seed, run, held_out)
+            program = Program(config, pool(dataset))
+        for seed in seeds:
+            warm: Run | None = None
+            for row in config.reproduce.rows:
+                if (row, seed) in done:
+                    continue
+                place = folder / "runs" / f"{row}-seed{seed}"
+                _claim("train", settings_of_run(config, row, seed), place, dataset, pooled=bool(folds))
+                # A run that was begun before has its own checkpoint to continue from.
+                if warm is None and hosts.largest(not steps_kept(place)):
+                    warm = _warm_up(program, seed, folder, stop)
+                start = None if warm is None else fork(program, warm)
+                with _held(place):
+                    run = fit(program, row, seed, start=start, folder=place, stop=stop, save_last=True)
+                    keep_newest(place)
+                result = result_of(program, row, seed, run, held_out)
                 if hosts.is_first():
                     results.save(result, kept)
                 hosts.wait_for_all("saved")
                 shown = "" if folds else f" validation {accuracy(result.validation_counts):.2%},"
                 console.say(f"{ROWS[row].title}, seed {seed}:{shown} {run.seconds:.0f} s")
-    seeds = range(config.seed, config.seed + config.reproduce.seeds)
+    if not hosts.is_first():
+        return None
     wanted = [r for r in results.load(kept) if r.row in config.reproduce.rows and r.seed in seeds]
-    return _report(program.dataset, wanted, config, folder, command) if hosts.is_first() else None
+    report = _report(dataset, wanted, config, folder, command)
+    console.result(f"\n{report.table}\n{report.embeddings}\n")
+    console.result("\n".join(map(str, report.paths)))
+    _next("predict", folder / "runs" / f"{config.reproduce.rows[-1]}-seed{config.seed}", " IMAGE")
+    return report
 
 
-def _result(program: Program, row: str, seed: int, run: Run, held_out: np.ndarray | None = None) -> RunResult:
-    """Figures of a finished run; of folds, only the baseline's counts `held_out` are validation counts."""
-    if held_out is None:
-        validation = program.evaluate(run.state, "validation")[0]
-    else:
-        validation = held_out if row == "baseline" else np.zeros_like(held_out)
-    # Read once, by the last step's model: nothing is chosen by it.
-    embedding = measured_embedding(program.config, row)
-    tested = evaluate_split(program, run.state, "test", embedding)
-    return RunResult(
-        row=row,
-        seed=seed,
-        steps=int(run.state.step),
-        seconds=run.seconds,
-        validation_counts=validation,
-        test_counts=tested.counts,
-        history=run.history,
-        # The first process alone writes results.
-        embeddings=measure(tested.embeddings, tested.labels, embedding) if hosts.is_first() else None,
+def _warm_up(program: Program, seed: int, folder: Path, stop: Stop) -> Run:
+    """The epochs in which every row is the baseline, trained once for all rows of a seed."""
+    return fit(
+        program,
+        "baseline",
+        seed,
+        until_epoch=program.config.warmup_epochs,
+        folder=folder / "runs" / f"warmup-seed{seed}",
+        stop=stop,
     )
 
 
 def _report(
     dataset: Dataset, wanted: list[RunResult], config: ConfigDict, folder: Path, command: str
 ) -> Report:
-    from cdml_jax.reporting.paper import DATASET, TABLE_2  # here: training needs no matplotlib
-    from cdml_jax.reporting.report import write_report
+    from cdml_jax.reporting.report import write_report  # here: training needs no scipy
 
+    titles = {name: row.title for name, row in ROWS.items()}
     return write_report(
-        wanted,
-        folder=folder,
-        title=f"Cost-sensitive deep metric learning on {dataset.name}",
-        class_names=dataset.class_names,
-        families=dataset.families,
-        family_names=dataset.family_names,
-        row_titles={name: row.title for name, row in ROWS.items()},
+        tabulate(wanted, _classes(dataset), titles=titles),
+        folder,
+        dataset_name=dataset.name,
         command=command,
         settings=config.to_dict() | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
-        dataset_name=dataset.name,
-        paper=TABLE_2 if dataset.name == DATASET else None,
     )

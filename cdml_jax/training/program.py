@@ -127,7 +127,8 @@ class Program:
             self._compiled(
                 name,
                 evaluation_step,
-                ((of_counts, of_counts), mesh_lib.by_row(self.mesh)),
+                # Logits stay as they are computed: their columns may be split over "model".
+                ((of_counts, of_counts), mesh_lib.by_row(self.mesh), None),
                 graph=graph,
                 shardings=self.shardings.parameters,
                 storage=self.storage,
@@ -279,23 +280,23 @@ class Program:
         state: TrainState,
         split: str,
         *,
-        embedded: Callable[[jax.Array], None] | None = None,
+        each: Callable[[dict[str, jax.Array], jax.Array, jax.Array], None] | None = None,
         features: bool = False,
     ) -> tuple[Counts, Counts]:
         """Hard and soft counts of a split, where the storage has them.
 
-        `embedded` is called with the embeddings of each batch, (B, size), its rows split over "data"; with
-        `features` they are the pooled features, of length 1, whatever the network's head gives.
+        `each` is called with every batch, its embeddings (B, size) and its logits (B, C), all on the devices,
+        rows split over "data". With `features` the embeddings are the pooled features, of length 1, whatever
+        the network's head gives.
         """
         parameters, statistics = state.in_use
         evaluate = self._evaluate_features if features else self._evaluate
         counts = self._no_counts()
         for batch in self.evaluation_batches(split):
-            batch.pop("index")
             placed = mesh_lib.put_batch(self.mesh, batch)
-            counts, embeddings = evaluate(counts, parameters, statistics, placed)
-            if embedded is not None:
-                embedded(embeddings)
+            counts, embeddings, logits = evaluate(counts, parameters, statistics, placed)
+            if each is not None:
+                each(placed, embeddings, logits)
         return self.storage.total(counts[0]), self.storage.total(counts[1])
 
     def put_costs(self, costs: Costs) -> Costs:

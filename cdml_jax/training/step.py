@@ -262,8 +262,8 @@ def evaluation_step(
     cut: int | None = None,
     flip: bool = False,
     features: bool = False,
-) -> tuple[tuple[Counts, Counts], jax.Array]:
-    """Hard and soft counts with a batch added, and its embeddings, by the model as it is used.
+) -> tuple[tuple[Counts, Counts], jax.Array, jax.Array]:
+    """Hard and soft counts with a batch added, its embeddings and its logits, by the model as it is used.
 
     That is with running statistics, without dropout. With `flip`, logits are the means over an image and its
     mirror image; embeddings are the image's own. With `features`, embeddings are the pooled features scaled
@@ -278,4 +278,4 @@ def evaluation_step(
         logits = (logits + mirrored) / 2
     hard, soft = counts
     counts = storage.add(hard, batch, logits, soft=False), storage.add(soft, batch, logits, soft=True)
-    return counts, embeddings
+    return counts, embeddings, logits

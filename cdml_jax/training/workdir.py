@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
-from cdml_jax.system import files
+from cdml_jax.system import console, files
+from cdml_jax.system.archives import intact, sealed
 
 # Keys that say where and how fast, not what: a run may be continued with others.
 _FREE = (
@@ -24,6 +25,8 @@ _FREE = (
     "profile.",
     "compilation_cache",
 )
+# What only a run leaves: without its config.json nobody knows which.
+_LEFT = ("checkpoints", "metrics.jsonl", "results", "runs")
 
 
 def claim(
@@ -33,20 +36,39 @@ def claim(
     fingerprint: str,
     *,
     split_checksum: str = "",
+    contents: Mapping[str, str] | None = None,
+    pooled: bool = False,
     write: bool = True,
 ) -> None:
-    """Make `workdir` this run's, or find that it is already; where not `write`, only look.
+    """Make `workdir` this run's, or find that it is already.
+
+    Args:
+      workdir: the run's folder; made if missing.
+      command: whose run it is, "train" or "reproduce".
+      config: of the run.
+      fingerprint: of the data set.
+      split_checksum: of the publisher's splits, where there is one.
+      contents: digest of each split's images, where they were checked: those that the run begins with stay,
+        and a warning says where images have changed since.
+      pooled: whether the validation images are trained on.
+      write: False only looks.
 
     Raises:
-      UserError: it cannot be written, or holds a run of another command, configuration or data set; the first
-        keys that differ are named.
+      UserError: it cannot be written, or holds a run of another command, configuration or data set, of which
+        the first keys that differ are named; or its config.json was changed, or is gone.
     """
     mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": _plain(config)}
-    if split_checksum:
-        mine["split_checksum"] = split_checksum
+    mine |= {"split_checksum": split_checksum} if split_checksum else {}
+    mine |= {"contents": dict(contents)} if contents else {}
+    mine |= {"pooled": True} if pooled else {}
     path = workdir / "config.json"
     if path.exists():
-        theirs = read(workdir)
+        theirs = _read(workdir)
+        if not intact(theirs):
+            raise UserError(
+                f"{path} is not as the run wrote it (edited, damaged, or of an older version); "
+                "bring the file back, or choose another --workdir"
+            )
         if theirs["command"] != command:
             raise UserError(f"{workdir} holds a run of `cdml {theirs['command']}`; choose another --workdir")
         ours, other = _flat(mine["config"]), _flat(theirs["config"])
@@ -60,13 +82,19 @@ def claim(
                 f"{workdir} holds a run of another configuration: {', '.join(differ[:3])}; "
                 "choose another --workdir, or delete it"
             )
-        if theirs["fingerprint"] != fingerprint:
+        check_images(workdir, theirs, fingerprint, contents or {})
+        if "contents" in theirs:
+            mine["contents"] = theirs["contents"]
+    else:
+        left = [name for name in _LEFT if (workdir / name).exists()]
+        if left:
             raise UserError(
-                f"{workdir} holds a run on other images of {config.source}; choose another --workdir"
+                f"{workdir} holds {' and '.join(left)} of a run whose config.json is gone; bring the file "
+                "back, or choose another --workdir"
             )
     if not write:
         return
-    content = json.dumps(mine, indent=1, sort_keys=True) + "\n"
+    content = json.dumps(sealed(mine), indent=1, sort_keys=True) + "\n"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_text(path, content)
@@ -88,12 +116,65 @@ def held(workdir: Path) -> Iterator[None]:
         yield
 
 
+def check_images(
+    workdir: Path, stored: Mapping[str, Any], fingerprint: str, contents: Mapping[str, str]
+) -> None:
+    """Compare images with those that the run of a workdir began with; changed contents are a warning.
+
+    Args:
+      workdir: the run's folder.
+      stored: what `claim` wrote there.
+      fingerprint: of the data set at hand.
+      contents: digest of each split's images, where they were checked.
+
+    Raises:
+      UserError: they are others, by their names, labels or classes.
+    """
+    if stored["fingerprint"] != fingerprint:
+        source = stored["config"]["source"]
+        raise UserError(f"{workdir} holds a run on other images of {source}; choose another --workdir")
+    began = stored.get("contents", {})
+    changed = [split for split in contents if began.get(split, contents[split]) != contents[split]]
+    if changed:
+        splits = ", ".join(changed)
+        console.warn(f"some images ({splits}) have changed their content since the run in {workdir} began")
+
+
 def read(workdir: Path) -> dict[str, Any]:
-    """What `claim` wrote.
+    """What `claim` wrote, with a warning where it was changed since.
 
     Raises:
       UserError: it is no run's folder.
     """
+    stored = _read(workdir)
+    if not intact(stored):
+        console.warn(
+            f"{workdir / 'config.json'} is not as the run wrote it (edited, damaged, or of an older "
+            "version): what follows may not be of the run that was trained"
+        )
+    return stored
+
+
+def read_trained(workdir: Path) -> dict[str, Any]:
+    """What `claim` wrote in the folder of one trained run, with a warning where it was changed since.
+
+    Raises:
+      UserError: it is no run's folder, or that of a table, whose runs are named.
+    """
+    stored = read(workdir)
+    if stored["command"] == "train":
+        return stored
+    runs = sorted(path.parent.name for path in workdir.glob("runs/*/config.json"))
+    if not runs:
+        raise UserError(f"--workdir: {workdir} holds a table of `cdml reproduce`, of which no run has begun")
+    example = next((run for run in runs if run.startswith("cdml-")), runs[0])
+    raise UserError(
+        f"--workdir: {workdir} holds a table's runs: choose one, such as {workdir / 'runs' / example} "
+        f"({', '.join(runs)})"
+    )
+
+
+def _read(workdir: Path) -> dict[str, Any]:
     path = workdir / "config.json"
     try:
         stored = json.loads(path.read_text())
@@ -101,7 +182,7 @@ def read(workdir: Path) -> dict[str, Any]:
             raise ValueError("it is not what a run writes")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"--workdir: {workdir} holds no run (no config.json)") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read ({error}); choose another --workdir, or bring the file back"
         ) from error

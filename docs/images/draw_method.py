@@ -1,8 +1,11 @@
-"""The method in one picture, for the README."""
+"""Draws the README's picture of the method.
+
+python docs/images/draw_method.py docs/images/method.png
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -81,11 +84,6 @@ def draw_method() -> Figure:
     return figure
 
 
-def method_figure(path: str | Path) -> Path:
-    """Save `draw_method` as PNG; returns the path."""
-    return save(draw_method(), path)
-
-
 def _box(axes: Axes, x: float, y: float, width: float, height: float, title: str, colour: str) -> None:
     shape = FancyBboxPatch(
         (x, y),
@@ -150,3 +148,7 @@ def _matrix(
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_color("#999999")
+
+
+if __name__ == "__main__":
+    save(draw_method(), sys.argv[1])

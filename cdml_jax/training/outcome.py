@@ -1,0 +1,77 @@
+"""What a finished run of a table leaves: counts, predictions, figures of its embeddings, and their origin."""
+
+from __future__ import annotations
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cdml_jax.reporting.predictions import Predictions
+from cdml_jax.reporting.provenance import provenance
+from cdml_jax.reporting.results import RunResult
+from cdml_jax.training import hosts
+from cdml_jax.training.checkpoint import Run
+from cdml_jax.training.embedding import Evaluated, evaluate_split, measure, measured_embedding
+from cdml_jax.training.program import Program
+
+
+def settings_of_run(config: ConfigDict, row: str, seed: int) -> ConfigDict:
+    """The settings of one run of a table."""
+    found = config.copy_and_resolve_references()
+    found.update({"row": row, "seed": seed})
+    return found
+
+
+def result_of(
+    program: Program, row: str, seed: int, run: Run, held_out: np.ndarray | None = None
+) -> RunResult:
+    """What a finished run of a table leaves; every process calls it.
+
+    Each split is passed over once, for counts and predictions. Of folds, only the baseline's counts
+    `held_out` are validation counts, and validation images have no predictions: they were trained on.
+
+    Args:
+      program, run: the run, after its last step.
+      row, seed: whose it is.
+      held_out: (C, C) counts of the baseline on folds; None where the validation split is kept apart.
+    """
+    config = program.config
+    embedding, keep = measured_embedding(config, row), config.reproduce.embeddings
+    validation = None
+    if held_out is None:
+        seen = evaluate_split(program, run.state, "validation", embedding if keep else "")
+        validation, validation_counts = _predictions(program, "validation", seen, keep=keep), seen.counts
+    else:
+        validation_counts = held_out if row == "baseline" else np.zeros_like(held_out)
+    # Read once, by the last step's model: nothing is chosen by it.
+    tested = evaluate_split(program, run.state, "test", embedding)
+    return RunResult(
+        row=row,
+        seed=seed,
+        steps=int(run.state.step),
+        seconds=run.seconds,
+        validation_counts=validation_counts,
+        test_counts=tested.counts,
+        history=run.history,
+        # The first process alone writes results.
+        embeddings=measure(tested.embeddings, tested.labels, embedding) if hosts.is_first() else None,
+        validation=validation,
+        test=_predictions(program, "test", tested, keep=keep),
+        provenance=provenance(
+            settings_of_run(config, row, seed).to_dict(),
+            device=program.mesh.devices.flat[0].device_kind,
+            devices=program.mesh.size,
+        ),
+    )
+
+
+def _predictions(program: Program, split: str, seen: Evaluated, *, keep: bool) -> Predictions:
+    """What is kept of a pass over a split; its embeddings where they are to be kept."""
+    source = program.source(split)
+    return Predictions(
+        names=tuple(source.name(index) for index in range(len(source))),
+        labels=seen.labels,
+        top_classes=seen.top_classes,
+        top_probabilities=seen.top_probabilities,
+        true_probability=seen.true_probability,
+        embeddings=seen.embeddings if keep else None,
+    )
