@@ -29,7 +29,7 @@ from cdml_jax.models.pixels import normalize_images
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, confusion_statistics, plan_row_epoch
+from cdml_jax.training.rows import ROWS, plan_row_epoch, statistics_of
 from cdml_jax.training.state import Costs
 
 
@@ -82,7 +82,7 @@ def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
         config,
         images.labels,
         counts,
-        confusion_statistics(counts, config.confusion),
+        statistics_of(counts, config.confusion),
         seed=0,
         epoch=config.warmup_epochs,
     )

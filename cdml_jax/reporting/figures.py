@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cdml_jax.metrics import class_error
+from cdml_jax.confusion.figures import class_error
 from cdml_jax.reporting.canvas import PAPER_COLOURS, blank, colours, literal, plain, save, shortened
 from cdml_jax.reporting.pairs import confused_subcategories
 from cdml_jax.reporting.results import RunResult

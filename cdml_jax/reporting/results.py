@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.errors import UserError
-from cdml_jax.metrics import accuracy, mean_class_error
 from cdml_jax.reporting.embeddings import COLUMNS, EmbeddingFigures
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import Provenance

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from cdml_jax import clustering
+from cdml_jax.confusion import Confusion
+from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError
-from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import drawing, results
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
 from cdml_jax.system import console
-from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
 from cdml_jax.training.checkpoint import Run, keep_newest, restore_last, steps_kept
 from cdml_jax.training.compiled import keep_compiled
@@ -34,7 +34,6 @@ from cdml_jax.training.outcome import result_of, settings_of_run
 from cdml_jax.training.program import Program, load_dataset
 from cdml_jax.training.rows import ROWS
 from cdml_jax.training.stop import Stop
-from cdml_jax.training.storage import Counts
 
 if TYPE_CHECKING:
     from cdml_jax.reporting.report import Report
@@ -136,7 +135,7 @@ def train(config: ConfigDict, folder: Path) -> Run:
 
 
 @hosts.joined()
-def evaluate(folder: Path, split: str) -> Counts | None:
+def evaluate(folder: Path, split: str) -> Confusion | None:
     """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
 
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
@@ -172,15 +171,16 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     return None if disjoint else seen.counts
 
 
-def _print_counts(counts: Counts, split: str, names: Classes) -> None:
+def _print_counts(counts: Confusion, split: str, names: Classes) -> None:
     console.result(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
-    if names.families is not None and not isinstance(counts, TopConfusions):
-        inside = confusion_inside_families(counts, names.families)
+    matrix = counts.matrix
+    if names.families is not None and matrix is not None:
+        inside = confusion_inside_families(matrix, names.families)
         told = "no errors" if math.isnan(inside) else f"{inside:.1%} of the errors stay inside the family"
-        console.result(f"right family {family_accuracy(counts, names.families):.2%}; {told}")
+        console.result(f"right family {family_accuracy(matrix, names.families):.2%}; {told}")
 
 
-def _show_confusion(counts: Counts, title: str, split: str, dataset: Dataset, folder: Path) -> None:
+def _show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:
     """The most confused pairs, and a picture of the counts where it would show anything."""
     from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no scipy
 
@@ -190,7 +190,8 @@ def _show_confusion(counts: Counts, title: str, split: str, dataset: Dataset, fo
         console.result(
             f"  {pair.rate:6.1%} of {names.names[pair.true]} are called {names.names[pair.called]}"
         )
-    if isinstance(counts, TopConfusions) or names.number > _DRAWN:
+    matrix = counts.matrix
+    if matrix is None or names.number > _DRAWN:
         return
     left_out = drawing.why_not()
     if left_out:
@@ -201,7 +202,7 @@ def _show_confusion(counts: Counts, title: str, split: str, dataset: Dataset, fo
         from cdml_jax.reporting.matrices import confusion_figure  # here: training needs no matplotlib
 
         drawing.warn_of_glyphs(names)
-        confusion_figure({f"{title}, {split} split": counts}, names, path)
+        confusion_figure({f"{title}, {split} split": matrix}, names, path)
 
     picture = drawing.attempt(folder / f"confusion_{split}.png", draw)
     if picture is not None:

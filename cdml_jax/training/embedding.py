@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cdml_jax import clustering
+from cdml_jax.confusion import Confusion
 from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.retrieval import retrieval
 from cdml_jax.system import console
@@ -20,7 +21,6 @@ from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
 from cdml_jax.training.rows import named_row
 from cdml_jax.training.state import TrainState
-from cdml_jax.training.storage import Counts
 
 TOP = 5
 """How many of the likeliest classes of an image are kept."""
@@ -30,7 +30,7 @@ class Evaluated(NamedTuple):
     """Hard counts of a split, and what one pass said of its images, in their order.
 
     Attributes:
-      counts: (C, C), or `TopConfusions`.
+      counts: of predicted classes.
       labels: (n,) the class of each image.
       embeddings: (n, size); (n, 0) where they were not asked for.
       top_classes: (n, at most `TOP`) the likeliest classes of each, the likeliest first, which is the one
@@ -39,7 +39,7 @@ class Evaluated(NamedTuple):
       true_probability: (n,) of the image's own class, float32; NaN where training never saw that class.
     """
 
-    counts: Counts
+    counts: Confusion
     labels: np.ndarray
     embeddings: np.ndarray
     top_classes: np.ndarray

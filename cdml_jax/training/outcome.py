@@ -39,7 +39,8 @@ def result_of(
     validation = None
     if held_out is None:
         seen = evaluate_split(program, run.state, "validation", embedding if keep else "")
-        validation, validation_counts = _predictions(program, "validation", seen, keep=keep), seen.counts
+        validation = _predictions(program, "validation", seen, keep=keep)
+        validation_counts = np.asarray(seen.counts.matrix)
     else:
         validation_counts = held_out if row == "baseline" else np.zeros_like(held_out)
     # Read once, by the last step's model: nothing is chosen by it.
@@ -50,7 +51,7 @@ def result_of(
         steps=int(run.state.step),
         seconds=run.seconds,
         validation_counts=validation_counts,
-        test_counts=tested.counts,
+        test_counts=np.asarray(tested.counts.matrix),
         history=run.history,
         # The first process alone writes results.
         embeddings=measure(tested.embeddings, tested.labels, embedding) if hosts.is_first() else None,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from etils import epath
 
+from cdml_jax.confusion.figures import mean_class_error
 from cdml_jax.errors import UserError
-from cdml_jax.metrics import mean_class_error
 from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import Provenance, provenance
