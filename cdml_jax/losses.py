@@ -82,6 +82,24 @@ def weighted_softmax_cross_entropy(
     return losses if where is None else jnp.where(where, losses, 0)
 
 
+def focal_factor(cross_entropy: Float[Array, " batch"], gamma: float | jax.Array) -> Float[Array, " batch"]:
+    r"""Factor of each row's cross-entropy in the focal loss, (1 − p_y)^γ.
+
+    .. math:: (1 - e^{-\ell_b})^\gamma
+
+    Args:
+      cross_entropy: unweighted, without label smoothing.
+      gamma: γ ≥ 0; 0 gives ones and zero gradients.
+
+    >>> focal_factor(jnp.array([0.0, 0.6931472]), 2.0).round(3).tolist()
+    [0.0, 0.25]
+
+    Source: Lin, Goyal, Girshick, He and Dollár, "Focal Loss for Dense Object Detection", ICCV 2017.
+    """
+    wrong = jnp.maximum(-jnp.expm1(-cross_entropy), 1e-7)
+    return jnp.where(gamma > 0, wrong ** jnp.maximum(gamma, 1e-7), 1)
+
+
 def confusion_weighted_logits(
     logits: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],

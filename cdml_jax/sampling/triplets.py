@@ -7,7 +7,7 @@ Draws are exact in integers: which rows they pick does not depend on how XLA sha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,23 @@ from cdml_jax.confusion.labels import class_labels
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+
+Drawn = TypeVar("Drawn", covariant=True)
+
+
+class Sample(Protocol[Drawn]):
+    """Draws rows of a batch by pair weights: `sample_triplets` or `sample_pairs` with its number bound."""
+
+    def __call__(
+        self,
+        key: PRNGKeyArray,
+        labels: Int[Array, " batch"],
+        pair_weights: PairWeights,
+        *,
+        where: Bool[Array, " batch"] | None = None,
+    ) -> Drawn:
+        """Rows drawn among those where `where`."""
 
 
 class Triplets(NamedTuple):
@@ -92,6 +109,57 @@ def sample_triplets(
         return jnp.where(valid, rows.order[rows.starts[of_class] + jnp.where(valid, place, 0)], 0)
 
     return Triplets(row(first, of_anchor), row(first, of_positive), row(second, of_negative), valid)
+
+
+class Pairs(NamedTuple):
+    """Pairs of rows of the batch: first and second, each (P,) int32, and valid, (P,) bool."""
+
+    first: Int[Array, " pairs"]
+    second: Int[Array, " pairs"]
+    valid: Bool[Array, " pairs"]
+
+
+def sample_pairs(
+    key: PRNGKeyArray,
+    labels: Int[Array, " batch"],
+    pair_weights: Float[Array, "classes classes"] | PairWeights,
+    *,
+    num_pairs: int,
+    where: Bool[Array, " batch"] | None = None,
+) -> Pairs:
+    r"""Pairs of rows of two classes, the classes drawn in proportion to `pair_weights`.
+
+    .. math:: \Pr(i, j) = A_{ij} / \sum_{(k, l) \in S} A_{kl}, \quad S = \{(k, l) : k \ne l,\ n_k, n_l \ge 1\}
+
+    where n_k counts the batch's real rows of class k. Both rows are then uniform inside their classes.
+
+    Args:
+      key: of the draws.
+      labels: class of each row, from 0.
+      pair_weights: A, as `sample_triplets` takes it.
+      num_pairs: P, a static number; draws are independent (with replacement).
+      where: rows that count; the others may hold any label.
+
+    Returns:
+      `Pairs`; where the batch serves no pair of positive weight, none is valid and the rows are 0.
+
+    >>> pairs = sample_pairs(jax.random.key(0), jnp.array([5, 2]), jnp.ones((6, 6)).at[2].set(0), num_pairs=2)
+    >>> pairs.first.tolist(), pairs.second.tolist()
+    ([0, 0], [1, 1])
+    """
+    labels, pairs = class_labels(labels), as_pair_weights(pair_weights)
+    key_pair, key_rows = jax.random.split(key)
+    rows = _rows_by_class(labels, where, pairs.num_classes)
+    # A draw asks for two rows of the first class, for it is made for triplets; here one is enough.
+    enough = jnp.where(rows.counts > 0, rows.counts + 1, 0)
+    first, second, valid = pairs.draw(key_pair, rows.classes, enough, num_pairs)
+    bits = jax.random.bits(key_rows, (2, num_pairs), jnp.uint32)
+
+    def row(of_class: jax.Array, bits: jax.Array) -> jax.Array:
+        place = below(bits, jnp.maximum(rows.counts[of_class], 1))
+        return jnp.where(valid, rows.order[rows.starts[of_class] + jnp.where(valid, place, 0)], 0)
+
+    return Pairs(row(first, bits[0]), row(second, bits[1]), valid)
 
 
 class _Rows(NamedTuple):

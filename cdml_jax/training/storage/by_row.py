@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cdml_jax import confusion
 from cdml_jax.confusion import ByClassConfusion, ByClassPairWeights, PairWeights
-from cdml_jax.sampling import Triplets
+from cdml_jax.sampling.triplets import Drawn, Sample
 from cdml_jax.training.mesh import DATA, MODEL, by_row, gather_rows, replicated
 from cdml_jax.training.storage.parts import Placed, abstract, draw_parts, predictions_of
 from cdml_jax.training.storage.protocol import EpochCounts
@@ -65,10 +65,10 @@ class ByRow(Placed):
 
         return add(counts, labels, predictions)
 
-    def draw(self, keys: jax.Array, labels: jax.Array, pairs: PairWeights, *, num_triplets: int) -> Triplets:
-        """Triplets of each microbatch; devices exchange the weights among the batch's classes alone."""
+    def draw(self, keys: jax.Array, labels: jax.Array, pairs: PairWeights, sample: Sample[Drawn]) -> Drawn:
+        """What `sample` draws of each microbatch; devices exchange weights among the batch's classes alone."""
         whole = PartitionSpec()
-        draw = functools.partial(draw_parts, num_triplets=num_triplets)
+        draw = functools.partial(draw_parts, sample=sample)
         return jax.shard_map(
             draw, mesh=self.mesh, in_specs=(whole, whole, PartitionSpec(DATA)), out_specs=whole
         )(keys, labels, pairs)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from cdml_jax.confusion import PairWeights
-from cdml_jax.sampling import Triplets, sample_triplets
+from cdml_jax.sampling.triplets import Drawn, Sample
 from cdml_jax.training.mesh import DATA, put_replicated
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class PairsOnEveryDevice(Placed):
         return put_replicated(self.mesh, pairs)
 
     def draw(
-        self, keys: jax.Array, labels: Int[Array, "parts rows"], pairs: PairWeights, *, num_triplets: int
-    ) -> Triplets:
-        """Triplets of each microbatch of whole labels, −1 where a row does not count."""
-        return draw_parts(keys, labels, pairs, num_triplets=num_triplets)
+        self, keys: jax.Array, labels: Int[Array, "parts rows"], pairs: PairWeights, sample: Sample[Drawn]
+    ) -> Drawn:
+        """What `sample` draws of each microbatch of whole labels, −1 where a row does not count."""
+        return draw_parts(keys, labels, pairs, sample)
 
 
 def abstract(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
@@ -55,11 +55,11 @@ def predictions_of(logits: Float[Array, "batch classes"], soft: bool) -> jax.Arr
 
 
 def draw_parts(
-    keys: jax.Array, labels: Int[Array, "parts rows"], pairs: PairWeights, *, num_triplets: int
-) -> Triplets:
-    """Triplets of each microbatch, by a key for each; a row of label −1 does not count."""
+    keys: jax.Array, labels: Int[Array, "parts rows"], pairs: PairWeights, sample: Sample[Drawn]
+) -> Drawn:
+    """What `sample` draws of each microbatch, by a key for each; a row of label −1 does not count."""
 
-    def draw(key: jax.Array, labels: jax.Array) -> Triplets:
-        return sample_triplets(key, labels, pairs, num_triplets=num_triplets, where=labels >= 0)
+    def draw(key: jax.Array, labels: jax.Array) -> Drawn:
+        return sample(key, labels, pairs, where=labels >= 0)
 
     return jax.vmap(draw)(keys, labels)

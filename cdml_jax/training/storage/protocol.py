@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from cdml_jax.confusion import Confusion, PairWeights, TopConfusions
-from cdml_jax.sampling import Triplets
+from cdml_jax.sampling.triplets import Drawn, Sample
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -67,16 +67,15 @@ class Storage(Protocol):
         keys: jax.Array,
         labels: Int[Array, "parts rows"],
         pairs: PairWeights,
-        *,
-        num_triplets: int,
-    ) -> Triplets:
-        """Triplets of each microbatch, (parts, num_triplets); under jit.
+        sample: Sample[Drawn],
+    ) -> Drawn:
+        """What is drawn of each microbatch, its leaves (parts, …); under jit.
 
         Args:
           keys: one for each microbatch.
           labels: whole on every device, −1 where a row does not count.
           pairs: as `put_pairs` gives.
-          num_triplets: of each microbatch.
+          sample: such as `sample_triplets` with its number of triplets bound.
         """
 
     # Between epochs.

@@ -1,69 +1,21 @@
-"""Costs of other methods, as controls: they tell whether a gain is due to confusion or to hardness alone."""
+"""How triplets are found in a batch: drawn by pair weights beforehand, or mined by distance.
+
+`MINERS` is what the compiled step switches between and what a method's `miner` names; a miner's place in it
+is the index that the step takes, so adding one is adding an entry.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
-from cdml_jax.sampling import Triplets
+from cdml_jax.sampling.triplets import Triplets
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int
-
-
-def focal_factor(cross_entropy: Float[Array, " batch"], gamma: float | jax.Array) -> Float[Array, " batch"]:
-    r"""Factor of each row's cross-entropy in the focal loss, (1 − p_y)^γ.
-
-    .. math:: (1 - e^{-\ell_b})^\gamma
-
-    Args:
-      cross_entropy: unweighted, without label smoothing.
-      gamma: γ ≥ 0; 0 gives ones and zero gradients.
-
-    >>> focal_factor(jnp.array([0.0, 0.6931472]), 2.0).round(3).tolist()
-    [0.0, 0.25]
-
-    Source: Lin, Goyal, Girshick, He and Dollár, "Focal Loss for Dense Object Detection", ICCV 2017.
-    """
-    wrong = jnp.maximum(-jnp.expm1(-cross_entropy), 1e-7)
-    return jnp.where(gamma > 0, wrong ** jnp.maximum(gamma, 1e-7), 1)
-
-
-def inverse_frequency(images: Int[Array, " classes"]) -> Float[Array, " classes"]:
-    r"""Class weights ∝ 1 / n_i, with mean 1 over the classes that have images; 0 for the others.
-
-    >>> inverse_frequency(jnp.array([1, 3])).tolist()
-    [1.5, 0.5]
-    """
-    images = jnp.asarray(images)
-    inverse = jnp.where(images > 0, 1 / jnp.maximum(images, 1), 0).astype(jnp.float32)
-    return inverse * (images > 0).sum() / inverse.sum()
-
-
-def class_balanced(
-    images: Int[Array, " classes"], *, overlap: float | jax.Array = 0.999
-) -> Float[Array, " classes"]:
-    r"""Class weights ∝ 1 / effective number of images, with mean 1 over the classes that have images.
-
-    .. math:: w_i \propto \frac{1 - \beta}{1 - \beta^{n_i}}
-
-    Args:
-      images: n_i of each class.
-      overlap: the β above, in [0, 1): 0 gives equal weights, near 1 `inverse_frequency`.
-
-    >>> class_balanced(jnp.array([1, 2, 0]), overlap=0.5).round(3).tolist()
-    [1.2000000476837158, 0.800000011920929, 0.0]
-
-    Source: Cui, Jia, Lin, Song and Belongie, "Class-Balanced Loss Based on Effective Number of Samples",
-    CVPR 2019.
-    """
-    images = jnp.asarray(images)
-    # −expm1(n log β), since 1 − β^n cancels where β is near 1.
-    effective = -jnp.expm1(jnp.maximum(images, 1) * jnp.log(jnp.maximum(overlap, 1e-30)))
-    inverse = jnp.where(images > 0, 1 / effective, 0).astype(jnp.float32)
-    return inverse * (images > 0).sum() / inverse.sum()
 
 
 def batch_hard_triplets(
@@ -160,3 +112,32 @@ def _triplets(
     valid = (positives.any(axis=1) & negatives.any(axis=1))[anchor]
     positive, negative = (jnp.where(valid, row, 0).astype(jnp.int32) for row in (positive, negative))
     return Triplets(anchor, positive, negative, valid)
+
+
+def mineable(
+    labels: Int[Array, " batch"], *, num_triplets: int, where: Bool[Array, " batch"] | None = None
+) -> Bool[Array, " triplets"]:
+    """Which triplets a miner finds: those whose anchor counts and has a positive and a negative.
+
+    It is known from labels alone, before the network has run, and the same for every miner: each of them
+    takes the anchors in turn.
+
+    Args:
+      labels: class of each row.
+      num_triplets: T.
+      where: rows that count.
+
+    >>> mineable(jnp.array([0, 0, 1]), num_triplets=4).tolist()
+    [True, True, False, True]
+    """
+    return batch_hard_triplets(
+        jnp.zeros((labels.size, 1)), labels, num_triplets=num_triplets, where=where
+    ).valid
+
+
+# Called as miner(embeddings, labels, num_triplets=T, where=...). None takes the triplets that were drawn.
+MINERS: dict[str, Callable[..., Triplets] | None] = {
+    "drawn": None,
+    "batch_hard": batch_hard_triplets,
+    "semi_hard": semi_hard_triplets,
+}

@@ -1,46 +1,10 @@
-"""Costs of other methods, against definitions written out."""
+"""Mined triplets against brute force, and what a miner promises."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdml_jax.controls import (
-    batch_hard_triplets,
-    class_balanced,
-    focal_factor,
-    inverse_frequency,
-    semi_hard_triplets,
-)
-
-
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_factor(gamma):
-    cross_entropy = np.array([1e-6, 0.3, 1.0, 9.0])
-    expected = (1 - np.exp(-cross_entropy)) ** gamma
-    np.testing.assert_allclose(focal_factor(jnp.float32(cross_entropy), gamma), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_gradient_is_finite_at_a_certain_answer(gamma):
-    assert np.isfinite(jax.grad(lambda x: focal_factor(x, gamma).sum())(jnp.array([0.0, 50.0]))).all()
-
-
-def test_inverse_frequency_has_mean_one_over_the_classes_present():
-    weights = np.asarray(inverse_frequency(jnp.array([2, 0, 6, 12])))
-    np.testing.assert_allclose(
-        weights * [2, 0, 6, 12], [weights[0] * 2, 0, weights[0] * 2, weights[0] * 2], 1e-6
-    )
-    assert weights.sum() == pytest.approx(3)
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.9, 0.9999])
-def test_class_balanced_is_the_inverse_effective_number(overlap):
-    images = np.array([2, 0, 7, 400])
-    effective = np.array([sum(overlap**k for k in range(n)) for n in images])
-    inverse = np.where(images > 0, 1 / np.maximum(effective, 1e-9), 0)
-    weights = np.asarray(class_balanced(jnp.asarray(images), overlap=overlap))
-    np.testing.assert_allclose(weights, inverse / inverse.sum() * 3, rtol=1e-4)
+from cdml_jax.sampling.mining import MINERS, batch_hard_triplets, mineable, semi_hard_triplets
 
 
 def test_semi_hard_is_the_brute_force_choice():
@@ -82,3 +46,19 @@ def test_batch_hard_is_the_brute_force_choice():
         if triplets.valid[t]:
             assert int(triplets.positive[t]) == max(positives, key=lambda p: distances[a, p])
             assert int(triplets.negative[t]) == min(negatives, key=lambda n: distances[a, n])
+
+
+@pytest.mark.parametrize("name", [name for name, miner in MINERS.items() if miner])
+def test_every_miner_finds_the_triplets_that_labels_promise(name):
+    rng = np.random.default_rng(4)
+    labels, where = np.array([0, 0, 1, 2, 2, 2, 3, 0]), np.arange(8) != 5
+    found = MINERS[name](
+        jnp.float32(rng.normal(size=(8, 3))), jnp.asarray(labels), num_triplets=19, where=jnp.asarray(where)
+    )
+    promised = mineable(jnp.asarray(labels), num_triplets=19, where=jnp.asarray(where))
+    np.testing.assert_array_equal(found.valid, promised)
+    assert 0 < int(promised.sum()) < 19
+    anchor, positive, negative = (np.asarray(rows)[np.asarray(promised)] for rows in found[:3])
+    assert (labels[anchor] == labels[positive]).all()
+    assert (labels[anchor] != labels[negative]).all()
+    assert (anchor != positive).all()

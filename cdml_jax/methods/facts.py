@@ -1,0 +1,76 @@
+"""What is known when an epoch's weights are made, and the weights that methods make of it.
+
+A weight is a function from `Facts` to an array, so a method names what it uses, and a method of your own can
+bring its own function.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cdml_jax.confusion import PairWeights, Statistics, weights_of_rates
+from cdml_jax.confusion.placing import compiled
+from cdml_jax.data.classes import Classes
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What an epoch's weights are made of, on the host.
+
+    Attributes:
+      statistics: error rates W (C,) and pair weights A of the confusion so far, or of the costs that
+        `confusion.source` names.
+      sizes: training images of each class, (C,).
+      classes: names of the classes and their families.
+      mode, beta, normalize: the form of class weights by confusion, as `confusion.class_weights` takes them.
+    """
+
+    statistics: Statistics
+    sizes: Int[np.ndarray, " classes"]
+    classes: Classes
+    mode: str = "rate"
+    beta: float = 1.0
+    normalize: bool = True
+
+
+def ones(facts: Facts) -> Float[np.ndarray, " classes"]:
+    """Equal weights of all classes."""
+    return np.ones(facts.sizes.size, np.float32)
+
+
+def rates(facts: Facts) -> Float[np.ndarray, " classes"]:
+    """The error rates W themselves.
+
+    Source: Zhao and Peng (2018), weighted softmax.
+    """
+    return facts.statistics.rates
+
+
+def by_error_rate(facts: Facts) -> Float[np.ndarray, " classes"]:
+    """Weights that grow with the error rate: W, or 1 + β W, of mean 1 where `normalize`.
+
+    Source: Zhao and Peng (2018), weighted softmax; 1 + β W is this library's.
+    """
+    weigh = compiled(weights_of_rates, None, ("mode", "normalize"))
+    return np.asarray(
+        weigh(facts.statistics.rates, mode=facts.mode, beta=facts.beta, normalize=facts.normalize)
+    )
+
+
+def by_confusion(facts: Facts) -> PairWeights:
+    """The pair weights A: how often two classes are confused.
+
+    Source: Zhao and Peng (2018), confusion driven deep metric learning.
+    """
+    return facts.statistics.pairs
+
+
+def uniform(facts: Facts) -> PairWeights:
+    """Equal weights of all pairs of classes, stored as A is."""
+    return facts.statistics.pairs.uniform()
