@@ -130,10 +130,11 @@ def evaluate(folder: Path, split: str) -> Counts | None:
         return counts
     print(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
     whole = not isinstance(counts, TopConfusions)
-    if dataset.families is not None and whole:
-        inside = confusion_inside_families(counts, dataset.families)
+    families = dataset.classes.families
+    if families is not None and whole:
+        inside = confusion_inside_families(counts, families)
         told = "no errors" if math.isnan(inside) else f"{inside:.1%} of the errors stay inside the family"
-        print(f"right family {family_accuracy(counts, dataset.families):.2%}; {told}")
+        print(f"right family {family_accuracy(counts, families):.2%}; {told}")
     print(f"embeddings ({embedding}): {figures}")
     if left_out:
         print(left_out)
@@ -142,8 +143,8 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     print("Most confused:")
     for pair in confused_pairs_of(counts, 5):
         print(
-            f"  {pair.rate:6.1%} of {dataset.class_names[pair.true]} are called "
-            f"{dataset.class_names[pair.called]}"
+            f"  {pair.rate:6.1%} of {dataset.classes.names[pair.true]} are called "
+            f"{dataset.classes.names[pair.called]}"
         )
     if not whole or dataset.num_classes > _DRAWN:
         return counts
@@ -152,9 +153,9 @@ def evaluate(folder: Path, split: str) -> Counts | None:
 
         picture = confusion_figure(
             counts,
-            dataset.class_names,
-            dataset.families,
-            dataset.family_names,
+            dataset.classes.names,
+            families,
+            dataset.classes.family_names,
             folder / f"confusion_{split}.png",
             title=f"{ROWS[config.row].title} on {dataset.name}, {split} split",
         )
@@ -184,15 +185,14 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
         if folds:
             hosts.say(f"The baseline, seed {config.seed}, on {folds} folds; then all rows on all of them:")
             held_out = cross_validate(
-                config,
-                program.dataset,
+                program,
                 "baseline",
                 config.seed,
                 folds=folds,
                 folder=folder / "folds",
                 stop=stop,
             ).sum(axis=0)
-            program = Program(config, pool(program.dataset))
+            program = Program(config, program.dataset, feeds=pool(program.feeds))
         for seed in range(config.seed, config.seed + config.reproduce.seeds):
             done = {(r.row, r.seed) for r in results.load(kept)}
             missing = [row for row in config.reproduce.rows if (row, seed) not in done]
@@ -258,9 +258,9 @@ def _report(
         wanted,
         folder=folder,
         title=f"Cost-sensitive deep metric learning on {dataset.name}",
-        class_names=dataset.class_names,
-        families=dataset.families,
-        family_names=dataset.family_names,
+        class_names=dataset.classes.names,
+        families=dataset.classes.families,
+        family_names=dataset.classes.family_names,
         row_titles={name: row.title for name, row in ROWS.items()},
         command=command,
         settings=config.to_dict() | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),

@@ -54,7 +54,7 @@ def evaluate_split(program: Program, state: TrainState, split: str, embedding: s
         # Without a projection the head gives the features: no second program is compiled.
         features=embedding == "features" and program.config.model.embedding_from == "projection",
     )
-    labels = np.asarray(program.source(split).labels)
+    labels = program.feed(split).labels
     return Evaluated(counts, np.concatenate(parts)[: labels.size], labels)  # the last batch is padded
 
 

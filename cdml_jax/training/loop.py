@@ -15,8 +15,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cdml_jax.data.batches import CachedSource
-from cdml_jax.data.features import FeatureSource
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, compute, mean_class_error
 from cdml_jax.training import hosts
@@ -131,14 +129,12 @@ class _Trainer:
 
     def train_epoch(self) -> None:
         program, run, config = self.program, self.run, self.program.config
-        source = program.source("train")
+        feed = program.feed("train")
         costs, order = plan_row_epoch(
-            self.row, config, source.labels, run.counts, run.statistics, seed=self.seed, epoch=run.epoch
+            self.row, config, feed.labels, run.counts, run.statistics, seed=self.seed, epoch=run.epoch
         )
         on_devices = program.put_costs(costs)
-        batches = program.training_batches(
-            order, seed=self.seed, epoch=run.epoch, start_step=run.step_in_epoch
-        )
+        batches = feed.training(order, seed=self.seed, epoch=run.epoch, start_step=run.step_in_epoch)
         clock = StepClock()
         with contextlib.closing(batches), contextlib.closing(clock):
             for batch in clock.fetching(batches):
@@ -201,9 +197,7 @@ class _Trainer:
         run.statistics = confusion_statistics(run.counts, settings)
         run.epoch, run.step_in_epoch = run.epoch + 1, 0
         last = run.epoch == program.config.epochs
-        if "validation" in program.dataset.splits and (
-            last or run.epoch % program.config.evaluate_every == 0
-        ):
+        if "validation" in program.feeds and (last or run.epoch % program.config.evaluate_every == 0):
             hard, _ = program.evaluate(run.state, "validation")
             entry["validation_accuracy"] = accuracy(hard)
             entry["validation_mean_class_error"] = mean_class_error(hard)
@@ -232,12 +226,10 @@ class _Trainer:
 
     def _advise(self, entry: dict[str, Any]) -> None:
         """Once, and not by an epoch in which the loader and the caches were still cold."""
-        source, settings = self.program.source("train"), self.program.config.data
-        if isinstance(source, FeatureSource):  # nothing to read or decode: such steps are just short
+        feed, settings = self.program.feed("train"), self.program.config.data
+        if not feed.prepares_images:  # nothing to read or decode: such steps are just short
             return
-        advice = input_advice(
-            entry, num_threads=settings.num_threads, in_memory=isinstance(source, CachedSource)
-        )
+        advice = input_advice(entry, num_threads=settings.num_threads, in_memory=feed.in_memory)
         if advice and not self.advised and entry["epoch"] > self.first_epoch + 1 and hosts.is_first():
             self.advised = True
             self.bar.write(f"cdml: {advice}", file=sys.stderr)
@@ -252,7 +244,7 @@ class _Trainer:
 
     def _figures(self, costs: Any, counts: Counts) -> dict[str, Any]:
         """The epoch's log entry: averages, and the realised share of the most confused pairs by name."""
-        run, names = self.run, self.program.dataset.class_names
+        run, names = self.run, self.program.dataset.classes.names
         values = {name: np.asarray(value) for name, value in compute(run.state.metrics).items()}
         shares = values.pop("watched_share")
         weights = weights_of(run.statistics.pairs, costs.watched_pairs)

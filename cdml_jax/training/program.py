@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,17 +13,16 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from cdml_jax.data.batches import Batch, cached, evaluation_batches, training_batches
-from cdml_jax.data.dataset import Dataset, Source
-from cdml_jax.data.features import FeatureSource, evaluation_feature_batches, training_feature_batches
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.feed import Feed, image_feeds
+from cdml_jax.data.images.transforms import Transform
 from cdml_jax.data.sources import load
-from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
 from cdml_jax.models.pretrained import load_weights
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.frozen import frozen_dataset
+from cdml_jax.training.frozen import frozen_feeds
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
 from cdml_jax.training.rows import WATCHED_PAIRS
 from cdml_jax.training.state import (
@@ -47,13 +46,27 @@ def load_dataset(config: ConfigDict, **changes: str) -> Dataset:
 class Program:
     """A configuration and a data set, made ready to train.
 
+    Args:
+      config: the settings.
+      dataset: what it trains on.
+      devices: those that share the work; None for all.
+      feeds: the splits' batches, where they are not those of the data set: folds of another program's.
+
     Attributes:
+      feeds: the batches of each split; of features, where the front of the network is frozen.
       traces: how often each function was traced; one compiled step serves all rows, epochs and seeds.
       steps_per_epoch, total_steps: optimiser steps.
       schedule: learning rate of a step.
     """
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device] | None = None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        dataset: Dataset,
+        devices: Sequence[jax.Device] | None = None,
+        *,
+        feeds: Mapping[str, Feed] | None = None,
+    ):
         self.config, self.dataset = config, dataset
         self.mesh = mesh_lib.make_mesh(
             config.batch_size,
@@ -63,8 +76,7 @@ class Program:
             model=config.mesh.model,
         )
         self.traces: collections.Counter[str] = collections.Counter()
-        self.transform = Transform(**config.image)
-        images = len(dataset.splits["train"])
+        images = len(dataset.splits["train"] if feeds is None else feeds["train"])
         if config.batch_size > images:
             raise UserError(f"batch_size: {config.batch_size} exceeds the {images} training images")
         self.steps_per_epoch = -(-images // config.batch_size)
@@ -77,12 +89,10 @@ class Program:
             network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
             cut = network.cut(config.model.frozen)
             outside = network.front_names(cut)
-            if not isinstance(dataset.splits["train"], FeatureSource):
-                self.dataset = frozen_dataset(config, dataset, build_model, mesh=self.mesh)
+        self.feeds = self._feeds(build_model) if feeds is None else feeds
         optimizer = make_optimizer(
             config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
         )
-        self._sources: dict[str, Source] = {}
         soft = config.confusion.counts == "soft"
         self.storage = make_storage(
             config.confusion.storage, dataset.num_classes, config.confusion.top_k, self.mesh
@@ -163,52 +173,27 @@ class Program:
 
         return jax.jit(traced, donate_argnums=0, out_shardings=out_shardings)
 
-    def source(self, split: str) -> Source:
-        """A split, its images decoded in memory where `data.cache_bytes` allows."""
-        if split not in self._sources:
-            if split not in self.dataset.splits:
-                raise UserError(f"the data set {self.dataset.name} has no {split} split")
-            source = self.dataset.splits[split]
-            self._sources[split] = (
-                source
-                if isinstance(source, FeatureSource)
-                else cached(
-                    source,
-                    self.config.data.cache_bytes,
-                    resize=self._cached_side(),
-                    num_threads=self.config.data.num_threads,
-                )
-            )
-        return self._sources[split]
-
-    def _cached_side(self) -> int:
-        # A crop that zooms in needs the pixels; any other sees the image at this size in any case.
-        return 0 if self.transform.crop == "random_resized" else self.transform.short_side
-
-    def training_batches(
-        self, order: np.ndarray, *, seed: int, epoch: int, start_step: int = 0
-    ) -> Generator[Batch, None, None]:
-        """This process's rows of an epoch's batches, in the order planned."""
-        source, shard = self.source("train"), mesh_lib.process_shard(self.mesh)
-        place: dict[str, Any] = {"seed": seed, "epoch": epoch, "start_step": start_step, "shard": shard}
-        if isinstance(source, FeatureSource):
-            return training_feature_batches(source, order, **place)
-        threads = self.config.data.num_threads
-        return training_batches(source, order, transform=self.transform, num_threads=threads, **place)
-
-    def evaluation_batches(self, split: str) -> Generator[Batch, None, None]:
-        """This process's rows of a split's batches: every image once, the last batch padded."""
-        source, size = self.source(split), self.config.batch_size
-        shard = mesh_lib.process_shard(self.mesh)
-        if isinstance(source, FeatureSource):
-            return evaluation_feature_batches(source, batch_size=size, shard=shard)
-        return evaluation_batches(
-            source,
-            batch_size=size,
-            transform=self.transform,
-            num_threads=self.config.data.num_threads,
-            shard=shard,
+    def _feeds(self, build_model: Callable[..., Any]) -> Mapping[str, Feed]:
+        config = self.config
+        images = image_feeds(
+            self.dataset.splits,
+            transform=Transform(**config.image),
+            batch_size=config.batch_size,
+            num_threads=config.data.num_threads,
+            cache_bytes=config.data.cache_bytes,
+            shard=mesh_lib.process_shard(self.mesh),
         )
+        return frozen_feeds(config, images, build_model, mesh=self.mesh) if config.model.frozen else images
+
+    def feed(self, split: str) -> Feed:
+        """The batches of a split.
+
+        Raises:
+          UserError: the data set has no such split.
+        """
+        if split not in self.feeds:
+            raise UserError(f"the data set {self.dataset.name} has no {split} split")
+        return self.feeds[split]
 
     def initial_state(self, seed: int) -> TrainState:
         """State before the first step: the same parameters for every row of a seed."""
@@ -246,11 +231,7 @@ class Program:
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and shardings of a global batch on the devices."""
-        source, side = self.dataset.splits["train"], self.config.image.image_size
-        image: tuple[tuple[int, ...], Any] = ((side, side, 3), np.uint8)
-        if isinstance(source, FeatureSource):
-            image = (source.features.shape[2:], source.features.dtype)
-        fields = {"image": image, "label": ((), np.int32), "mask": ((), np.bool_)}
+        fields = {"image": self.feed("train").spec, "label": ((), np.int32), "mask": ((), np.bool_)}
         rows, sharding = self.config.batch_size, mesh_lib.by_row(self.mesh)
         return {
             name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
@@ -295,7 +276,7 @@ class Program:
         parameters, statistics = state.in_use
         evaluate = self._evaluate_features if features else self._evaluate
         counts = self._no_counts()
-        for batch in self.evaluation_batches(split):
+        for batch in self.feed(split).evaluation():
             batch.pop("index")
             placed = mesh_lib.put_batch(self.mesh, batch)
             counts, embeddings = evaluate(counts, parameters, statistics, placed)

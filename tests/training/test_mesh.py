@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from cdml_jax.data import Classes
 from cdml_jax.errors import UserError
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
@@ -158,7 +159,7 @@ FSDP = {"shard_parameters_from": 1}
 @pytest.fixture(scope="module")
 def eight(dataset):
     """The same images with eight classes' names."""
-    return dataclasses.replace(dataset, class_names=tuple("abcdefgh"), families=None, family_names=None)
+    return dataclasses.replace(dataset, classes=Classes(tuple("abcdefgh")))
 
 
 @pytest.fixture(scope="module")
