@@ -27,28 +27,24 @@ from side_by_side import keep
 from cdml_jax import confusion
 from cdml_jax.cli import load_config
 from cdml_jax.configs import base
-from cdml_jax.data.dataset import Dataset
+from cdml_jax.data import ArraySource, Classes, Dataset
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.collectives import Collective, collectives, summary
 from cdml_jax.training.program import Program
 
 
-class Nothing:
-    """Labels alone: a step that is only compiled reads no image."""
-
-    def __init__(self, images: int, classes: int):
-        self.labels = (np.arange(images) % classes).astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self.labels)
+def nothing(images: int, classes: int) -> ArraySource:
+    """Labels alone: a step that is only compiled reads no image, so all are one pixel."""
+    pixels = np.broadcast_to(np.uint8(0), (images, 1, 1, 3))
+    return ArraySource(pixels, np.arange(images) % classes)
 
 
 def program_of(config, classes: int, devices: int, rows: int) -> Program:
     """A program with `rows` on each of so many devices."""
     config.batch_size = rows * devices
     config.model.weights = ""
-    images = Nothing(max(4 * config.batch_size, classes), classes)
-    dataset = Dataset("nothing", tuple(map(str, range(classes))), None, None, {"train": images})
+    images = nothing(max(4 * config.batch_size, classes), classes)
+    dataset = Dataset("nothing", Classes(tuple(map(str, range(classes)))), {"train": images})
     return Program(config, dataset, jax.devices()[:devices])
 
 

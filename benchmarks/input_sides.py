@@ -36,7 +36,7 @@ def ours(folder: Path, batch: int, size: int, jitter: float, *, threads: int, ke
     """What `cdml train` reads: `data.cache_bytes` of 0, or decoded images kept."""
     from cdml_jax.data.batches import cached, training_batches
     from cdml_jax.data.dataset import FileSource
-    from cdml_jax.data.transforms import Transform
+    from cdml_jax.data.images.transforms import Transform
 
     paths = photographs(folder)
     files = FileSource(folder, paths, np.zeros(len(paths), np.int32))

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from side_by_side import keep, own_devices
 
 from cdml_jax.cli import load_config
+from cdml_jax.data import ArraySource, Classes, Dataset
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.training import mesh as mesh_lib
@@ -33,23 +34,11 @@ from cdml_jax.training.rows import ROWS, plan_row_epoch, statistics_of
 from cdml_jax.training.state import Costs
 
 
-class Noise:
+def noise(images: int, classes: int, size: int) -> ArraySource:
     """Random images of random classes: the time of a step does not depend on what they show."""
-
-    def __init__(self, images: int, classes: int, size: int):
-        rng = np.random.default_rng(0)
-        self._images = rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8)
-        self.labels = rng.integers(0, classes, images).astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict:
-        return {"image": self._images[index], "label": int(self.labels[index])}
-
-    def name(self, index: int) -> str:
-        """What a message calls the image."""
-        return f"noise {index}"
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+    return ArraySource(pixels, rng.integers(0, classes, images))
 
 
 def plain_step(state, batch, *, graph, optimizer):
@@ -73,9 +62,9 @@ def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
     The device is one accelerator, or the processor, divided as the configuration has it.
     """
     mesh_lib.divide_processor(config.mesh.cpu_devices, config.batch_size)
-    images = Noise(4 * config.batch_size, classes, config.image.image_size)
-    names = tuple(map(str, range(classes)))
-    program = Program(config, Dataset("noise", names, None, None, {"train": images}), own_devices())
+    images = noise(4 * config.batch_size, classes, config.image.image_size)
+    names = Classes(tuple(map(str, range(classes))))
+    program = Program(config, Dataset("noise", names, {"train": images}), own_devices())
     counts = np.random.default_rng(1).random((classes, classes)).astype(np.float32)
     costs, order = plan_row_epoch(
         ROWS["cdml"],
@@ -90,7 +79,7 @@ def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
     batch = mesh_lib.put_batch(
         program.mesh,
         {
-            "image": np.stack([images[int(i)]["image"] for i in rows]),
+            "image": np.stack([images.image(int(i)) for i in rows]),
             "label": images.labels[rows],
             "mask": np.ones(rows.size, bool),
         },

@@ -143,7 +143,7 @@ def _embed(run: TrainedRun, options: argparse.Namespace) -> int:
 
 def _images(folder: Path) -> list[Path]:
     """The image files below a folder, in the order of their paths; hidden ones are left out."""
-    from cdml_jax.data.decoding import EXTENSIONS
+    from cdml_jax.data.images.decoding import EXTENSIONS
 
     found = [
         path

@@ -44,7 +44,7 @@ def export(run: TrainedRun, out: Path) -> tuple[str, ...]:
     bound = functools.partial(run.apply, run.weights.parameters, run.weights.batch_statistics)
     blob, platforms = _serialized(jax.jit(bound), images)
     about = {
-        "dataset": run.classes.dataset,
+        "dataset": run.dataset,
         "class_names": run.class_names,
         "input": f"uint8 (batch, {side}, {side}, 3), RGB",
         "view": f"scaled to a short side of {run.transform.short_side} pixels, centre square of {side}",

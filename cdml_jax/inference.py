@@ -16,8 +16,9 @@ from flax import nnx
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
-from cdml_jax.data.decoding import decode
-from cdml_jax.data.transforms import Transform, evaluation_view
+from cdml_jax.data.classes import Classes
+from cdml_jax.data.images.decoding import decode
+from cdml_jax.data.images.transforms import Transform, evaluation_view
 from cdml_jax.errors import UserError
 from cdml_jax.models import build, spec_of
 from cdml_jax.models.pixels import normalize_images
@@ -66,11 +67,11 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
     folder = Path(folder).expanduser()
     stored = workdir.read_trained(folder)
     config = ConfigDict(stored["config"], convert_dict=True)
-    names = classes.read(folder)
-    spec = spec_of(config.model, len(names.class_names))
+    name, names = classes.read(folder)
+    spec = spec_of(config.model, names.number)
     network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
     graph, *shapes = split_model(network)
-    return TrainedRun(config, names, graph, restore_weights(folder, *shapes), devices)
+    return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes), devices)
 
 
 class TrainedRun:
@@ -78,6 +79,7 @@ class TrainedRun:
 
     Attributes:
       config: of the run.
+      dataset: the name of the data set that it was trained on.
       classes: names of the classes, in the order of the logits, and of their families.
       transform: how a photograph becomes what the network takes.
       image_size: side in pixels of what the network takes.
@@ -87,12 +89,13 @@ class TrainedRun:
     def __init__(
         self,
         config: ConfigDict,
-        names: classes.Classes,
+        dataset: str,
+        names: Classes,
         graph: nnx.GraphDef,
         weights: Weights,
         devices: Sequence[jax.Device] | None = None,
     ):
-        self.config, self.classes, self.weights = config, names, weights
+        self.config, self.dataset, self.classes, self.weights = config, dataset, names, weights
         self.transform = Transform(**config.image)
         self.image_size: int = config.image.image_size
         devices = jax.local_devices() if devices is None else devices
@@ -104,7 +107,7 @@ class TrainedRun:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
-        return self.classes.class_names
+        return self.classes.names
 
     def __call__(self, images: np.ndarray) -> Outputs:
         """Logits and embeddings of images as the network takes them; `view` makes one of a photograph.

@@ -77,10 +77,12 @@ def get_config() -> ConfigDict:
                 "layer_decay": 1.0,  # learning rate of a block over that of the next one
                 "freeze": (),  # parameters whose names begin so, such as "stem", "blocks.0"
                 "freeze_epochs": 0,  # for so long; -1 for ever
-                "ema_decay": 0.0,  # 0 for none
+                "ema_decay": 0.0,  # 0 for none; at step t no more than (1 + t) / (10 + t)
             },
             "confusion": {
                 "counts": "soft",
+                # train or holdout: counts of the epochs; out_of_fold: of a linear classifier on the pretrained
+                # features, before the first step; taxonomy or file:PATH (a CSV matrix): costs in their place
                 "source": "train",
                 "decay": 0.5,
                 "smoothing": 1.0,
@@ -99,6 +101,7 @@ def get_config() -> ConfigDict:
                 "in_batch": "confusion",
                 "label_smoothing": 0.0,
                 "pair_beta": 1.0,  # of the confusion-weighted logits
+                "term_factor": 1.0,  # of the published weight of a method's own terms
             },
             "sampling": {
                 "composed": 0.5,

@@ -40,21 +40,20 @@ def main() -> None:
     arguments = [f"--config={options.config}", *overrides]
     base, _ = load_config(arguments)
     dataset = load_dataset(base, test="")
-    if base.model.frozen:
-        dataset = Program(base, dataset).dataset  # computed once for all candidates
     first: list[float] = []
     for candidate in options.candidates:
         row, *words = candidate.split()
         config, _ = load_config([*arguments, *(f"--config.{word}" for word in words)])
         settings.check(config)
+        whole = Program(config, dataset)
         parts = (
-            [fold(dataset, index, options.folds) for index in range(options.folds)]
+            [fold(whole.feeds, index, options.folds) for index in range(options.folds)]
             if options.folds
-            else [dataset]
+            else [whole.feeds]
         )
         accuracies, train = [], []
         for part in parts:
-            program = Program(config, part)
+            program = Program(config, dataset, feeds=part)
             for seed in range(options.first_seed, options.first_seed + options.seeds):
                 run = fit(program, row, seed)
                 counts, _ = program.evaluate(run.state, "validation")

@@ -108,7 +108,7 @@ def test_odd_lists_are_read(world, text):
 def test_a_link_to_a_folder_above_is_passed_over(world):
     world.link("crow/all", world.birds)
     dataset = load(f"folder:{world.birds}")
-    assert dataset.class_names == CLASSES
+    assert dataset.classes.names == CLASSES
     assert len(dataset.splits["train"]) == 12
 
 

@@ -6,8 +6,10 @@ import pytest
 from flax import nnx
 
 from cdml_jax import cli
+from cdml_jax.data import ArraySource, Classes, Dataset
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.models import build, resnet, spec_of, vit
+from cdml_jax.models.pretrained import save_weights
 from cdml_jax.models.weights.loading import save_weights
 from cdml_jax.training import settings
 from cdml_jax.training.loop import fit
@@ -17,22 +19,10 @@ from cdml_jax.training.state import split_model
 CLASSES, IMAGES, SIDE = 3, 12, 56
 
 
-class Noise:
+def noise(name):
     """Images of noise, in memory."""
-
-    def __init__(self, name):
-        rng = np.random.default_rng(len(name))
-        self._name, self.labels = name, np.arange(IMAGES, dtype=np.int32) % CLASSES
-        self._images = rng.integers(0, 256, (IMAGES, SIDE, SIDE, 3), np.uint8)
-
-    def __len__(self):
-        return IMAGES
-
-    def __getitem__(self, index):
-        return {"image": self._images[index], "label": int(self.labels[index])}
-
-    def name(self, index):
-        return f"{self._name} {index}"
+    images = np.random.default_rng(len(name)).integers(0, 256, (IMAGES, SIDE, SIDE, 3), np.uint8)
+    return ArraySource(images, np.arange(IMAGES) % CLASSES)
 
 
 @pytest.fixture
@@ -76,8 +66,8 @@ def test_two_steps_of_it_run(name, monkeypatch, tmp_path, quick_compilation):
     config.image.update({"image_size": SIDE, "resize": SIDE})
     config.update({"epochs": 2, "warmup_epochs": 1, "batch_size": IMAGES, "evaluate_every": 2})
     config.data.update({"data_dir": str(tmp_path), "num_threads": 0})
-    splits = {split: Noise(split) for split in ("train", "validation", "test")}
-    dataset = Dataset("noise", tuple("abc"), None, None, splits)
+    splits = {split: noise(split) for split in ("train", "validation", "test")}
+    dataset = Dataset("noise", Classes(tuple("abc")), splits)
     run = fit(Program(config, dataset, devices=jax.devices()[:1]), "cdml", 0)
     assert int(run.state.step) == 2
     assert np.isfinite([entry["loss"] for entry in run.history]).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,10 +10,11 @@ import cv2
 import grain
 import numpy as np
 
-from cdml_jax.data import transforms
 from cdml_jax.data.dataset import Source
-from cdml_jax.data.decoding import decode
+from cdml_jax.data.images import transforms
+from cdml_jax.data.images.decoding import decode
 from cdml_jax.errors import UserError
+from cdml_jax.system import console
 
 Batch = dict[str, np.ndarray]
 
@@ -119,7 +121,7 @@ def evaluation_batches(
             images[row] = transforms.evaluation_view(read_image(source, index), transform)
         return {"image": images, "label": labels, "mask": mask, "index": np.where(mask, rows, np.int32(-1))}
 
-    return _prefetched(batch, 0, -(-count // batch_size), num_threads)
+    return _prefetched(batch, 0, math.ceil(count / batch_size), num_threads)
 
 
 def read_image(source: Source, index: int) -> np.ndarray:
@@ -136,7 +138,7 @@ def read_image(source: Source, index: int) -> np.ndarray:
       UserError: it cannot be read or decoded; the message begins with its name.
     """
     try:
-        image = source[index]["image"]
+        image = source.image(index)
         return decode(image) if isinstance(image, bytes) else image
     except Exception as error:
         raise UserError(f"{source.name(index)}: {error}") from error
@@ -156,13 +158,15 @@ class CachedSource:
         self._source = source
         self.labels = np.asarray(source.labels, np.int32)
         with ThreadPoolExecutor(max(1, num_threads)) as pool:
-            self._images = list(pool.map(lambda i: _reduced(source, i, resize), range(len(source))))
+            images = pool.map(lambda i: _reduced(source, i, resize), range(len(source)))
+            self._images = list(console.progressing(images, "Decoding images into memory", len(source)))
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> dict:
-        return {"image": self._images[index], "label": int(self.labels[index])}
+    def image(self, index: int) -> np.ndarray:
+        """The image as it is kept."""
+        return self._images[index]
 
     def name(self, index: int) -> str:
         """What a message calls the image."""
@@ -181,7 +185,7 @@ def cached(source: Source, max_bytes: int, *, resize: int = 0, num_threads: int 
     Returns:
       A `CachedSource`, or `source` itself.
     """
-    if len(source) == 0:
+    if len(source) == 0 or max_bytes <= 0:
         return source
     sample = np.unique(np.linspace(0, len(source) - 1, 64).astype(int)).tolist()
     mean = np.mean([_reduced(source, i, resize).nbytes for i in sample])

@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
-import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
+from etils import epath
 
-from cdml_jax.data.dataset import Dataset, Source, Stamped
-from cdml_jax.data.decoding import decode
+from cdml_jax.data.dataset import Dataset, Source, stamp_of
+from cdml_jax.data.images.decoding import decode
 from cdml_jax.errors import UserError
+from cdml_jax.system import console, files
 
-_LOGGER = logging.getLogger(__name__)
 _NAMED = 10  # how many files one message names, over all kinds of problems
 
 _MANIFEST_VERSION = 1  # raise it when decoding becomes stricter
@@ -68,7 +67,12 @@ class Problems:
 
 
 def verify(
-    dataset: Dataset, problems: Problems, *, cache: Path, images: bool = True, published: bool = False
+    dataset: Dataset,
+    problems: Problems,
+    *,
+    cache: epath.Path | None,
+    images: bool = True,
+    published: bool = False,
 ) -> dict[str, str]:
     """Raises one UserError that tells everything wrong with a data set.
 
@@ -79,9 +83,9 @@ def verify(
     Args:
       dataset: what to check.
       problems: what its reader has found already.
-      cache: folder for the list of images known to be good.
+      cache: folder for the list of images known to be good; None for none.
       images: whether to decode the images and compare their contents.
-      published: the splits are a publisher's own: the same content in two of them is only logged.
+      published: the splits are a publisher's own: the same content in two of them is only a warning.
 
     Returns:
       Digest of the contents of each split's images; empty if they were not decoded.
@@ -104,7 +108,7 @@ def verify(
         copies = _find_copies(dataset, digests)
         if published and copies:
             # A benchmark is what its publisher made it; to refuse it would help nobody.
-            _LOGGER.warning("%d images are in two splits, for one: %s", len(copies), copies[0])
+            console.warn(f"{len(copies)} images are in two splits, for one: {copies[0]}")
         for copy in [] if published else copies:
             problems.add("image in two splits", copy)
     problems.raise_if_any()
@@ -115,79 +119,98 @@ def verify(
 
 
 def _check_classes(dataset: Dataset, problems: Problems) -> None:
-    if dataset.num_classes < 2:
-        problems.add("fewer than two classes", ", ".join(dataset.class_names) or "none found")
-    for name, times in Counter(dataset.class_names).items():
+    names = dataset.classes.names
+    if len(names) < 2:
+        problems.add("fewer than two classes", ", ".join(names) or "none found")
+    for name, times in Counter(names).items():
         if times > 1 and not problems.has("class name given twice"):
-            classes = [str(c) for c, other in enumerate(dataset.class_names) if other == name]
+            classes = [str(c) for c, other in enumerate(names) if other == name]
             problems.add("class name given twice", f"{name} (classes {' and '.join(classes)})")
     if "train" in dataset.splits:
         present = set(np.unique(dataset.splits["train"].labels).tolist())
-        for label, name in enumerate(dataset.class_names):
+        for label, name in enumerate(names):
             if label not in present:
                 problems.add("class without a training image", name)
 
 
+def _named_images(dataset: Dataset) -> Iterator[tuple[str, int, str]]:
+    """Split, index and name of every image."""
+    for split, source in dataset.splits.items():
+        for index in range(len(source)):
+            yield split, index, source.name(index)
+
+
 def _check_names(dataset: Dataset, problems: Problems) -> None:
     seen: dict[str, str] = {}
-    for split, source in dataset.splits.items():
-        for i in range(len(source)):
-            name = source.name(i)
-            first = seen.get(name)
-            seen.setdefault(name, split)
-            if first == split:
-                problems.add("image listed twice", f"{name} (in {split})")
-            elif first is not None:
-                problems.add("image in two splits", f"{name} (in {first} and {split})")
+    for split, _, name in _named_images(dataset):
+        first = seen.get(name)
+        seen.setdefault(name, split)
+        if first == split:
+            problems.add("image listed twice", f"{name} (in {split})")
+        elif first is not None:
+            problems.add("image in two splits", f"{name} (in {first} and {split})")
 
 
 def _find_copies(dataset: Dataset, digests: dict[str, list[str | None]]) -> list[str]:
     """Images of one content under different names in different splits."""
     seen: dict[str, tuple[str, str]] = {}
     copies = []
-    for split, source in dataset.splits.items():
-        for i, digest in enumerate(digests[split]):
-            if digest is None:
-                continue
-            name = source.name(i)
-            first, where = seen.setdefault(digest, (name, split))
-            if where != split and first != name:
-                copies.append(f"{first} (in {where}) and {name} (in {split})")
+    for split, index, name in _named_images(dataset):
+        digest = digests[split][index]
+        if digest is None:  # it cannot be read
+            continue
+        first, where = seen.setdefault(digest, (name, split))
+        if where != split and first != name:
+            copies.append(f"{first} (in {where}) and {name} (in {split})")
     return copies
 
 
-def _check_images(dataset: Dataset, problems: Problems, cache: Path) -> dict[str, list[str | None]]:
+def _check_images(
+    dataset: Dataset, problems: Problems, cache: epath.Path | None
+) -> dict[str, list[str | None]]:
     """Decodes every image that is not known to be good; gives the digests of the contents by split."""
-    manifest_path = cache / "checked" / f"{_key(dataset)}.json"
-    known = _read_manifest(manifest_path)
+    # 1. What is known: an image whose stamp is in the list of good ones is not opened.
+    manifest = None if cache is None else cache / "checked" / f"{_key(dataset)}.json"
+    known = _read_manifest(manifest)
+    stamps = {s: [stamp_of(source, i) for i in range(len(source))] for s, source in dataset.splits.items()}
+    unknown = [
+        (split, i)
+        for split, of_split in stamps.items()
+        for i, (where, *stamp) in enumerate(of_split)
+        if known.get(where, [None, None])[:2] != stamp
+    ]
+    # 2. All others are decoded.
+    results = dict(zip(unknown, _checked_images(dataset, unknown), strict=True))
+    # 3. A digest for every image, a problem for each that cannot be read, an entry for each good one.
+    digests: dict[str, list[str | None]] = {split: [] for split in stamps}
     fresh: dict[str, list] = {}
-    digests: dict[str, list[str | None]] = {}
-    cv2.setNumThreads(1)
-    workers = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        for split, source in dataset.splits.items():
-            stamps = [_stamp(source, i) for i in range(len(source))]
-            unknown = [i for i, s in enumerate(stamps) if known.get(s[0], [None, None])[:2] != list(s[1:])]
-            if unknown:
-                _LOGGER.info("checking %d images of %s (once)", len(unknown), split)
-            results = dict(zip(unknown, pool.map(lambda i, s=source: _check_image(s, i), unknown)))
-            digests[split] = []
-            for i, (where, size, changed) in enumerate(stamps):
-                digest, fault = results.get(i) or (known[where][2], "")
-                digests[split].append(digest)
-                if fault:
-                    problems.add("image that cannot be read", f"{source.name(i)} ({fault})")
-                elif size >= 0:
-                    fresh[where] = [size, changed, digest]
-    if not fresh.items() <= known.items():
-        _write_manifest(manifest_path, known | fresh)
+    for split, index, name in _named_images(dataset):
+        where, size, changed = stamps[split][index]
+        digest, fault = results.get((split, index)) or (known[where][2], "")
+        digests[split].append(digest)
+        if fault:
+            problems.add("image that cannot be read", f"{name} ({fault})")
+        elif size >= 0:  # else nothing would tell that it has changed
+            fresh[where] = [size, changed, digest]
+    if manifest is not None and not fresh.items() <= known.items():
+        _write_manifest(manifest, known | fresh)
     return digests
+
+
+def _checked_images(dataset: Dataset, images: list[tuple[str, int]]) -> Iterator[tuple[str | None, str]]:
+    """What `_check_image` finds of each image (split, index), by several threads."""
+    if not images:
+        return
+    cv2.setNumThreads(1)  # the threads here are the parallelism
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(lambda at: _check_image(dataset.splits[at[0]], at[1]), images)
+        yield from console.progressing(found, "Checking images", len(images))
 
 
 def _check_image(source: Source, index: int) -> tuple[str | None, str]:
     """The digest of an image's content and what is wrong with it, one of them empty."""
     try:
-        image = source[index]["image"]
+        image = source.image(index)
         if isinstance(image, bytes):
             decode(image)
         elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -197,17 +220,15 @@ def _check_image(source: Source, index: int) -> tuple[str | None, str]:
     return hashlib.blake2b(image, digest_size=12).hexdigest(), ""
 
 
-def _stamp(source: Source, index: int) -> tuple[str, int, int]:
-    return source.stamp(index) if isinstance(source, Stamped) else (source.name(index), -1, -1)
-
-
 def _key(dataset: Dataset) -> str:
     # The first of all images, so that a set has one list however it is divided.
-    first = min((_stamp(s, i)[0] for s in dataset.splits.values() for i in range(len(s))), default="")
+    first = min((stamp_of(s, i)[0] for s in dataset.splits.values() for i in range(len(s))), default="")
     return hashlib.sha256(f"{dataset.name}\0{first}".encode()).hexdigest()[:24]
 
 
-def _read_manifest(path: Path) -> dict[str, list]:
+def _read_manifest(path: epath.Path | None) -> dict[str, list]:
+    if path is None:
+        return {}
     with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
         content = json.loads(path.read_text())
         if isinstance(content, dict) and content.get("version") == _MANIFEST_VERSION:
@@ -215,10 +236,8 @@ def _read_manifest(path: Path) -> dict[str, list]:
     return {}
 
 
-def _write_manifest(path: Path, images: dict[str, list]) -> None:
+def _write_manifest(path: epath.Path, images: dict[str, list]) -> None:
     # A cache folder that cannot be written costs time at the next start, nothing else.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), files.replacing(path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            json.dump({"version": _MANIFEST_VERSION, "images": images}, file)
-        os.replace(file.name, path)
+        temporary.write_text(json.dumps({"version": _MANIFEST_VERSION, "images": images}))

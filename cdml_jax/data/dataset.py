@@ -11,10 +11,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from cdml_jax.data.decoding import decode
+from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
 
 SPLITS = ("train", "holdout", "validation", "test")
+
+_LARGEST_LABEL = np.iinfo(np.int32).max
 
 
 class Source(Protocol):
@@ -28,8 +30,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict:
-        """{"image": encoded bytes or a uint8 (height, width, 3) array, "label": int}."""
+    def image(self, index: int) -> bytes | np.ndarray:
+        """An encoded image file, or a uint8 (height, width, 3) array of red, green, blue.
+
+        Raises:
+          UserError: it cannot be read; the message need not name it.
+        """
         ...
 
     def name(self, index: int) -> str:
@@ -44,6 +50,98 @@ class Stamped(Protocol):
     def stamp(self, index: int) -> tuple[str, int, int]:
         """Where the image is kept, the size in bytes and the time of change in ns of what holds it."""
         ...
+
+
+def stamp_of(source: Source, index: int) -> tuple[str, int, int]:
+    """An image's stamp; its name, and −1 for what is not known, where the source has no stamps."""
+    return source.stamp(index) if isinstance(source, Stamped) else (source.name(index), -1, -1)
+
+
+class ArraySource:
+    """Images in memory: numpy arrays as one split of a data set.
+
+    Args:
+      images: uint8 (n, height, width, 3), red, green, blue; or a sequence of images of any sizes, each a
+        uint8 (height, width, 3) array or an encoded file's bytes. They are not copied.
+      labels: (n,) integers from 0.
+      names: what messages call the images, no two alike in a data set; None is by place and content. The
+        division into folds and shares goes by names, so equal names give equal divisions.
+
+    Raises:
+      UserError: a shape, a dtype, a length or a label is not as above.
+
+    >>> source = ArraySource(np.zeros((2, 4, 6, 3), np.uint8), [0, 1], names=["a", "b"])
+    >>> source.image(1).shape, source.name(1)
+    ((4, 6, 3), 'b')
+    >>> ArraySource(np.zeros((2, 4, 6, 3)), [0, 1])
+    Traceback (most recent call last):
+    ...
+    cdml_jax.errors.UserError: images: float64, not uint8; scale them to 0 to 255 and convert them
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | Sequence[np.ndarray | bytes],
+        labels: np.ndarray | Sequence[int],
+        names: Sequence[str] | None = None,
+    ):
+        if hasattr(images, "__array__"):  # another library's too
+            images = np.asarray(images)
+            _check_pixels("images", images, ("n", "height", "width", "3"))
+        else:
+            images = [image if isinstance(image, bytes) else np.asarray(image) for image in images]
+            for i, image in enumerate(images):
+                if not isinstance(image, bytes):
+                    _check_pixels(f"images[{i}]", image, ("height", "width", "3"))
+        for what, given in (("labels", labels), ("names", names)):
+            if given is not None and len(given) != len(images):
+                raise UserError(f"{what}: {len(given):,} for {len(images):,} images")
+        self._images, self.labels = images, _checked_labels(labels)
+        self._names: list[str | None] = [None] * len(images) if names is None else [str(n) for n in names]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def image(self, index: int) -> bytes | np.ndarray:
+        """The image as it was given."""
+        return self._images[index]
+
+    def name(self, index: int) -> str:
+        """The name that was given, or "image INDEX (DIGEST)"."""
+        name = self._names[index]
+        if name is None:
+            # By content too, so that the fingerprint of other images differs, and that of another split.
+            image = self._images[index]
+            data = image if isinstance(image, bytes) else np.ascontiguousarray(image)
+            name = f"image {index} ({hashlib.blake2b(data, digest_size=6).hexdigest()})"
+            self._names[index] = name
+        return name
+
+
+def _check_pixels(what: str, images: np.ndarray, axes: tuple[str, ...]) -> None:
+    if images.ndim != len(axes) or images.shape[-1] != 3:
+        remedy = ""
+        if images.ndim == len(axes) - 1:
+            remedy = "; of grey images, stack the one channel three times"
+        elif images.ndim == len(axes) and images.shape[-3] == 3:
+            remedy = "; move the channels to the end"
+        raise UserError(f"{what}: shape {images.shape}, not ({', '.join(axes)}){remedy}")
+    if images.dtype != np.uint8:
+        raise UserError(f"{what}: {images.dtype}, not uint8; scale them to 0 to 255 and convert them")
+
+
+def _checked_labels(labels: np.ndarray | Sequence[int]) -> np.ndarray:
+    given = np.asarray(labels)
+    if given.ndim != 1:
+        raise UserError(f"labels: shape {given.shape}, not (n,)")
+    if given.size and not np.issubdtype(given.dtype, np.integer):
+        raise UserError(f"labels: {given.dtype}, not integers")
+    outside = np.flatnonzero((given < 0) | (given > _LARGEST_LABEL))
+    if outside.size:
+        raise UserError(
+            f"labels[{outside[0]}]: {given[outside[0]]}; labels count from 0 to {_LARGEST_LABEL:,}"
+        )
+    return given.astype(np.int32)
 
 
 class FileSource:
@@ -72,12 +170,12 @@ class FileSource:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, index: int) -> dict:
+    def image(self, index: int) -> bytes:
+        """The file's bytes."""
         try:
-            data = (self._root / self._paths[index]).read_bytes()
+            return (self._root / self._paths[index]).read_bytes()
         except OSError as error:
             raise UserError(f"cannot be opened ({error.strerror or error})") from error
-        return {"image": data, "label": int(self.labels[index])}
 
     def name(self, index: int) -> str:
         """The path relative to the folder, unless it was given a name."""
@@ -93,125 +191,26 @@ class FileSource:
         return str(path.absolute()), status.st_size, status.st_mtime_ns
 
 
-class Subset:
-    """Some images of another source, in a given order.
-
-    Args:
-      source: the other source.
-      indices: (m,) which images.
-    """
-
-    def __init__(self, source: Source, indices: np.ndarray):
-        self._source = source
-        self._indices = np.asarray(indices, np.int64)
-        self.labels = np.asarray(source.labels, np.int32)[self._indices]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> dict:
-        return self._source[int(self._indices[index])]
-
-    def name(self, index: int) -> str:
-        """The image's name in the other source."""
-        return self._source.name(int(self._indices[index]))
-
-    def stamp(self, index: int) -> tuple[str, int, int]:
-        """The image's stamp in the other source."""
-        if not isinstance(self._source, Stamped):
-            return self.name(index), -1, -1
-        return self._source.stamp(int(self._indices[index]))
-
-
-class Joined:
-    """Several sources as one, in the order given.
-
-    Args:
-      sources: one or more.
-    """
-
-    def __init__(self, sources: Sequence[Source]):
-        self._sources = tuple(sources)
-        self._ends = np.cumsum([len(source) for source in sources])
-        self.labels = np.concatenate([np.asarray(source.labels, np.int32) for source in sources])
-
-    def _find(self, index: int) -> tuple[Source, int]:
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        return self._sources[part], index - (int(self._ends[part - 1]) if part else 0)
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, index: int) -> dict:
-        source, position = self._find(index)
-        return source[position]
-
-    def name(self, index: int) -> str:
-        """The image's name in its own source."""
-        source, position = self._find(index)
-        return source.name(position)
-
-    def stamp(self, index: int) -> tuple[str, int, int]:
-        """The image's stamp in its own source."""
-        source, position = self._find(index)
-        return source.stamp(position) if isinstance(source, Stamped) else (source.name(position), -1, -1)
-
-
-class BottomCropped:
-    """A source whose images lose some rows of pixels at the foot, such as a banner with the copyright.
-
-    Args:
-      source: the images as they are stored.
-      pixels: how many rows to cut off.
-    """
-
-    def __init__(self, source: Source, pixels: int):
-        self.stored, self.pixels = source, pixels
-        self.labels = np.asarray(source.labels, np.int32)
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def __getitem__(self, index: int) -> dict:
-        item = self.stored[index]
-        image = decode(item["image"]) if isinstance(item["image"], bytes) else item["image"]
-        if image.shape[0] <= self.pixels:
-            raise UserError(f"{image.shape[0]} pixels high, no more than the {self.pixels} to be cut off")
-        return {**item, "image": image[: -self.pixels]}
-
-    def name(self, index: int) -> str:
-        """The image's name in the other source."""
-        return self.stored.name(index)
-
-    def stamp(self, index: int) -> tuple[str, int, int]:
-        """The image's stamp in the other source."""
-        return (
-            self.stored.stamp(index)
-            if isinstance(self.stored, Stamped)
-            else (self.stored.name(index), -1, -1)
-        )
-
-
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Classes, their kinship where it is known, and disjoint splits.
+    """Classes and disjoint splits of labelled images.
 
     Attributes:
       name: what tables and pictures call it.
-      class_names: one a class.
-      families: (C,) int32, the family (coarse label) of each class, or None.
-      family_names: one a family, or None.
+      classes: the classes' names, and their families where those are known.
       splits: sources under "train" and any of "holdout", "validation" and "test".
       checksum: digest of the publisher's splits, where there is one (`split_checksum`); else "".
       contents: digest of the contents of each split's images, where they were decoded and checked.
       test_class_names: the test split's own classes, which its labels number from 0, where training never
-        sees them; None where they are `class_names`.
+        sees them; None where they are `classes`.
+
+    >>> train = ArraySource(np.zeros((4, 8, 8, 3), np.uint8), [0, 0, 1, 1])
+    >>> Dataset("mine", Classes(("crow", "owl")), {"train": train}).num_classes
+    2
     """
 
     name: str
-    class_names: tuple[str, ...]
-    families: np.ndarray | None
-    family_names: tuple[str, ...] | None
+    classes: Classes
     splits: Mapping[str, Source]
     checksum: str = ""
     test_class_names: tuple[str, ...] | None = None
@@ -220,7 +219,7 @@ class Dataset:
     @property
     def num_classes(self) -> int:
         """C."""
-        return len(self.class_names)
+        return self.classes.number
 
     def fingerprint(self) -> str:
         """A digest of the class names and of the image names and labels of each split.
@@ -231,7 +230,7 @@ class Dataset:
           64 hexadecimal digits (SHA-256).
         """
         digest = hashlib.sha256()
-        for name in self.class_names:
+        for name in self.classes.names:
             digest.update(f"class\0{name}\0".encode())
         for name in self.test_class_names or ():
             digest.update(f"test class\0{name}\0".encode())
@@ -241,34 +240,3 @@ class Dataset:
             for index, label in enumerate(np.asarray(source.labels).tolist()):
                 digest.update(f"{source.name(index)}\0{label}\0".encode())
         return digest.hexdigest()
-
-
-def carve(source: Source, fraction: float, *, salt: str) -> tuple[Source, Source]:
-    """Takes a share of every class out of a source.
-
-    The images taken are those whose names have the smallest digests, so they depend on the names and the
-    salt, not on the order of the files. The shares of the classes are by largest remainder, so that the whole
-    has `fraction` of the images; a class always keeps one image or more.
-
-    Args:
-      source: what to divide.
-      fraction: the share to take, between 0 and 1.
-      salt: makes divisions for different purposes independent.
-
-    Returns:
-      What is left and what was taken, each in the source's order.
-    """
-    labels = np.asarray(source.labels)
-    digests = [hashlib.sha256(f"{salt}\0{source.name(i)}".encode()).digest() for i in range(len(source))]
-    members = {c: np.flatnonzero(labels == c) for c in np.unique(labels).tolist()}
-    quota = {c: min(int(fraction * len(m)), len(m) - 1) for c, m in members.items()}
-    missing = round(fraction * len(labels)) - sum(quota.values())
-    remainders = sorted(
-        members, key=lambda c: (quota[c] - fraction * len(members[c]), digests[members[c][0]])
-    )
-    for c in [c for c in remainders if quota[c] < len(members[c]) - 1][: max(missing, 0)]:
-        quota[c] += 1
-    taken = np.zeros(len(labels), bool)
-    for c, rows in members.items():
-        taken[sorted(rows.tolist(), key=lambda i: digests[i])[: quota[c]]] = True
-    return Subset(source, np.flatnonzero(~taken)), Subset(source, np.flatnonzero(taken))

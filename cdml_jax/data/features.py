@@ -1,164 +1,139 @@
-"""What a frozen network gives for every image, computed once, and batches of it."""
+"""What a frozen network gives for every image: computed once, kept on disk with its digest."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
+import itertools
 import json
-from collections.abc import Callable, Generator
-from pathlib import Path
+import math
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from etils import epath
 
-from cdml_jax.data.batches import Batch, evaluation_batches, slice_of, training_batches
-from cdml_jax.data.dataset import Source
-from cdml_jax.data.transforms import Transform
+from cdml_jax.data.feed import FeatureFeed, ImageFeed
 from cdml_jax.errors import UserError
+from cdml_jax.system import console, files
 
-_VIEW = 0x76696577  # tells this use of a run's seed from every other
-
-
-class FeatureSource:
-    """A split as a frozen network sees it: one evaluation view of each image, then augmented ones.
-
-    Attributes:
-      features: (images, 1 + views, …) float32.
-      labels: (images,) int32.
-    """
-
-    def __init__(self, source: Source, features: np.ndarray):
-        self._source, self.features = source, features
-        self.labels = np.asarray(source.labels, np.int32)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict:
-        return {"image": self.features[index, 0], "label": int(self.labels[index])}
-
-    def name(self, index: int) -> str:
-        """The image's name in the split."""
-        return self._source.name(index)
+Front = Callable[[np.ndarray], np.ndarray]
+"""Features (batch, …) of the global batch, from this process's images (rows, S, S, 3) uint8."""
 
 
-def embed_split(
-    source: Source,
-    front: Callable[[np.ndarray], np.ndarray],
+def embedded(
+    images: ImageFeed,
+    front: Front,
     *,
-    folder: Path,
+    folder: epath.Path,
     made_by: dict[str, Any],
     views: int,
-    batch_size: int,
-    transform: Transform,
-    num_threads: int,
-    shard: tuple[int, int] = (0, 1),
-) -> FeatureSource:
-    """The split's features, from `folder` if they are there, else computed and kept there.
+    anywhere: Callable[[bool], bool] = bool,
+) -> FeatureFeed:
+    """The feed of a split's features: from `folder` if they are there and whole, else computed and kept.
 
     Args:
-      source: the images.
-      front: features (batch, …) of the global batch, from this process's images (rows, S, S, 3) uint8.
+      images: the split's images.
+      front: what is frozen; every process calls it equally often.
       folder: where computed features are kept.
       made_by: everything that the features depend on; names the file.
       views: augmented views of each image, besides the evaluation view.
-      batch_size: the global batch size.
-      transform: gives the views.
-      num_threads: threads that read, decode and augment.
-      shard: (index, count) of this process.
+      anywhere: whether something holds in any of the processes: where one lacks the features all compute.
 
     Raises:
       UserError: the folder cannot be written.
     """
     key = hashlib.sha256(json.dumps({**made_by, "views": views}, sort_keys=True).encode()).hexdigest()
     path = folder / f"{key[:32]}.npy"
-    if path.is_file():
-        return FeatureSource(source, np.load(path, mmap_mode="r", allow_pickle=False))
-    features = _computed(source, front, views, batch_size, transform, num_threads, shard)
-    if shard[0] == 0:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.npy")
-            np.save(partial, features, allow_pickle=False)
-            partial.replace(path)
-        except OSError as error:
-            raise UserError(f"features cannot be kept in {folder}: {error.strerror or error}") from error
-    return FeatureSource(source, features)
+    kept = _read(path, (len(images), 1 + views))
+    features = kept
+    if anywhere(kept is None) or features is None:
+        features = _computed(images, front, views)
+        if images.shard[0] == 0 and kept is None:
+            _write(path, features)
+    return FeatureFeed(images.source, features, images.batch_size, images.shard)
 
 
-def _computed(
-    source: Source,
-    front: Callable[[np.ndarray], np.ndarray],
-    views: int,
-    batch_size: int,
-    transform: Transform,
-    num_threads: int,
-    shard: tuple[int, int],
-) -> np.ndarray:
-    count = len(source)
-    steps = -(-count // batch_size)
+def _computed(images: ImageFeed, front: Front, views: int) -> np.ndarray:
+    """(images, 1 + views, …) float32."""
+    count, batch_size = len(images), images.batch_size
+    # Not from memory: what is kept there may be smaller, and each view is made once.
+    images = dataclasses.replace(images, cache_bytes=0)
+    steps = math.ceil(count / batch_size)
     order = (np.arange(steps * batch_size) % count).reshape(steps, batch_size)
-    arguments: dict[str, Any] = {"transform": transform, "num_threads": num_threads, "shard": shard}
+    augmented = (images.training(order, seed=0, epoch=view) for view in range(1, 1 + views))
     features: np.ndarray | None = None
-    with tqdm(total=(1 + views) * steps, desc="features", unit=" batches", disable=None, leave=False) as bar:
-        for view in range(1 + views):
-            batches = (
-                training_batches(source, order, seed=0, epoch=view, **arguments)
-                if view
-                else evaluation_batches(source, batch_size=batch_size, **arguments)
-            )
-            for step, batch in enumerate(batches):
-                rows = front(batch["image"])[: count - step * batch_size]
+    with console.progress("Computing features", count * (1 + views)) as shown:
+        for view, batches in enumerate(itertools.chain([images.evaluation()], augmented)):
+            for first, batch in zip(range(0, count, batch_size), batches, strict=True):
+                rows = front(batch["image"])[: count - first]  # the last batch is padded
                 if features is None:
                     features = np.empty((count, 1 + views, *rows.shape[1:]), np.float32)
-                features[step * batch_size : step * batch_size + len(rows), view] = rows
-                bar.update()
+                features[first : first + len(rows), view] = rows
+                shown.advance(len(rows))
     assert features is not None
     return features
 
 
-def training_feature_batches(
-    source: FeatureSource,
-    plan: np.ndarray,
-    *,
-    seed: int,
-    epoch: int,
-    start_step: int = 0,
-    shard: tuple[int, int] = (0, 1),
-) -> Generator[Batch, None, None]:
-    """One epoch's batches in the plan's order, each image in one of its augmented views.
-
-    The view is drawn from (seed, epoch, position in the plan); without augmented views it is the evaluation
-    view. Arguments, keys and shards are those of `training_batches`.
-    """
-    first, last = slice_of(plan.shape[1], shard)
-    views = source.features.shape[1] - 1
-    key = np.random.SeedSequence((seed, epoch, _VIEW)).generate_state(2, np.uint64)
-    drawn = np.random.Generator(np.random.Philox(key=key)).integers(0, max(views, 1), plan.shape)
-    drawn = drawn + 1 if views else drawn
-    for step in range(start_step, len(plan)):
-        rows = plan[step, first:last].astype(np.int32)
-        yield {
-            "image": source.features[rows, drawn[step, first:last]],
-            "label": source.labels[rows],
-            "mask": np.ones(len(rows), bool),
-            "index": rows,
-        }
+def _note_of(path: epath.Path) -> epath.Path:
+    return path.with_suffix(".json")
 
 
-def evaluation_feature_batches(
-    source: FeatureSource, *, batch_size: int, shard: tuple[int, int] = (0, 1)
-) -> Generator[Batch, None, None]:
-    """Every image once in its evaluation view, in order; padded as `evaluation_batches` pads."""
-    first, last = slice_of(batch_size, shard)
-    for start in range(0, len(source), batch_size):
-        rows = np.arange(start + first, start + last, dtype=np.int32)
-        mask = rows < len(source)
-        inside = np.where(mask, rows, 0)
-        wide_mask = mask.reshape(-1, *[1] * (source.features.ndim - 2))
-        yield {
-            "image": np.where(wide_mask, source.features[inside, 0], np.float32(0)),
-            "label": np.where(mask, source.labels[inside], np.int32(0)),
-            "mask": mask,
-            "index": np.where(mask, rows, np.int32(-1)),
-        }
+def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """Features that were kept; None, after a warning if they are damaged, where they must be computed."""
+    if not path.exists():
+        return None
+    try:
+        note = json.loads(_note_of(path).read_text())
+        features = _load(path)
+        if features.shape[:2] != shape or features.dtype != np.float32:
+            raise ValueError(f"{features.dtype} {features.shape}")
+        stamp = _stamp(path)
+        # To read all of a file that nobody touched would take longer than the rest of the start.
+        if (stamp is None or stamp != note["stamp"]) and _digest(features) != note["digest"]:
+            raise ValueError("another digest")
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        console.warn(f"{path} is damaged ({error}): these features are computed again")
+        return None
+    return features
+
+
+def _load(path: epath.Path) -> np.ndarray:
+    if _in_bucket(path):
+        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _write(path: epath.Path, features: np.ndarray) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                np.save(file, features, allow_pickle=False)
+            # The note comes first: what a kill leaves between the two is then computed again.
+            note = {"digest": _digest(features), "stamp": _stamp(temporary)}
+            files.write_json(_note_of(path), note)
+    except OSError as error:
+        raise UserError(f"features cannot be kept in {path.parent}: {error.strerror or error}") from error
+
+
+def _digest(features: np.ndarray) -> str:
+    """BLAKE2b of the values, an image at a time: a file that is mapped need not fit into memory."""
+    digest = hashlib.blake2b(digest_size=16)
+    for image in console.progressing(features, "Checking features", len(features)):
+        digest.update(np.ascontiguousarray(image))
+    return digest.hexdigest()
+
+
+def _stamp(path: epath.Path) -> list[int] | None:
+    """Size and time of change, where they are known."""
+    if _in_bucket(path):
+        return None
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _in_bucket(path: epath.Path) -> bool:
+    return "://" in os.fspath(path)

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import os
 
 import numpy as np
 
 from cdml_jax.data.checks import Problems, verify
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.data.official.catalogue import SETS, PublishedSet
-from cdml_jax.data.official.listing import ABSENT
-from cdml_jax.data.official.reading import differences, read_published
-from cdml_jax.data.records import write_records
-from cdml_jax.data.sources import cache_directory, load
+from cdml_jax.data.published.catalogue import SETS, PublishedSet
+from cdml_jax.data.published.listing import ABSENT
+from cdml_jax.data.published.reading import differences, read_published
+from cdml_jax.data.readers.array_record import write_records
+from cdml_jax.data.sources import images_cache, load
 from cdml_jax.errors import UserError
+from cdml_jax.system import console
 
 
 def prepare(
     source: str,
     *,
-    out: Path | None = None,
+    out: str | os.PathLike | None = None,
     images: bool = True,
     classes: bool = False,
     data_dir: str = "",
-    say: Callable[[str], None] = print,
 ) -> None:
-    """Checks a data set and tells what it holds; writes it as array_record files where asked to.
+    """Checks a data set and prints what it holds; writes it as array_record files where asked to.
 
     Args:
       source: as for `load`; or the key of a published set alone, to be told where to get it.
@@ -34,36 +33,35 @@ def prepare(
       images: whether to decode every image.
       classes: whether to list every class with its images per split.
       data_dir: as for `load`.
-      say: is given every line.
 
     Raises:
       UserError: something is missing or wrong, or a published set is not as it was published.
     """
     key, _, folder = source.partition(":")
     if source in SETS:
-        say(_directions(SETS[source]))
+        console.result(_directions(SETS[source]))
         return
     if images:
-        say("Reading every image (what was found good before is remembered) ...")
+        console.say("Reading every image (what was found good before is remembered) ...")
     if key in SETS:
         dataset = _published(key, folder, images, data_dir)
     else:
         dataset = load(source, data_dir=data_dir, check=images)
-    say(_summary(dataset))
+    console.result(_summary(dataset))
     if classes:
-        say(_classes(dataset))
+        console.result(_classes(dataset))
     differ = differences(key, dataset) if key in SETS else []
     if differ:
         raise UserError(f"{source} is not {dataset.name} as published: {'; '.join(differ)}")
     if dataset.checksum:
         published = next((s for s in SETS.values() if s.checksum == dataset.checksum), None)
         known = "as published" if published else "the published one is not known here"
-        say(f"Split checksum {dataset.checksum} ({known})")
-    say("Every image can be read." if images else "The images were not opened.")
+        console.result(f"Split checksum {dataset.checksum} ({known})")
+    console.result("Every image can be read." if images else "The images were not opened.")
     if out is not None:
-        write_records(dataset, out, say)
+        write_records(dataset, out)
         source = f"array_record:{out}"
-    say(f"Use it: --config.source={source}")
+    console.result(f"Use it: --config.source={source}")
 
 
 def _published(key: str, folder: str, images: bool, data_dir: str) -> Dataset:
@@ -71,10 +69,11 @@ def _published(key: str, folder: str, images: bool, data_dir: str) -> Dataset:
         raise UserError(f"{key}: names no folder: write {key}:DIR")
     source = f"{key}:{folder}"
     problems = Problems(source)
-    dataset = read_published(key, folder, problems)
-    cache = Path(data_dir).expanduser() if data_dir else cache_directory()
+    with console.working(f"Reading {source}"):
+        dataset = read_published(key, folder, problems)
+    check = images and not problems.has(ABSENT)
     try:
-        verify(dataset, problems, cache=cache, images=images and not problems.has(ABSENT), published=True)
+        verify(dataset, problems, cache=images_cache(data_dir), images=check, published=True)
     except UserError as error:
         raise UserError(f"{error}\nThe archives: {SETS[key].where()}") from error
     return dataset
@@ -94,7 +93,8 @@ def _directions(published: PublishedSet) -> str:
 
 
 def _summary(dataset: Dataset) -> str:
-    kin = f" in {len(dataset.family_names):,} families" if dataset.family_names else ""
+    families = dataset.classes.family_names
+    kin = f" in {len(families):,} families" if families else ""
     lines = [f"{dataset.name}: {dataset.num_classes:,} classes{kin}"]
     for split, source in dataset.splits.items():
         per_class = np.bincount(np.asarray(source.labels), minlength=dataset.num_classes)
@@ -109,9 +109,10 @@ def _classes(dataset: Dataset) -> str:
         np.bincount(np.asarray(s.labels), minlength=dataset.num_classes) for s in dataset.splits.values()
     ]
     lines = ["\t".join(["label", *dataset.splits, "class", "family"])]
-    for label, name in enumerate(dataset.class_names):
+    named = dataset.classes
+    for label, name in enumerate(named.names):
         family = ""
-        if dataset.families is not None and dataset.family_names:
-            family = dataset.family_names[dataset.families[label]]
+        if named.families is not None and named.family_names is not None:
+            family = named.family_names[named.families[label]]
         lines.append("\t".join([str(label), *(str(c[label]) for c in counts), name, family]).rstrip())
     return "\n".join(lines)

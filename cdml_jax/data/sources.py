@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
-from pathlib import Path
+
+from etils import epath
 
 from cdml_jax.data.checks import Problems, verify
-from cdml_jax.data.dataset import Dataset, FileSource, Source, Subset, carve
-from cdml_jax.data.folder import read_folder
-from cdml_jax.data.lists import read_lists
-from cdml_jax.data.official.catalogue import SETS
-from cdml_jax.data.official.listing import ABSENT
-from cdml_jax.data.official.reading import differences, read_published
-from cdml_jax.data.records import read_records
-from cdml_jax.data.splits import assign, by_classes
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.published.catalogue import SETS
+from cdml_jax.data.published.listing import ABSENT
+from cdml_jax.data.published.reading import differences, read_published
+from cdml_jax.data.readers.array_record import read_records
+from cdml_jax.data.readers.folder import read_folder
+from cdml_jax.data.readers.lists import read_lists
+from cdml_jax.data.splits import assign, by_classes, carve
 from cdml_jax.errors import UserError
+from cdml_jax.system import console
+from cdml_jax.system.files import cache_directory, path_of
 
-__all__ = ["Dataset", "FileSource", "Source", "Subset", "cache_directory", "load"]
-
-_LOGGER = logging.getLogger(__name__)
 _WITH_FOLDER = ("folder", "list", "array_record", *SETS)
 
 
@@ -44,7 +42,8 @@ def load(
       source: "synthetic_birds/CONFIG", "folder:DIR" (`read_folder`), "list:DIR" (`read_lists`), "KEY:DIR"
         with a key of `SETS` and the folder where the publisher's archives were extracted,
         "array_record:DIR" (`read_records`), "tfds:NAME" or a bare TFDS name.
-      data_dir: where prepared sets and the list of checked images are kept; "" is `cache_directory`.
+      data_dir: where prepared sets and the list of checked images are kept, a folder or a bucket; "" is
+        `cache_directory`.
       train: the training split's name: a sub-folder, a list file or a TFDS split ("train[:80%]").
       validation: the validation split's name; "" for none. Left at its default, it may be missing.
       test: the test split's name, likewise.
@@ -68,42 +67,33 @@ def load(
     fractions = {"test": test_fraction, "validation": validation_fraction, "holdout": holdout_fraction}
     names = {"train": train, "holdout": holdout, "validation": validation, "test": test}
     _check_request(names, fractions)
-    directory = Path(data_dir).expanduser() if data_dir else cache_directory()
     problems = Problems(source)
     kind, _, rest = source.partition(":")
-    if kind in _WITH_FOLDER and not rest:
-        more = ""
-        if kind in SETS:
-            more = f", where {SETS[kind].title} was extracted (`cdml prepare {kind}` tells where to get it)"
-        if kind == "cub200":
-            more += "; without it, --config.source=synthetic_birds/cub_like has its size"
-        raise UserError(f"{source!r} names no folder: write {kind}:DIR{more}")
-    if kind in ("folder", "list"):
-        dataset = (read_folder if kind == "folder" else read_lists)(rest, names, problems)
-    elif kind in SETS or kind == "array_record":
-        whole = read_records(rest) if kind == "array_record" else read_published(kind, rest, problems)
-        differ = differences(kind, whole) if kind in SETS else []
-        if differ:
-            _LOGGER.warning("%s: %s: not comparable with published figures", source, "; ".join(differ))
-        dataset = dataclasses.replace(whole, splits=assign(source, whole.splits, names))
+    if kind in _WITH_FOLDER:
+        if not rest:
+            raise UserError(_which_folder(source, kind))
+        with console.working(f"Reading {source}"):
+            dataset = _read_folder(source, names, problems)
     else:
-        dataset = _read_tfds(source, directory, names)
+        dataset = _read_tfds(source, path_of(data_dir) if data_dir else cache_directory(), names)
     if class_disjoint:
         dataset = _class_disjoint(source, dataset)
     dataset = _carved(dataset, fractions)
     published = kind not in ("folder", "list")
     if kind in SETS and problems.has(ABSENT):
         check = False  # an archive that was not extracted whole is told once, not once more for every image
-    contents = verify(dataset, problems, cache=directory, images=check, published=published)
+    contents = verify(dataset, problems, cache=images_cache(data_dir), images=check, published=published)
     return dataclasses.replace(dataset, contents=contents)
 
 
-def cache_directory() -> Path:
-    """Where data are kept unless told otherwise: $CDML_DATA_DIR, else cdml_jax in the user's cache folder."""
-    if os.environ.get("CDML_DATA_DIR"):
-        return Path(os.environ["CDML_DATA_DIR"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "cdml_jax"
+def images_cache(data_dir: str) -> epath.Path | None:
+    """Where the list of checked images is kept: `data_dir`, else the user's cache folder if there is one."""
+    if data_dir:
+        return path_of(data_dir)
+    try:
+        return cache_directory()
+    except UserError:
+        return None  # no home folder: every start checks all images
 
 
 def _check_request(names: dict[str, str], fractions: dict[str, float]) -> None:
@@ -123,6 +113,31 @@ def _check_request(names: dict[str, str], fractions: dict[str, float]) -> None:
             raise UserError(f"{roles[name]} and {role} are both {name!r}: splits must not overlap")
 
 
+def _which_folder(source: str, kind: str) -> str:
+    more = ""
+    if kind in SETS:
+        more = f", where {SETS[kind].title} was extracted (`cdml prepare {kind}` tells where to get it)"
+    if kind == "cub200":
+        more += "; without it, --config.source=synthetic_birds/cub_like has its size"
+    return f"{source!r} names no folder: write {kind}:DIR{more}"
+
+
+def _read_folder(source: str, names: dict[str, str], problems: Problems) -> Dataset:
+    kind, _, folder = source.partition(":")
+    if kind == "folder":
+        return read_folder(folder, names, problems)
+    if kind == "list":
+        return read_lists(folder, names, problems)
+    if kind == "array_record":
+        whole = read_records(folder)
+    else:
+        whole = read_published(kind, folder, problems)
+        differ = differences(kind, whole)
+        if differ:
+            console.warn(f"{source}: {'; '.join(differ)}: not comparable with published figures")
+    return dataclasses.replace(whole, splits=assign(source, whole.splits, names))
+
+
 def _class_disjoint(source: str, dataset: Dataset) -> Dataset:
     protocols = {p.title: p.disjoint_classes for p in SETS.values() if p.disjoint_classes}
     if dataset.name not in protocols:
@@ -136,28 +151,26 @@ def _class_disjoint(source: str, dataset: Dataset) -> Dataset:
     return by_classes(dataset, protocols[dataset.name])
 
 
-def _read_tfds(source: str, directory: Path, names: dict[str, str]) -> Dataset:
-    from cdml_jax.data import (
-        tfds_sets,
-    )  # here, because importing TFDS takes a second that folders need not spend
+def _read_tfds(source: str, directory: epath.Path, names: dict[str, str]) -> Dataset:
+    # Imported here: TFDS takes a second, which folders need not spend.
+    from cdml_jax.data.readers import tfds_sets
 
     name = source.removeprefix("tfds:")
     if name.partition("/")[0] == "synthetic_birds":
-        from cdml_jax.data import synthetic_birds
+        from cdml_jax.data.birds import synthetic_birds
 
         config = name.partition("/")[2] or "demo"
-        builder = synthetic_birds.prepare(config, str(directory))
-        return tfds_sets.read_tfds(
-            builder,
-            f"synthetic_birds/{config}",
-            names,
-            class_names=tuple(synthetic_birds.class_names(config)),
-            families=synthetic_birds.families(config),
-            family_names=tuple(synthetic_birds.family_names(config)),
-        )
-    builder = tfds_sets.find_builder(name, directory)
-    titles = {s.tfds: s.title for s in SETS.values() if s.tfds}
-    return tfds_sets.read_tfds(builder, titles.get(builder.info.name, builder.info.name), names)
+        builder = synthetic_birds.prepare(config, directory)
+        classes = synthetic_birds.classes(config)
+        return tfds_sets.read_tfds(builder, f"synthetic_birds/{config}", names, classes=classes)
+    unknown = (
+        f"unknown data set {name!r}: give synthetic_birds/demo, folder:DIR, list:DIR or a TFDS set's name, "
+        f"array_record:DIR, or one of {', '.join(f'{key}:DIR' for key in SETS)}"
+    )
+    with console.working(f"Reading {source}"):
+        builder = tfds_sets.find_builder(name, directory, unknown=unknown)
+        titles = {s.tfds: s.title for s in SETS.values() if s.tfds}
+        return tfds_sets.read_tfds(builder, titles.get(builder.info.name, builder.info.name), names)
 
 
 def _carved(dataset: Dataset, fractions: dict[str, float]) -> Dataset:

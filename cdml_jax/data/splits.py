@@ -1,14 +1,20 @@
-"""Which of a set's own splits serve as train, validation, test and holdout; and splits by classes."""
+"""Which of a set's own splits serve as train, validation, test and holdout; shares, and splits by classes."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from cdml_jax.data.dataset import Dataset, Joined, Source, Subset
+from cdml_jax.data.classes import Classes
+from cdml_jax.data.dataset import Dataset, Source
+from cdml_jax.data.derived import Joined, Renumbered, Subset
 from cdml_jax.errors import UserError
+
+ALIASES = {"validation": ("validation", "val", "valid"), "train": ("train",), "test": ("test",)}
+"""What a split's folder or list may be called when its name is left at the default."""
 
 
 def assign(where: str, splits: Mapping[str, Source], names: Mapping[str, str]) -> dict[str, Source]:
@@ -35,33 +41,35 @@ def assign(where: str, splits: Mapping[str, Source], names: Mapping[str, str]) -
     return chosen
 
 
-class Renumbered:
-    """The images of some consecutive classes of a source, numbered from 0.
+def carve(source: Source, fraction: float, *, salt: str) -> tuple[Source, Source]:
+    """Takes a share of every class out of a source.
+
+    The images taken are those whose names have the smallest digests, so they depend on the names and the
+    salt, not on the order of the files. The shares of the classes are by largest remainder, so that the whole
+    has `fraction` of the images; a class always keeps one image or more.
 
     Args:
-      source: the other source.
-      first: the class that becomes 0.
-      stop: the first class after them.
+      source: what to divide.
+      fraction: the share to take, between 0 and 1.
+      salt: makes divisions for different purposes independent.
+
+    Returns:
+      What is left and what was taken, each in the source's order.
     """
-
-    def __init__(self, source: Source, first: int, stop: int):
-        labels = np.asarray(source.labels)
-        self._images = Subset(source, np.flatnonzero((labels >= first) & (labels < stop)))
-        self.labels = (self._images.labels - first).astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict:
-        return {**self._images[index], "label": int(self.labels[index])}
-
-    def name(self, index: int) -> str:
-        """The image's name in the other source."""
-        return self._images.name(index)
-
-    def stamp(self, index: int) -> tuple[str, int, int]:
-        """The image's stamp in the other source."""
-        return self._images.stamp(index)
+    labels = np.asarray(source.labels)
+    digests = [hashlib.sha256(f"{salt}\0{source.name(i)}".encode()).digest() for i in range(len(source))]
+    members = {c: np.flatnonzero(labels == c) for c in np.unique(labels).tolist()}
+    quota = {c: min(int(fraction * len(m)), len(m) - 1) for c, m in members.items()}
+    missing = round(fraction * len(labels)) - sum(quota.values())
+    remainders = sorted(
+        members, key=lambda c: (quota[c] - fraction * len(members[c]), digests[members[c][0]])
+    )
+    for c in [c for c in remainders if quota[c] < len(members[c]) - 1][: max(missing, 0)]:
+        quota[c] += 1
+    taken = np.zeros(len(labels), bool)
+    for c, rows in members.items():
+        taken[sorted(rows.tolist(), key=lambda i: digests[i])[: quota[c]]] = True
+    return Subset(source, np.flatnonzero(~taken)), Subset(source, np.flatnonzero(taken))
 
 
 def by_classes(dataset: Dataset, first_classes: int) -> Dataset:
@@ -81,20 +89,42 @@ def by_classes(dataset: Dataset, first_classes: int) -> Dataset:
     Raises:
       UserError: no class would be left to train or to test on.
     """
-    if not 0 < first_classes < dataset.num_classes:
+    classes = dataset.classes
+    if not 0 < first_classes < classes.number:
         raise UserError(
-            f"data.class_disjoint: {first_classes} of {dataset.num_classes} classes cannot train and "
+            f"data.class_disjoint: {first_classes} of {classes.number} classes cannot train and "
             "leave others to test on"
         )
     pool = Joined(list(dataset.splits.values()))
-    families = None if dataset.families is None else dataset.families[:first_classes]
+    families = None if classes.families is None else classes.families[:first_classes]
     return dataclasses.replace(
         dataset,
-        class_names=dataset.class_names[:first_classes],
-        families=families,
+        classes=Classes(classes.names[:first_classes], families, classes.family_names),
         splits={
             "train": Renumbered(pool, 0, first_classes),
-            "test": Renumbered(pool, first_classes, dataset.num_classes),
+            "test": Renumbered(pool, first_classes, classes.number),
         },
-        test_class_names=dataset.class_names[first_classes:],
+        test_class_names=classes.names[first_classes:],
     )
+
+
+def split_checksum(splits: Mapping[str, Source]) -> str:
+    """SHA-256 of the sorted lines "split<TAB>name<TAB>label", each ended by a newline.
+
+    Results are comparable where this is the same: the same images, labels (from 0) and division.
+
+    Args:
+      splits: the publisher's splits; an image's name is its path as the publisher's lists write it.
+
+    Returns:
+      64 hexadecimal digits.
+    """
+    lines = [
+        f"{split}\t{source.name(i)}\t{label}\n"
+        for split, source in splits.items()
+        for i, label in enumerate(np.asarray(source.labels).tolist())
+    ]
+    digest = hashlib.sha256()
+    for line in sorted(lines):
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()

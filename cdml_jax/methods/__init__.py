@@ -1,11 +1,45 @@
 """What tables compare: a method is a file here and a line of `METHODS`, or a value in your configuration."""
 
+import difflib
+from collections.abc import Mapping
+
+from cdml_jax.errors import UserError
 from cdml_jax.methods import cdml, controls
 from cdml_jax.methods.cdml import PAPER
 from cdml_jax.methods.facts import Facts, by_confusion, by_error_rate, ones, rates, uniform
 from cdml_jax.methods.method import Method
 
-__all__ = ["METHODS", "PAPER", "Facts", "Method", "by_confusion", "by_error_rate", "ones", "rates", "uniform"]
+__all__ = [
+    "METHODS",
+    "PAPER",
+    "Facts",
+    "Method",
+    "by_confusion",
+    "by_error_rate",
+    "named_method",
+    "ones",
+    "rates",
+    "uniform",
+]
+
+
+def named_method(name: str, methods: Mapping[str, Method] | None = None) -> Method:
+    """The method of that name.
+
+    Args:
+      name: a key of `methods`.
+      methods: those of a configuration file besides the package's; None for the package's alone.
+
+    Raises:
+      UserError: there is none.
+    """
+    known = METHODS if methods is None else methods
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+        raise UserError(f"method: {name!r} is unknown; {hint}")
+    return known[name]
+
 
 METHODS: dict[str, Method] = {
     **cdml.METHODS,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
+from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -16,38 +15,26 @@ from cdml_jax.system.files import write_json, writing
 FILE = "classes.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Classes:
-    """Names of a run's classes, in the order of the logits.
-
-    Attributes:
-      dataset: the data set's name.
-      class_names: one a class.
-      families: the family of every class, or None.
-      family_names: one a family, or None.
-    """
-
-    dataset: str
-    class_names: tuple[str, ...]
-    families: tuple[int, ...] | None = None
-    family_names: tuple[str, ...] | None = None
-
-
 def write(workdir: Path, dataset: Dataset) -> None:
-    """Keep the names of a data set's classes in `workdir`.
+    """Keep a data set's name and the names of its classes in `workdir`.
 
     Raises:
       UserError: it cannot be written.
     """
-    families = None if dataset.families is None else tuple(int(family) for family in dataset.families)
-    classes = Classes(dataset.name, dataset.class_names, families, dataset.family_names)
+    classes = dataset.classes
+    stored = {
+        "dataset": dataset.name,
+        "class_names": classes.names,
+        "families": classes.families,
+        "family_names": classes.family_names,
+    }
     with writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / FILE, sealed(dataclasses.asdict(classes)))
+    write_json(workdir / FILE, sealed(stored))
 
 
-def read(workdir: Path) -> Classes:
-    """What `write` kept, with a warning where it was changed since.
+def read(workdir: Path) -> tuple[str, Classes]:
+    """What `write` kept: the data set's name and its classes, with a warning where it was changed since.
 
     Raises:
       UserError: there is nothing, or it cannot be read.
@@ -56,18 +43,16 @@ def read(workdir: Path) -> Classes:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         whole = intact(stored)
-        named: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in stored.items() if key != "digest"
-        }
-        classes = Classes(**named)
-        if not isinstance(classes.class_names, tuple):
-            raise ValueError("it names no classes")
+        families, family_names = (
+            None if stored[key] is None else tuple(stored[key]) for key in ("families", "family_names")
+        )
+        found = stored["dataset"], Classes(tuple(stored["class_names"]), families, family_names)
     except FileNotFoundError:
         raise UserError(
             f"{workdir} has no {FILE}: it was trained by an older version; "
             f"`cdml evaluate --workdir={workdir}`, where its images are, writes it"
         ) from None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read ({error}); delete it, and `cdml evaluate --workdir={workdir}`, where its "
             "images are, writes it again"
@@ -77,4 +62,4 @@ def read(workdir: Path) -> Classes:
             f"{path} is not as the run wrote it (edited, damaged, or of an older version): "
             "its names may be wrong"
         )
-    return classes
+    return found

@@ -18,6 +18,8 @@ from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError
+from cdml_jax.methods import METHODS, Method, named_method
+from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.reporting import drawing, results
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
@@ -32,7 +34,6 @@ from cdml_jax.training.memory import what_runs_where
 from cdml_jax.training.mesh import divide_processor, make_mesh
 from cdml_jax.training.outcome import result_of, settings_of_run
 from cdml_jax.training.program import Program, load_dataset
-from cdml_jax.training.rows import ROWS
 from cdml_jax.training.stop import Stop
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def _prepare(
     folder: Path,
     *splits: str,
     stored: Mapping[str, Any] | None = None,
+    structure: Structure = PLAIN,
 ) -> Program:
     """Everything that can be refused, before anything slow; then the program, and one line about it.
 
@@ -69,7 +71,7 @@ def _prepare(
                 "data.class_disjoint: no test image is of a class that is trained, so there is no table of "
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
-    program = Program(config, dataset)
+    program = Program(config, dataset, structure=structure)
     program.check_weights()
     placement = what_runs_where(program)
     if stored is not None:
@@ -114,16 +116,17 @@ def _held(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 @hosts.joined()
-def train(config: ConfigDict, folder: Path) -> Run:
-    """Train `config.row` under `config.seed`; checkpoints and logs go to `folder`."""
-    program = _prepare("train", config, folder)
+def train(config: ConfigDict, folder: Path, methods: Mapping[str, Method] = METHODS) -> Run:
+    """Train the method `config.row` under `config.seed`; checkpoints and logs go to `folder`."""
+    method = named_method(config.row, methods)
+    program = _prepare("train", config, folder, structure=method.structure)
     with _held(folder), Stop().listening() as stop:
-        run = fit(program, config.row, config.seed, folder=folder, stop=stop, save_last=True)
+        run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True)
     last = run.history[-1]
     shown = [f"{config.epochs} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
     if "validation_accuracy" in last:
         shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
-    console.say(f"{ROWS[config.row].title}, seed {config.seed}: {', '.join(shown)}")
+    console.say(f"{method.title}, seed {config.seed}: {', '.join(shown)}")
     console.say(timing.summary(run.history))
     if "validation" in program.dataset.splits:
         _next("evaluate", folder)
@@ -147,11 +150,12 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
             "choose test"
         )
     config = ConfigDict(stored["config"], convert_dict=True)
+    # A method of a configuration file is not here, nor run: what it says of the embedding was kept.
     program = _prepare("train", config, folder, split, stored=stored)
     run = restore_last(folder, program)
     if run.epoch < config.epochs:
         console.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
-    embedding = measured_embedding(config, config.row)
+    embedding = measured_embedding(config, method)
     seen = evaluate_split(program, run.state, split, embedding)
     figures = measure(seen.embeddings, seen.labels, embedding) if hosts.is_first() else None
     hosts.wait_for_all("measured")
@@ -161,12 +165,12 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
         count = len(dataset.test_class_names or ())
         console.result(f"{split}, {count} classes never trained, {embedding}: {figures}")
     else:
-        _print_counts(seen.counts, split, _classes(dataset))
+        _print_counts(seen.counts, split, dataset.classes)
         console.result(f"embeddings ({embedding}): {figures}")
     if left_out:
         console.result(left_out)
     if not disjoint and hosts.is_first():
-        _show_confusion(seen.counts, f"{ROWS[config.row].title} on {dataset.name}", split, dataset, folder)
+        _show_confusion(seen.counts, f"{method.title} on {dataset.name}", split, dataset, folder)
     _next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
 
@@ -184,7 +188,7 @@ def _show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset,
     """The most confused pairs, and a picture of the counts where it would show anything."""
     from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no scipy
 
-    names = _classes(dataset)
+    names = dataset.classes
     console.result("Most confused:")
     for pair in confused_pairs_of(counts, 5):
         console.result(
@@ -209,18 +213,17 @@ def _show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset,
         console.say(f"Picture: {picture}")
 
 
-def _classes(dataset: Dataset) -> Classes:
-    families = None if dataset.families is None else tuple(int(family) for family in dataset.families)
-    return Classes(dataset.class_names, families, dataset.family_names)
-
-
 @hosts.joined()
-def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
+def reproduce(
+    config: ConfigDict, folder: Path, command: str, methods: Mapping[str, Method] = METHODS
+) -> Report | None:
     """The table: every row under every seed, equal steps, warm-up shared per seed; then the report.
 
     Finished runs are kept in `folder`/results and not run again; a run that was stopped continues. The first
     process writes the report and returns it.
     """
+    for name in config.reproduce.rows:
+        named_method(name, methods)
     program = _prepare("reproduce", config, folder, "validation", "test")
     if program.storage.name == "top":
         raise UserError(
@@ -239,9 +242,16 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
         if folds:
             console.say(f"The baseline, seed {config.seed}, on {folds} folds; then all rows on all of them:")
             held_out = cross_validate(
-                config, dataset, "baseline", config.seed, folds=folds, folder=folder / "folds", stop=stop
+                program,
+                "baseline",
+                methods["baseline"],
+                config.seed,
+                folds=folds,
+                folder=folder / "folds",
+                stop=stop,
             ).sum(axis=0)
-            program = Program(config, pool(dataset))
+            program = Program(config, dataset, feeds=pool(program.feeds))
+        programs = {program.structure: program}
         for seed in seeds:
             warm: Run | None = None
             for row in config.reproduce.rows:
@@ -251,32 +261,41 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
                 _claim("train", settings_of_run(config, row, seed), place, dataset, pooled=bool(folds))
                 # A run that was begun before has its own checkpoint to continue from.
                 if warm is None and hosts.largest(not steps_kept(place)):
-                    warm = _warm_up(program, seed, folder, stop)
-                start = None if warm is None else fork(program, warm)
+                    warm = _warm_up(program, methods["baseline"], seed, folder, stop)
+                method = methods[row]
+                own = programs.setdefault(method.structure, _beside(program, method))
+                start = None if warm is None else fork(own, warm)
                 with _held(place):
-                    run = fit(program, row, seed, start=start, folder=place, stop=stop, save_last=True)
+                    run = fit(own, method, seed, start=start, folder=place, stop=stop, save_last=True)
                     keep_newest(place)
-                result = result_of(program, row, seed, run, held_out)
+                result = result_of(own, row, method, seed, run, held_out)
                 if hosts.is_first():
                     results.save(result, kept)
                 hosts.wait_for_all("saved")
                 shown = "" if folds else f" validation {accuracy(result.validation_counts):.2%},"
-                console.say(f"{ROWS[row].title}, seed {seed}:{shown} {run.seconds:.0f} s")
+                console.say(f"{method.title}, seed {seed}:{shown} {run.seconds:.0f} s")
     if not hosts.is_first():
         return None
     wanted = [r for r in results.load(kept) if r.row in config.reproduce.rows and r.seed in seeds]
-    report = _report(dataset, wanted, config, folder, command)
+    report = _report(dataset, wanted, config, folder, command, methods)
     console.result(f"\n{report.table}\n{report.embeddings}\n")
     console.result("\n".join(map(str, report.paths)))
     _next("predict", folder / "runs" / f"{config.reproduce.rows[-1]}-seed{config.seed}", " IMAGE")
     return report
 
 
-def _warm_up(program: Program, seed: int, folder: Path, stop: Stop) -> Run:
-    """The epochs in which every row is the baseline, trained once for all rows of a seed."""
+def _beside(program: Program, method: Method) -> Program:
+    """The program of a method's structure, on the same images."""
+    if method.structure == program.structure:
+        return program
+    return Program(program.config, program.dataset, feeds=program.feeds, structure=method.structure)
+
+
+def _warm_up(program: Program, baseline: Method, seed: int, folder: Path, stop: Stop) -> Run:
+    """The epochs in which every method is the baseline, trained once for all methods of a seed."""
     return fit(
         program,
-        "baseline",
+        baseline,
         seed,
         until_epoch=program.config.warmup_epochs,
         folder=folder / "runs" / f"warmup-seed{seed}",
@@ -285,13 +304,18 @@ def _warm_up(program: Program, seed: int, folder: Path, stop: Stop) -> Run:
 
 
 def _report(
-    dataset: Dataset, wanted: list[RunResult], config: ConfigDict, folder: Path, command: str
+    dataset: Dataset,
+    wanted: list[RunResult],
+    config: ConfigDict,
+    folder: Path,
+    command: str,
+    methods: Mapping[str, Method],
 ) -> Report:
     from cdml_jax.reporting.report import write_report  # here: training needs no scipy
 
-    titles = {name: row.title for name, row in ROWS.items()}
+    titles = {name: method.title for name, method in methods.items()}
     return write_report(
-        tabulate(wanted, _classes(dataset), titles=titles),
+        tabulate(wanted, dataset.classes, titles=titles),
         folder,
         dataset_name=dataset.name,
         command=command,

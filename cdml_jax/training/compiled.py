@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 
-from cdml_jax.data.sources import cache_directory
 from cdml_jax.errors import UserError
+from cdml_jax.system.files import cache_directory
 
 AUTO = "auto"
 _WORTH_KEEPING_SECONDS = 0.1  # what compiles faster is not kept

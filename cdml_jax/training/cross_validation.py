@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import fold
+from cdml_jax.methods import Method
+from cdml_jax.system import files
 from cdml_jax.training import hosts
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program
@@ -16,9 +16,9 @@ from cdml_jax.training.stop import Stop
 
 
 def cross_validate(
-    config: ConfigDict,
-    dataset: Dataset,
+    program: Program,
     row: str,
+    method: Method,
     seed: int,
     *,
     folds: int,
@@ -28,9 +28,9 @@ def cross_validate(
     """Confusion counts of the held-out folds, by as many models as there are folds.
 
     Args:
-      config: settings, the same in every fold.
-      dataset: with a training and a validation split; its features, where the front is frozen.
-      row: a key of `ROWS`.
+      program: of the whole data set, with a training and a validation split; every fold has its settings.
+      row: name of the method, for files.
+      method: of the program's structure.
       seed: of every fold's run.
       folds: how many; which image is in which depends on the images' names alone.
       folder: where finished folds and checkpoints are kept; None keeps nothing.
@@ -43,16 +43,16 @@ def cross_validate(
     for index in range(folds):
         kept = folder / f"{row}-seed{seed}-fold{index}of{folds}.npy" if folder else None
         if kept is None or not kept.is_file():
-            program = Program(config, fold(dataset, index, folds))
-            run = fit(program, row, seed, folder=kept.with_suffix("") if kept else None, stop=stop)
-            hard = np.asarray(program.evaluate(run.state, "validation")[0].matrix)
+            feeds = fold(program.feeds, index, folds)
+            part = Program(program.config, program.dataset, feeds=feeds, structure=program.structure)
+            run = fit(part, method, seed, folder=kept.with_suffix("") if kept else None, stop=stop)
+            hard = np.asarray(part.evaluate(run.state, "validation").matrix)
             if kept is None:
                 counts.append(hard)
                 continue
             if hosts.is_first():
-                partial = kept.with_suffix(".partial.npy")
-                np.save(partial, hard, allow_pickle=False)
-                partial.replace(kept)
+                with files.writing(kept), files.replacing(kept) as temporary, temporary.open("wb") as file:
+                    np.save(file, hard, allow_pickle=False)
             hosts.wait_for_all("fold")
         counts.append(np.load(kept, allow_pickle=False))
     return np.stack(counts)

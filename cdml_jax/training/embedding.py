@@ -14,12 +14,12 @@ from ml_collections import ConfigDict
 
 from cdml_jax import clustering
 from cdml_jax.confusion import Confusion
+from cdml_jax.methods import Method
 from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.retrieval import retrieval
 from cdml_jax.system import console
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import named_row
 from cdml_jax.training.state import TrainState
 
 TOP = 5
@@ -47,14 +47,14 @@ class Evaluated(NamedTuple):
     true_probability: np.ndarray
 
 
-def measured_embedding(config: ConfigDict, row: str) -> str:
-    """Which embedding of a row is measured: "projection" or "features".
+def measured_embedding(config: ConfigDict, method: Method) -> str:
+    """Which embedding of a method is measured: "projection" or "features".
 
-    A projection learns from triplets alone. In a row without them it stays as it was drawn, so the pooled
+    A projection learns from triplets alone. In a method without them it stays as it was drawn, so the pooled
     features that the classifier reads are measured there, scaled to length 1, as is done of any network
     that was trained to classify.
     """
-    trained = named_row(row).triplets and config.objective.triplet_weight > 0
+    trained = bool(method.miner) and config.objective.triplet_weight > 0
     return "projection" if trained and config.model.embedding_from == "projection" else "features"
 
 
@@ -68,8 +68,7 @@ def evaluate_split(program: Program, state: TrainState, split: str, embedding: s
       split: which images.
       embedding: "projection", for what the network's head gives, "features", or "" for none.
     """
-    source = program.source(split)
-    labels = np.asarray(source.labels)
+    labels = program.feed(split).labels
     parts: list[dict[str, np.ndarray]] = []
     with console.progress(f"Evaluating {split} images", labels.size) as shown:
 
@@ -79,7 +78,7 @@ def evaluate_split(program: Program, state: TrainState, split: str, embedding: s
             parts.append(jax.tree.map(np.asarray, found))
             shown.advance(int(parts[-1]["mask"].sum()))
 
-        counts, _ = program.evaluate(
+        counts = program.evaluate(
             state,
             split,
             each=keep,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,22 +13,25 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from cdml_jax.data.dataset import Dataset, Source, Stamped
-from cdml_jax.data.features import embed_split
-from cdml_jax.data.sources import cache_directory
-from cdml_jax.data.transforms import Transform
+from cdml_jax.data.dataset import Source, stamp_of
+from cdml_jax.data.features import embedded
+from cdml_jax.data.feed import FeatureFeed, ImageFeed
 from cdml_jax.errors import UserError
 from cdml_jax.models.network import Network
 from cdml_jax.models.pixels import normalize_images
+from cdml_jax.models.pretrained import load_weights
 from cdml_jax.models.weights.loading import load_weights
+from cdml_jax.system import console
+from cdml_jax.system.files import cache_directory, path_of
+from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import split_model
 
 
-def frozen_dataset(
-    config: ConfigDict, dataset: Dataset, build_model: Callable[..., Network], *, mesh: Mesh
-) -> Dataset:
-    """The data set as the frozen front of the configured network sees it; see `FeatureSource`.
+def frozen_feeds(
+    config: ConfigDict, images: Mapping[str, ImageFeed], build_model: Callable[..., Network], *, mesh: Mesh
+) -> dict[str, FeatureFeed]:
+    """The splits as the frozen front of the configured network sees them.
 
     Training and validation images get `model.frozen_views` augmented views besides the evaluation view, so
     that folds can be made of them; test images only the latter. Features are kept in the data folder.
@@ -70,20 +71,18 @@ def frozen_dataset(
         "weights": _digest((parameters, statistics)),
     }
     data_dir = config.data.data_dir
-    splits: dict[str, Source] = {}
-    for name, source in dataset.splits.items():
-        splits[name] = embed_split(
-            source,
+    folder = (path_of(data_dir) if data_dir else cache_directory()) / "features"
+    return {
+        split: embedded(
+            feed,
             embed,
-            folder=(Path(data_dir).expanduser() if data_dir else cache_directory()) / "features",
-            made_by=made_by | {"files": _files(source)},
-            views=config.model.frozen_views if name in ("train", "validation") else 0,
-            batch_size=config.batch_size,
-            transform=Transform(**config.image),
-            num_threads=config.data.num_threads,
-            shard=mesh_lib.process_shard(mesh),
+            folder=folder,
+            made_by=made_by | {"files": _files(feed.source)},
+            views=config.model.frozen_views if split in ("train", "validation") else 0,
+            anywhere=lambda lacks: bool(hosts.largest(int(lacks))),
         )
-    return dataclasses.replace(dataset, splits=splits)
+        for split, feed in images.items()
+    }
 
 
 def _digest(tree: Any) -> str:
@@ -94,9 +93,12 @@ def _digest(tree: Any) -> str:
 
 
 def _files(source: Source) -> str:
-    """Digest of the images' names and, where it is known, of when they were last written."""
+    """Digest of the images' names and of when they were last written, or of their contents."""
     digest = hashlib.sha256()
-    for index in range(len(source)):
-        stamp = source.stamp(index)[1:] if isinstance(source, Stamped) else ()
-        digest.update(repr((source.name(index), *stamp)).encode())
+    for index in console.progressing(range(len(source)), "Looking for changed images", len(source)):
+        _, size, changed = stamp_of(source, index)
+        digest.update(repr((source.name(index), size, changed)).encode())
+        if size < 0:  # images in memory: nothing but their contents tells others from them
+            image = source.image(index)
+            digest.update(image if isinstance(image, bytes) else np.ascontiguousarray(image))
     return digest.hexdigest()

@@ -14,17 +14,17 @@ import numpy as np
 
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, mean_class_error
-from cdml_jax.data.batches import CachedSource
-from cdml_jax.data.features import FeatureSource
 from cdml_jax.errors import UserError
+from cdml_jax.methods import Method
 from cdml_jax.system import console
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.averages import compute
 from cdml_jax.training.checkpoint import Checkpoints, Run
+from cdml_jax.training.epoch import check_method, plan_of_epoch, statistics_of
+from cdml_jax.training.out_of_fold import out_of_fold_confusion
 from cdml_jax.training.profiling import Profile, annotated, memory_report
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, Row, check_row, plan_row_epoch, statistics_of
 from cdml_jax.training.state import NO_STEP
 from cdml_jax.training.stop import Interrupted, Stop
 from cdml_jax.training.timing import StepClock, input_advice, peak_memory, seconds_since_start
@@ -35,19 +35,27 @@ _CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each wai
 
 
 def begin(program: Program, seed: int) -> Run:
-    """A run before its first step; nothing is confused yet."""
-    counts = program.storage.nothing()
-    return Run(program.initial_state(seed), counts, statistics_of(counts, program.config.confusion))
+    """A run before its first step; nothing is confused yet, or what held-out folds of the features say."""
+    state, settings = program.initial_state(seed), program.config.confusion
+    confusion = program.storage.nothing()
+    if settings.source == "out_of_fold":
+        confusion = out_of_fold_confusion(program, state)
+    return Run(state, confusion, statistics_of(confusion, settings, program.costs))
 
 
 def fork(program: Program, run: Run) -> Run:
-    """A copy that can be trained on while the original stays."""
-    return dataclasses.replace(run, state=program.copy(run.state), history=copy.deepcopy(run.history))
+    """A copy that can be trained on by `program` while the original stays.
+
+    The run may be of a program whose structure has other terms: both are at an epoch's end, where all
+    metrics are 0.
+    """
+    state = run.state._replace(metrics=program.empty_metrics())
+    return dataclasses.replace(run, state=program.copy(state), history=copy.deepcopy(run.history))
 
 
 def fit(
     program: Program,
-    row_name: str,
+    method: Method,
     seed: int,
     *,
     start: Run | None = None,
@@ -56,11 +64,11 @@ def fit(
     stop: Stop | None = None,
     save_last: bool = False,
 ) -> Run:
-    """Train one row under one seed to the end, from where it was.
+    """Train one method under one seed to the end, from where it was.
 
     Args:
-      program: what all rows share.
-      row_name: a key of `ROWS`.
+      program: what all methods of its structure share.
+      method: of that structure.
       seed: of the initial parameters, the order of the data, the augmentation and the draws.
       start: a run to continue from where `folder` holds none; it is used up.
       until_epoch: end there; None for all epochs.
@@ -75,17 +83,19 @@ def fit(
       Interrupted: `stop` asked, after saving.
       UserError: the loss is not finite.
     """
-    check_row(row_name, program.storage)
+    check_method(method, program.storage)
+    if method.structure != program.structure:
+        raise ValueError(f"{method.title} has another structure than the program")
     checkpoints = Checkpoints(folder / "checkpoints", keep=program.config.checkpoint.keep) if folder else None
     try:
         run = checkpoints.restore(program) if checkpoints else None
         if run is not None:
-            console.say(f"{ROWS[row_name].title}, seed {seed}: continuing at step {int(run.state.step)}")
+            console.say(f"{method.title}, seed {seed}: continuing at step {int(run.state.step)}")
         else:
             run = start or begin(program, seed)
         writers = Writers(folder, run.history) if folder and hosts.is_first() else None
         end = program.config.epochs if until_epoch is None else until_epoch
-        titled = f"{ROWS[row_name].title}, seed {seed}"
+        titled = f"{method.title}, seed {seed}"
         bar = console.progress(
             titled,
             end * program.steps_per_epoch * program.config.batch_size,
@@ -99,7 +109,7 @@ def fit(
             contextlib.closing(writers) if writers else contextlib.nullcontext(),
         ):
             trainer = _Trainer(
-                program, ROWS[row_name], seed, run, checkpoints, writers, stop or Stop(), shown, profile
+                program, method, seed, run, checkpoints, writers, stop or Stop(), shown, profile
             )
             while run.epoch < end:
                 trainer.train_epoch()
@@ -114,7 +124,7 @@ def fit(
 @dataclasses.dataclass
 class _Trainer:
     program: Program
-    row: Row
+    method: Method
     seed: int
     run: Run
     checkpoints: Checkpoints | None
@@ -130,18 +140,15 @@ class _Trainer:
 
     def train_epoch(self) -> None:
         program, run, config = self.program, self.run, self.program.config
-        source = program.source("train")
-        costs, order = plan_row_epoch(
-            self.row, config, source.labels, run.counts, run.statistics, seed=self.seed, epoch=run.epoch
+        feed = program.feed("train")
+        costs, order = plan_of_epoch(
+            self.method, config, feed.labels, program.facts(run.statistics), seed=self.seed, epoch=run.epoch
         )
         on_devices = program.put_costs(costs)
-        batches = program.training_batches(
-            order, seed=self.seed, epoch=run.epoch, start_step=run.step_in_epoch
-        )
+        batches = feed.training(order, seed=self.seed, epoch=run.epoch, start_step=run.step_in_epoch)
         clock = StepClock()
         with contextlib.closing(batches), contextlib.closing(clock):
             for batch in clock.fetching(batches):
-                batch.pop("index")
                 on_device = mesh_lib.put_batch(program.mesh, batch)
                 first = not program.traces["step"]
                 if first:
@@ -196,15 +203,14 @@ class _Trainer:
         counts = program.storage.total(run.state.counts)
         entry = self._figures(costs, counts.on_host()) | timing | self._costs_beside_steps(timing)
         if settings.source == "holdout":
-            counts = program.total_counts(run.state, "holdout")[settings.counts == "soft"]
-        run.counts = run.counts.plus(counts, decay=settings.decay)
-        run.statistics = statistics_of(run.counts, settings)
+            counts = program.total_counts(run.state, "holdout", soft=settings.counts == "soft")
+        if settings.source != "out_of_fold":  # those stay as they were before the first step
+            run.counts = run.counts.plus(counts, decay=settings.decay)
+        run.statistics = statistics_of(run.counts, settings, program.costs)
         run.epoch, run.step_in_epoch = run.epoch + 1, 0
         last = run.epoch == program.config.epochs
-        if "validation" in program.dataset.splits and (
-            last or run.epoch % program.config.evaluate_every == 0
-        ):
-            hard, _ = program.evaluate(run.state, "validation")
+        if "validation" in program.feeds and (last or run.epoch % program.config.evaluate_every == 0):
+            hard = program.evaluate(run.state, "validation")
             entry["validation_accuracy"] = accuracy(hard)
             entry["validation_mean_class_error"] = mean_class_error(hard)
         self._advise(entry)
@@ -237,12 +243,10 @@ class _Trainer:
 
     def _advise(self, entry: dict[str, Any]) -> None:
         """Once, and not by an epoch in which the loader and the caches were still cold."""
-        source, settings = self.program.source("train"), self.program.config.data
-        if isinstance(source, FeatureSource):  # nothing to read or decode: such steps are just short
+        feed, settings = self.program.feed("train"), self.program.config.data
+        if not feed.prepares_images:  # nothing to read or decode: such steps are just short
             return
-        advice = input_advice(
-            entry, num_threads=settings.num_threads, in_memory=isinstance(source, CachedSource)
-        )
+        advice = input_advice(entry, num_threads=settings.num_threads, in_memory=feed.in_memory)
         if advice and not self.advised and entry["epoch"] > self.first_epoch + 1:
             self.advised = True
             self.shown.warn(advice)
@@ -257,7 +261,7 @@ class _Trainer:
 
     def _figures(self, costs: Any, counts: Confusion) -> dict[str, Any]:
         """The epoch's log entry: averages, and the realised share of the most confused pairs by name."""
-        run, names = self.run, self.program.dataset.class_names
+        run, names = self.run, self.program.dataset.classes.names
         values = {name: np.asarray(value) for name, value in compute(run.state.metrics).items()}
         shares = values.pop("watched_share")
         weights = run.statistics.pairs.at(costs.watched_pairs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ml_collections import ConfigDict
 
+from cdml_jax.methods import Method
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import provenance
 from cdml_jax.reporting.results import RunResult
@@ -22,7 +23,7 @@ def settings_of_run(config: ConfigDict, row: str, seed: int) -> ConfigDict:
 
 
 def result_of(
-    program: Program, row: str, seed: int, run: Run, held_out: np.ndarray | None = None
+    program: Program, row: str, method: Method, seed: int, run: Run, held_out: np.ndarray | None = None
 ) -> RunResult:
     """What a finished run of a table leaves; every process calls it.
 
@@ -31,11 +32,11 @@ def result_of(
 
     Args:
       program, run: the run, after its last step.
-      row, seed: whose it is.
+      row, method, seed: whose it is.
       held_out: (C, C) counts of the baseline on folds; None where the validation split is kept apart.
     """
     config = program.config
-    embedding, keep = measured_embedding(config, row), config.reproduce.embeddings
+    embedding, keep = measured_embedding(config, method), config.reproduce.embeddings
     validation = None
     if held_out is None:
         seen = evaluate_split(program, run.state, "validation", embedding if keep else "")
@@ -67,9 +68,9 @@ def result_of(
 
 def _predictions(program: Program, split: str, seen: Evaluated, *, keep: bool) -> Predictions:
     """What is kept of a pass over a split; its embeddings where they are to be kept."""
-    source = program.source(split)
+    feed = program.feed(split)
     return Predictions(
-        names=tuple(source.name(index) for index in range(len(source))),
+        names=tuple(feed.name(index) for index in range(len(feed))),
         labels=seen.labels,
         top_classes=seen.top_classes,
         top_probabilities=seen.top_probabilities,

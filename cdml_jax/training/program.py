@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from cdml_jax.confusion import Confusion
-from cdml_jax.data.batches import Batch, cached, evaluation_batches, training_batches
-from cdml_jax.data.dataset import Dataset, Source
-from cdml_jax.data.features import FeatureSource, evaluation_feature_batches, training_feature_batches
+from cdml_jax.confusion import Confusion, Statistics
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.feed import Feed, image_feeds
+from cdml_jax.data.images.transforms import Transform
 from cdml_jax.data.sources import load
-from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
+from cdml_jax.methods import Facts
+from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.models import build, spec_of
 from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.frozen import frozen_dataset
+from cdml_jax.training.averages import Average
+from cdml_jax.training.costs import cost_matrix
+from cdml_jax.training.epoch import WATCHED_PAIRS
+from cdml_jax.training.evaluation import evaluation_step
+from cdml_jax.training.frozen import frozen_feeds
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
-from cdml_jax.training.rows import WATCHED_PAIRS
 from cdml_jax.training.state import (
     Costs,
     TrainState,
@@ -34,7 +39,7 @@ from cdml_jax.training.state import (
     begin_epoch,
     make_initializer,
 )
-from cdml_jax.training.step import StepSettings, evaluation_step, train_step
+from cdml_jax.training.step import StepSettings, train_step
 from cdml_jax.training.storage import make_storage
 
 
@@ -47,14 +52,32 @@ def load_dataset(config: ConfigDict, **changes: str) -> Dataset:
 class Program:
     """A configuration and a data set, made ready to train.
 
+    Args:
+      config: the settings.
+      dataset: what it trains on.
+      devices: those that share the work; None for all.
+      feeds: the splits' batches, where they are not those of the data set: another program's, or folds of them.
+      structure: the terms of the objective beside softmax and triplets.
+
     Attributes:
-      traces: how often each function was traced; one compiled step serves all rows, epochs and seeds.
+      feeds: the batches of each split; of features, where the front of the network is frozen.
+      costs: the cost matrix that stands in the place of the confusion; None where `confusion.source` counts.
+      traces: how often each function was traced; one compiled step serves all methods of the structure,
+        epochs and seeds.
       steps_per_epoch, total_steps: optimiser steps.
       schedule: learning rate of a step.
     """
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device] | None = None):
-        self.config, self.dataset = config, dataset
+    def __init__(
+        self,
+        config: ConfigDict,
+        dataset: Dataset,
+        devices: Sequence[jax.Device] | None = None,
+        *,
+        feeds: Mapping[str, Feed] | None = None,
+        structure: Structure = PLAIN,
+    ):
+        self.config, self.dataset, self.structure = config, dataset, structure
         self.mesh = mesh_lib.make_mesh(
             config.batch_size,
             config.accumulation,
@@ -63,28 +86,12 @@ class Program:
             model=config.mesh.model,
         )
         self.traces: collections.Counter[str] = collections.Counter()
-        self.transform = Transform(**config.image)
-        images = len(dataset.splits["train"])
+        images = len(dataset.splits["train"] if feeds is None else feeds["train"])
         if config.batch_size > images:
             raise UserError(f"batch_size: {config.batch_size} exceeds the {images} training images")
         self.steps_per_epoch = -(-images // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.schedule = make_schedule(config.optimizer, self.total_steps)
-        spec = spec_of(config.model, dataset.num_classes)
-        build_model = functools.partial(build, config.model.name, spec)
-        cut: int | None = None
-        outside: tuple[str, ...] = ()
-        if config.model.frozen:
-            network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
-            cut = network.cut(config.model.frozen)
-            outside = network.front_names(cut)
-            if not isinstance(dataset.splits["train"], FeatureSource):
-                self.dataset = frozen_dataset(config, dataset, build_model, mesh=self.mesh)
-        optimizer = make_optimizer(
-            config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
-        )
-        self._sources: dict[str, Source] = {}
-        soft = config.confusion.counts == "soft"
         self.storage = make_storage(
             config.confusion.storage, dataset.num_classes, config.confusion.top_k, self.mesh
         )
@@ -92,119 +99,113 @@ class Program:
             raise UserError(
                 "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_row"
             )
-        graph, self._init, self.shardings = make_initializer(
+        self.costs = cost_matrix(config.confusion.source, dataset.classes, self.storage)
+        build_model = functools.partial(build, config.model.name, spec_of(config.model, dataset.num_classes))
+        cut: int | None = None
+        outside: tuple[str, ...] = ()
+        if config.model.frozen:
+            network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
+            cut = network.cut(config.model.frozen)
+            outside = network.front_names(cut)
+        self.feeds = self._feeds(build_model) if feeds is None else feeds
+        optimizer = make_optimizer(
+            config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
+        )
+        self.graph, self._init, self.shardings = make_initializer(
             build_model,
             optimizer,
             mesh=self.mesh,
             storage=self.storage,
-            soft_counts=soft,
+            soft_counts=config.confusion.counts == "soft",
             ema=config.optimizer.ema_decay > 0,
             watched=min(WATCHED_PAIRS, dataset.num_classes * (dataset.num_classes - 1)),
+            structure=structure,
             shard_parameters_from=config.mesh.shard_parameters_from,
         )
+        self._compile(optimizer, cut)
+
+    def _compile(self, optimizer: optax.GradientTransformation, cut: int | None) -> None:
+        """The functions that are traced at their first call."""
+        config = self.config
+        bound = {"graph": self.graph, "shardings": self.shardings.parameters, "storage": self.storage}
         settings = StepSettings(
             num_triplets=config.objective.triplets_per_image * config.batch_size,
             margin=config.objective.margin,
             label_smoothing=config.objective.label_smoothing,
             accumulation=config.accumulation,
-            soft_counts=soft,
+            soft_counts=config.confusion.counts == "soft",
             ema_decay=config.optimizer.ema_decay,
             cut=cut,
+            structure=self.structure,
         )
-        self.step = self._compiled(
+        self.step = self._traced(
             "step",
-            train_step,
+            functools.partial(train_step, optimizer=optimizer, settings=settings, mesh=self.mesh, **bound),
             self.shardings,
-            graph=graph,
-            optimizer=optimizer,
-            settings=settings,
-            mesh=self.mesh,
-            shardings=self.shardings.parameters,
-            storage=self.storage,
         )
         of_counts = self.storage.shardings()
-        self._evaluate, self._evaluate_features = (
-            self._compiled(
-                name,
-                evaluation_step,
+        # By whether counts are soft, and whether embeddings are the pooled features.
+        self._evaluate = {
+            (soft, features): self._traced(
+                "evaluate" + ("_features" if features else "") + ("_soft" if soft else ""),
+                functools.partial(
+                    evaluation_step,
+                    soft=soft,
+                    features=features,
+                    cut=cut,
+                    flip=config.test_time_flip,
+                    **bound,
+                ),
                 # Logits stay as they are computed: their columns may be split over "model".
-                ((of_counts, of_counts), mesh_lib.by_row(self.mesh), None),
-                graph=graph,
-                shardings=self.shardings.parameters,
-                storage=self.storage,
-                cut=cut,
-                flip=config.test_time_flip,
-                features=features,
+                (of_counts, mesh_lib.by_row(self.mesh), None),
             )
-            for name, features in (("evaluate", False), ("evaluate_features", True))
-        )
-        self._no_counts = jax.jit(
-            lambda: tuple(self.storage.empty(dtype) for dtype in (jnp.int32, jnp.float32)),
-            out_shardings=(of_counts, of_counts),
-        )
+            for soft in (False, True)
+            for features in (False, True)
+        }
+        self._no_counts = {
+            soft: jax.jit(
+                functools.partial(self.storage.empty, jnp.float32 if soft else jnp.int32),
+                out_shardings=of_counts,
+            )
+            for soft in (False, True)
+        }
         self.begin_epoch = jax.jit(
             functools.partial(begin_epoch, storage=self.storage),
             donate_argnums=0,
             out_shardings=self.shardings,
         )
         self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self.shardings)
-        self.graph = graph
 
-    def _compiled(self, name: str, function: Any, out_shardings: Any, **bound: Any) -> Any:
-        bound_function = functools.partial(function, **bound)
+    def _traced(self, name: str, function: Callable[..., Any], out_shardings: Any) -> Any:
+        """`function` under jit, its first argument donated, with its traces counted."""
 
         def traced(*arguments):
             self.traces[name] += 1
-            return bound_function(*arguments)
+            return function(*arguments)
 
         return jax.jit(traced, donate_argnums=0, out_shardings=out_shardings)
 
-    def source(self, split: str) -> Source:
-        """A split, its images decoded in memory where `data.cache_bytes` allows."""
-        if split not in self._sources:
-            if split not in self.dataset.splits:
-                raise UserError(f"the data set {self.dataset.name} has no {split} split")
-            source = self.dataset.splits[split]
-            self._sources[split] = (
-                source
-                if isinstance(source, FeatureSource)
-                else cached(
-                    source,
-                    self.config.data.cache_bytes,
-                    resize=self._cached_side(),
-                    num_threads=self.config.data.num_threads,
-                )
-            )
-        return self._sources[split]
-
-    def _cached_side(self) -> int:
-        # A crop that zooms in needs the pixels; any other sees the image at this size in any case.
-        return 0 if self.transform.crop == "random_resized" else self.transform.short_side
-
-    def training_batches(
-        self, order: np.ndarray, *, seed: int, epoch: int, start_step: int = 0
-    ) -> Generator[Batch, None, None]:
-        """This process's rows of an epoch's batches, in the order planned."""
-        source, shard = self.source("train"), mesh_lib.process_shard(self.mesh)
-        place: dict[str, Any] = {"seed": seed, "epoch": epoch, "start_step": start_step, "shard": shard}
-        if isinstance(source, FeatureSource):
-            return training_feature_batches(source, order, **place)
-        threads = self.config.data.num_threads
-        return training_batches(source, order, transform=self.transform, num_threads=threads, **place)
-
-    def evaluation_batches(self, split: str) -> Generator[Batch, None, None]:
-        """This process's rows of a split's batches: every image once, the last batch padded."""
-        source, size = self.source(split), self.config.batch_size
-        shard = mesh_lib.process_shard(self.mesh)
-        if isinstance(source, FeatureSource):
-            return evaluation_feature_batches(source, batch_size=size, shard=shard)
-        return evaluation_batches(
-            source,
-            batch_size=size,
-            transform=self.transform,
-            num_threads=self.config.data.num_threads,
-            shard=shard,
+    def _feeds(self, build_model: Callable[..., Any]) -> Mapping[str, Feed]:
+        config = self.config
+        images = image_feeds(
+            self.dataset.splits,
+            transform=Transform(**config.image),
+            batch_size=config.batch_size,
+            num_threads=config.data.num_threads,
+            cache_bytes=config.data.cache_bytes,
+            shard=mesh_lib.process_shard(self.mesh),
         )
+        return frozen_feeds(config, images, build_model, mesh=self.mesh) if config.model.frozen else images
+
+    def feed(self, split: str) -> Feed:
+        """The batches of a split.
+
+        Raises:
+          UserError: the data set has no such split.
+        """
+        if split not in self.feeds:
+            raise UserError(f"the data set {self.dataset.name} has no {split} split")
+        return self.feeds[split]
 
     def initial_state(self, seed: int) -> TrainState:
         """State before the first step: the same parameters for every row of a seed."""
@@ -238,15 +239,12 @@ class Program:
     def abstract_costs(self) -> Costs:
         """Shapes and shardings of an epoch's costs."""
         watched = self.abstract_state().metrics["watched_share"].total.size
-        return abstract_costs(self.storage, watched, mesh_lib.replicated(self.mesh))
+        return abstract_costs(self.storage, watched, mesh_lib.replicated(self.mesh), self.structure)
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and shardings of a global batch on the devices."""
-        source, side = self.dataset.splits["train"], self.config.image.image_size
-        image: tuple[tuple[int, ...], Any] = ((side, side, 3), np.uint8)
-        if isinstance(source, FeatureSource):
-            image = (source.features.shape[2:], source.features.dtype)
-        fields = {"image": image, "label": ((), np.int32), "mask": ((), np.bool_)}
+        one: dict[str, Any] = {"label": ((), np.int32), "mask": ((), np.bool_), "index": ((), np.int32)}
+        fields = {"image": self.feed("train").spec, **one}
         rows, sharding = self.config.batch_size, mesh_lib.by_row(self.mesh)
         return {
             name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
@@ -254,50 +252,71 @@ class Program:
         }
 
     def abstract_evaluation(self) -> Any:
-        """Shapes and shardings of what an evaluation holds: hard and soft counts, and one's sum."""
-        shardings = self.storage.shardings()
+        """Shapes and shardings of what an evaluation holds: counts, and their sum."""
         counts = jax.tree.map(
             lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
-            jax.eval_shape(self._no_counts),
-            (shardings, shardings),
+            jax.eval_shape(self._no_counts[False]),
+            self.storage.shardings(),
         )
         return counts, self.storage.abstract_total()
+
+    def empty_metrics(self) -> dict[str, Average]:
+        """Metrics of no step, on the devices."""
+        shapes = self.abstract_state().metrics
+        zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+        return mesh_lib.put_replicated(self.mesh, zeros)
+
+    def facts(self, statistics: Statistics) -> Facts:
+        """What a method's weights are made of, after the confusion so far."""
+        objective = self.config.objective
+        return Facts(
+            statistics,
+            np.bincount(self.feed("train").labels, minlength=self.dataset.num_classes),
+            self.dataset.classes,
+            mode=objective.mode,
+            beta=objective.beta,
+            normalize=objective.normalize,
+        )
 
     def epoch_counts(self, state: TrainState) -> Confusion:
         """The epoch's counts over all devices, on the host."""
         return self.storage.total(state.counts).on_host()
 
-    def evaluate(self, state: TrainState, split: str, **options: Any) -> tuple[Confusion, Confusion]:
-        """Hard int64 and soft float32 counts of a split, on the host.
+    def evaluate(self, state: TrainState, split: str, **options: Any) -> Confusion:
+        """Counts of a split on the host: hard int64, or soft float32.
 
         The weights are the averaged ones, where they are kept. `options` are those of `total_counts`.
         """
-        hard, soft = (counts.on_host() for counts in self.total_counts(state, split, **options))
-        return jax.tree.map(lambda a: a.astype(np.int64), hard), soft
+        counts = self.total_counts(state, split, **options).on_host()
+        return jax.tree.map(lambda a: a.astype(np.int64) if a.dtype == np.int32 else a, counts)
 
     def total_counts(
         self,
         state: TrainState,
         split: str,
         *,
+        soft: bool = False,
         each: Callable[[dict[str, jax.Array], jax.Array, jax.Array], None] | None = None,
         features: bool = False,
-    ) -> tuple[Confusion, Confusion]:
-        """Hard and soft counts of a split, where the storage has them.
+    ) -> Confusion:
+        """Counts of a split, where the storage has them.
 
-        `each` is called with every batch, its embeddings (B, size) and its logits (B, C), all on the devices,
-        rows split over "data". With `features` the embeddings are the pooled features, of length 1, whatever
-        the network's head gives.
+        Args:
+          state: of the run.
+          split: which images.
+          soft: whether probabilities are counted, or predicted classes.
+          each: called with every batch, its embeddings (B, size) and its logits (B, C), all on the devices,
+            rows split over "data".
+          features: whether embeddings are the pooled features, of length 1, whatever the network's head gives.
         """
         parameters, statistics = state.in_use
-        evaluate = self._evaluate_features if features else self._evaluate
-        counts = self._no_counts()
-        for batch in self.evaluation_batches(split):
+        evaluate, counts = self._evaluate[soft, features], self._no_counts[soft]()
+        for batch in self.feed(split).evaluation():
             placed = mesh_lib.put_batch(self.mesh, batch)
             counts, embeddings, logits = evaluate(counts, parameters, statistics, placed)
             if each is not None:
                 each(placed, embeddings, logits)
-        return self.storage.total(counts[0]), self.storage.total(counts[1])
+        return self.storage.total(counts)
 
     def put_costs(self, costs: Costs) -> Costs:
         """An epoch's costs on the devices."""

@@ -9,9 +9,10 @@ import jax
 from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
+from cdml_jax.methods import named_method
 from cdml_jax.models import NETWORKS, STYLES
+from cdml_jax.training.costs import check_source
 from cdml_jax.training.keys import check_keys
-from cdml_jax.training.rows import named_row
 from cdml_jax.training.storage import NAMES
 
 _CHOICES: dict[str, Collection[str]] = {
@@ -24,7 +25,6 @@ _CHOICES: dict[str, Collection[str]] = {
     "objective.mode": ("rate", "one_plus_rate"),
     "objective.in_batch": ("confusion", "uniform"),
     "confusion.counts": ("hard", "soft"),
-    "confusion.source": ("train", "holdout"),
     "confusion.storage": NAMES,
 }
 _AT_LEAST = {
@@ -111,9 +111,10 @@ def check(config: ConfigDict) -> None:
         raise UserError("confusion.source: holdout needs a split; set data.holdout or data.holdout_fraction")
     if config.seed + config.reproduce.seeds > 2**32:
         raise UserError(f"seed: {config.seed} must be below 2^32, with reproduce.seeds added")
-    named_row(config.row)
+    named_method(config.row)
+    check_source(config.confusion.source)
     for name in config.reproduce.rows:
-        named_row(name)
+        named_method(name)
     if not config.reproduce.rows or len(set(config.reproduce.rows)) != len(config.reproduce.rows):
         raise UserError(f"reproduce.rows: {config.reproduce.rows} must name each row once")
     if config.reproduce.seeds < 1:

@@ -36,9 +36,7 @@ class Costs(NamedTuple):
     terms: dict[str, HostOrDevice] = {}  # λ of each term of the structure, () float32
 
 
-def abstract_costs(
-    storage: Storage, watched: int, sharding: Sharding, structure: Structure = PLAIN
-) -> Costs:
+def abstract_costs(storage: Storage, watched: int, sharding: Sharding, structure: Structure = PLAIN) -> Costs:
     """Shapes, dtypes and shardings of an epoch's costs, for a compilation without any."""
 
     def array(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
@@ -78,9 +76,7 @@ class TrainState(NamedTuple):
 NO_STEP = 2**31 - 1
 
 
-def empty_metrics(
-    watched: int, dtype: Any = jnp.float32, structure: Structure = PLAIN
-) -> dict[str, Average]:
+def empty_metrics(watched: int, dtype: Any = jnp.float32, structure: Structure = PLAIN) -> dict[str, Average]:
     """Metrics of no step, in the parameters' type; the names are those of the log."""
     names = (
         "loss",

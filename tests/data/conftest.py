@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from cdml_jax.data import ArraySource
+
 
 def _picture(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
     """A smooth RGB picture unlike any other seed's, and unlike its own mirror image."""
@@ -41,24 +43,12 @@ def write_pictures(tmp_path):
     return write
 
 
-class MemorySource:
-    """Pictures held in memory, one a seed; labels are given."""
-
-    def __init__(self, labels, images=None):
-        self.labels = np.asarray(labels, np.int32)
-        self._images = images or [_picture(i, 9, 11) for i in range(len(self.labels))]
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        return {"image": self._images[index], "label": int(self.labels[index])}
-
-    def name(self, index):
-        return f"memory[{index}]"
-
-
 @pytest.fixture
 def memory_source():
-    """memory_source(labels, images=None) -> a source of arrays."""
-    return MemorySource
+    """memory_source(labels, images=None) -> pictures held in memory, one a seed unless they are given."""
+
+    def make(labels, images=None):
+        images = [_picture(i, 9, 11) for i in range(len(labels))] if images is None else images
+        return ArraySource(images, labels, [f"memory[{i}]" for i in range(len(labels))])
+
+    return make

@@ -4,9 +4,9 @@ import threading
 import numpy as np
 import pytest
 
-from cdml_jax.data import transforms
 from cdml_jax.data.batches import CachedSource, cached, evaluation_batches, training_batches
-from cdml_jax.data.transforms import Transform
+from cdml_jax.data.images import transforms
+from cdml_jax.data.images.transforms import Transform
 from cdml_jax.errors import UserError
 
 TRANSFORM = Transform(8, jitter=0.1)
@@ -92,7 +92,7 @@ def test_evaluation_gives_every_image_once_whatever_the_batch_size(source, batch
     assert real["index"].tolist() == list(range(7))
     assert real["label"].tolist() == LABELS
     for index, image in enumerate(real["image"]):
-        np.testing.assert_array_equal(image, transforms.evaluation_view(source[index]["image"], TRANSFORM))
+        np.testing.assert_array_equal(image, transforms.evaluation_view(source.image(index), TRANSFORM))
 
 
 def test_evaluation_padding_is_black_masked_and_of_no_image(source):
@@ -167,11 +167,11 @@ def test_a_cached_source_gives_the_same_batches(memory_source, picture, png):
     assert kept.name(3) == "memory[3]"
 
 
-def test_a_cached_source_decodes_each_image_once(memory_source):
+def test_a_cached_source_decodes_each_image_once(memory_source, monkeypatch):
     source, reads = memory_source(LABELS), []
-    read = type(source).__getitem__
-    counting = type("Counting", (type(source),), {"__getitem__": lambda s, i: reads.append(i) or read(s, i)})
-    kept = CachedSource(counting(LABELS))
+    read = source.image
+    monkeypatch.setattr(source, "image", lambda index: reads.append(index) or read(index))
+    kept = CachedSource(source)
     for _ in range(3):
         _epoch(kept)
     assert sorted(reads) == list(range(7))
@@ -179,7 +179,7 @@ def test_a_cached_source_decodes_each_image_once(memory_source):
 
 def test_a_cached_source_can_keep_smaller_images(memory_source, picture):
     kept = CachedSource(memory_source([0, 1], [picture(0, 30, 40), picture(1, 8, 6)]), 15)
-    assert [kept[i]["image"].shape for i in range(2)] == [(15, 20, 3), (8, 6, 3)]
+    assert [kept.image(i).shape for i in range(2)] == [(15, 20, 3), (8, 6, 3)]
 
 
 def test_images_are_cached_where_they_fit(source):

@@ -1,4 +1,3 @@
-import logging
 import os
 
 import numpy as np
@@ -6,6 +5,7 @@ import pytest
 
 from cdml_jax.data import checks
 from cdml_jax.data.checks import Problems, verify
+from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset, FileSource
 from cdml_jax.data.sources import load
 from cdml_jax.errors import UserError
@@ -119,7 +119,7 @@ def test_everything_wrong_is_in_one_message_that_stays_short(good, find):
 
 
 def _verify(tmp_path, train, test, **options):
-    dataset = Dataset("d", ("crow", "owl"), None, None, {"train": train, "test": test})
+    dataset = Dataset("d", Classes(("crow", "owl")), {"train": train, "test": test})
     verify(dataset, Problems("d"), cache=tmp_path / "cache", **options)
 
 
@@ -157,18 +157,21 @@ def test_copies_within_a_split_are_accepted(tmp_path, good):
     assert len(dataset.splits["train"]) == 5
 
 
-def test_copies_between_a_publishers_splits_are_logged(tmp_path, good, caplog):
+def test_copies_between_a_publishers_splits_are_a_warning(tmp_path, good, capsys):
     _copy(good)
     train = FileSource(good, list(GOOD[:4]), [0, 0, 1, 1])
-    with caplog.at_level(logging.WARNING, "cdml_jax"):
-        _verify(tmp_path, train, FileSource(good, ["test/owl/again.png"], [1]), published=True)
-    assert "1 images are in two splits, for one: train/crow/2.png (in train)" in caplog.text
+    _verify(tmp_path, train, FileSource(good, ["test/owl/again.png"], [1]), published=True)
+    expected = "cdml: 1 images are in two splits, for one: train/crow/2.png (in train)"
+    assert expected in capsys.readouterr().err
 
 
-def test_an_array_of_another_type_is_refused(tmp_path, memory_source):
-    images = [np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.float32)]
+def test_an_array_of_another_type_is_refused(tmp_path, memory_source, monkeypatch):
+    source = memory_source([0, 1])
+    monkeypatch.setattr(
+        source, "image", lambda index: np.full((4, 4, 3), index, (np.uint8, np.float32)[index])
+    )
     with pytest.raises(UserError, match=r"memory\[1\] \(float32 \(4, 4, 3\), not uint8"):
-        _verify(tmp_path, memory_source([0, 1], images), memory_source([]))
+        _verify(tmp_path, source, memory_source([]))
 
 
 @pytest.fixture

@@ -3,7 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cdml_jax.data.dataset import Dataset, FileSource, Subset, carve
+from cdml_jax.data.classes import Classes
+from cdml_jax.data.dataset import Dataset, FileSource
+from cdml_jax.data.derived import Subset
+from cdml_jax.data.splits import carve
 from cdml_jax.errors import UserError
 
 
@@ -52,7 +55,7 @@ def test_a_subset_keeps_names_and_labels_together():
 
 def test_a_file_that_has_gone_is_told(tmp_path):
     with pytest.raises(UserError, match=r"cannot be opened \(No such file"):
-        FileSource(tmp_path, ["gone.png"], [0])[0]
+        FileSource(tmp_path, ["gone.png"], [0]).image(0)
 
 
 def test_a_stamp_changes_with_the_file(write_pictures):
@@ -65,13 +68,13 @@ def test_a_stamp_changes_with_the_file(write_pictures):
 
 @pytest.fixture
 def dataset():
-    return Dataset("d", ("crow", "owl"), None, None, {"train": _source([0, 1, 1]), "test": _source([0])})
+    return Dataset("d", Classes(("crow", "owl")), {"train": _source([0, 1, 1]), "test": _source([0])})
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"class_names": ("owl", "crow")},
+        {"classes": Classes(("owl", "crow"))},
         {
             "splits": {
                 "train": FileSource("", ["c0/0.png", "c1/1.png", "c1/2.png"], [0, 1, 0]),

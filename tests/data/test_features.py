@@ -1,128 +1,114 @@
-"""Features computed once: every image in every view, kept on disk, the same in shards."""
+"""Features computed once: every image in every view, kept on disk, computed again where they are damaged."""
 
 import numpy as np
 import pytest
+from etils import epath
 
-from cdml_jax.data import features, transforms
-from cdml_jax.data.transforms import Transform
+from cdml_jax.data import ArraySource, features
+from cdml_jax.data.feed import ImageFeed
+from cdml_jax.data.images import transforms
+from cdml_jax.data.images.transforms import Transform
 from cdml_jax.errors import UserError
 
 TRANSFORM = Transform(16, crop="none", resize=16, jitter=0.3)
 
 
-class Pictures:
-    def __init__(self, pictures):
-        self._pictures, self.labels = pictures, np.arange(len(pictures), dtype=np.int32) % 3
-
-    def __len__(self):
-        return len(self._pictures)
-
-    def __getitem__(self, index):
-        return {"image": self._pictures[index], "label": int(self.labels[index])}
-
-    def name(self, index):
-        return f"picture {index}"
-
-
 @pytest.fixture
 def source(picture):
-    return Pictures([picture(seed, 20, 24) for seed in range(7)])
+    return ArraySource([picture(seed, 20, 24) for seed in range(7)], np.arange(7) % 3)
 
 
 def front(images):
     return images.astype(np.float32).mean(axis=(1, 2)) / 255
 
 
-def embedded(source, folder, views=2, front=front, **made_by):
-    return features.embed_split(
-        source,
-        front,
-        folder=folder,
-        made_by=made_by,
-        views=views,
-        batch_size=4,
-        transform=TRANSFORM,
-        num_threads=0,
-    )
+def embedded(source, folder, views=2, front=front, cache_bytes=0, anywhere=bool, **made_by):
+    images = ImageFeed(source, TRANSFORM, batch_size=4, num_threads=0, cache_bytes=cache_bytes)
+    return features.embedded(
+        images, front, folder=epath.Path(folder), made_by=made_by, views=views, anywhere=anywhere
+    ).features
 
 
 def test_the_first_view_of_an_image_is_the_evaluation_view(source, tmp_path):
-    computed = embedded(source, tmp_path).features
-    expected = [front(transforms.evaluation_view(source[i]["image"], TRANSFORM)[None])[0] for i in range(7)]
+    computed = embedded(source, tmp_path)
+    expected = [front(transforms.evaluation_view(source.image(i), TRANSFORM)[None])[0] for i in range(7)]
     assert computed.shape == (7, 3, 3)
     np.testing.assert_array_equal(computed[:, 0], expected)
 
 
 def test_augmented_views_differ_from_each_other(source, tmp_path):
-    computed = embedded(source, tmp_path).features
+    computed = embedded(source, tmp_path)
     assert (computed[:, 1] != computed[:, 2]).any(axis=1).all()
 
 
+def test_features_do_not_depend_on_what_is_kept_in_memory(source, tmp_path):
+    large = ArraySource([np.tile(source.image(i), (3, 3, 1)) for i in range(7)], source.labels)
+    computed = [embedded(large, tmp_path / str(size), cache_bytes=size) for size in (0, 2**20)]
+    np.testing.assert_array_equal(*computed)
+
+
 def test_features_are_computed_once(source, tmp_path):
-    first = embedded(source, tmp_path).features
-    again = embedded(source, tmp_path, front=None).features
+    first = embedded(source, tmp_path)
+    again = embedded(source, tmp_path, front=None)
     np.testing.assert_array_equal(first, again)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_all_processes_compute_where_one_lacks_them(source, tmp_path):
+    embedded(source, tmp_path)
+    calls = []
+    embedded(
+        source, tmp_path, front=lambda images: calls.append(1) or front(images), anywhere=lambda lacks: True
+    )
+    assert len(calls) == 6
 
 
 @pytest.mark.parametrize("change", [{"views": 1}, {"weights": "others"}])
-def test_other_views_or_weights_are_computed_anew(source, tmp_path, change):
+def test_other_views_or_weights_are_computed_again(source, tmp_path, change):
     embedded(source, tmp_path)
     calls = []
     embedded(source, tmp_path, front=lambda images: calls.append(1) or front(images), **change)
     assert calls
 
 
-def test_a_training_batch_takes_one_augmented_view_of_each_image(source, tmp_path):
-    cached = embedded(source, tmp_path)
-    plan = np.array([[6, 0, 2], [1, 1, 5]])
-    for step, batch in enumerate(features.training_feature_batches(cached, plan, seed=3, epoch=1)):
-        for row, index in enumerate(plan[step]):
-            assert any((batch["image"][row] == cached.features[index, view]).all() for view in (1, 2))
-        np.testing.assert_array_equal(batch["label"], cached.labels[plan[step]])
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
 
 
-def test_views_are_drawn_alike_and_anew_each_epoch(source, tmp_path):
-    cached = embedded(source, tmp_path)
-    plan = np.zeros((50, 4), int)
-    drawn = [
-        np.concatenate(
-            [b["image"][:, 0] for b in features.training_feature_batches(cached, plan, seed=0, epoch=e)]
-        )
-        == cached.features[0, 1, 0]
-        for e in (0, 1)
-    ]
-    assert 0.4 < np.mean(drawn[0]) < 0.6
-    assert (drawn[0] != drawn[1]).any()
+@pytest.mark.parametrize(
+    ("suffix", "spoil"),
+    [
+        (".npy", flip_a_bit),
+        (".npy", lambda path: path.write_bytes(path.read_bytes()[:-8])),
+        (".npy", lambda path: path.write_bytes(b"")),
+        (".npy", lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': O}")),
+        (".npy", lambda path: np.save(path, np.zeros((7, 3, 3), np.int32))),
+        (".npy", lambda path: np.save(path, np.zeros((6, 3, 3), np.float32))),
+        (".json", lambda path: path.write_text("{")),
+        (".json", lambda path: path.write_text("null")),
+        (".json", lambda path: path.unlink()),
+    ],
+    ids=["bit", "cut", "empty", "header", "dtype", "shape", "note", "null", "no note"],
+)
+def test_damaged_features_are_computed_again_with_a_warning(source, tmp_path, capsys, suffix, spoil):
+    whole = embedded(source, tmp_path)
+    (path,) = tmp_path.glob(f"*{suffix}")
+    spoil(path)
+    for _ in range(2):
+        np.testing.assert_array_equal(embedded(source, tmp_path), whole)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"cdml: {path.with_suffix('.npy')} is damaged (")
+    assert line.endswith("): these features are computed again")
 
 
-def test_a_later_start_and_shards_give_the_same_rows(source, tmp_path):
-    cached = embedded(source, tmp_path)
-    plan = np.random.default_rng(0).integers(0, 7, (5, 4))
-    whole = list(features.training_feature_batches(cached, plan, seed=1, epoch=2))
-    late = list(features.training_feature_batches(cached, plan, seed=1, epoch=2, start_step=3))
-    halves = [
-        list(features.training_feature_batches(cached, plan, seed=1, epoch=2, shard=(s, 2))) for s in (0, 1)
-    ]
-    np.testing.assert_array_equal(late[0]["image"], whole[3]["image"])
-    for step in range(5):
-        joined = np.concatenate([half[step]["image"] for half in halves])
-        np.testing.assert_array_equal(joined, whole[step]["image"])
-
-
-def test_evaluation_gives_every_image_once_and_pads(source, tmp_path):
-    cached = embedded(source, tmp_path)
-    batches = list(features.evaluation_feature_batches(cached, batch_size=4))
-    index = np.concatenate([b["index"] for b in batches])
-    assert index.tolist() == [0, 1, 2, 3, 4, 5, 6, -1]
-    np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches])[:7], cached.features[:, 0])
-    assert not batches[1]["mask"][3]
-    assert not batches[1]["image"][3].any()
-
-
-def test_without_augmented_views_training_sees_the_evaluation_view(source, tmp_path):
-    cached = embedded(source, tmp_path, views=0)
-    batch = next(features.training_feature_batches(cached, np.array([[2, 3]]), seed=0, epoch=0))
-    np.testing.assert_array_equal(batch["image"], cached.features[[2, 3], 0])
+def test_features_that_were_copied_are_whole(source, tmp_path, capsys):
+    whole = embedded(source, tmp_path)
+    (path,) = tmp_path.glob("*.npy")
+    path.write_bytes(path.read_bytes())
+    np.testing.assert_array_equal(embedded(source, tmp_path, front=None), whole)
+    assert not capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):

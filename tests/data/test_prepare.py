@@ -6,7 +6,7 @@ import pytest
 from miniature_archives import WRITERS
 
 from cdml_jax import cli
-from cdml_jax.data.official.catalogue import SETS
+from cdml_jax.data.published.catalogue import SETS
 
 GROCERY = Path(__file__).parents[2].parent / "shared" / "data" / "grocery"
 

@@ -1,9 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from cdml_jax.data.sources import cache_directory, load
+from cdml_jax.data.sources import load
 from cdml_jax.errors import UserError
 
 POOL = [f"{name}/{i}.png" for name, count in (("crow", 10), ("jay", 6), ("owl", 3)) for i in range(count)]
@@ -95,12 +93,20 @@ def test_an_unknown_data_set_is_refused(source, message, tmp_path):
         load(source, data_dir=str(tmp_path))
 
 
-def test_the_cache_directory_can_be_moved(monkeypatch):
-    monkeypatch.delenv("CDML_DATA_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_directory() == Path("/somewhere/cdml_jax")
-    monkeypatch.setenv("CDML_DATA_DIR", "/elsewhere")
-    assert cache_directory() == Path("/elsewhere")
+@pytest.fixture
+def no_home(monkeypatch):
+    for name in ("CDML_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+
+def test_a_folder_is_read_where_no_home_is_known(no_home, write_pictures):
+    assert load(f"folder:{write_pictures(*POOL)}").num_classes == 3
+
+
+def test_what_must_be_kept_needs_a_home(no_home):
+    with pytest.raises(UserError, match="no home folder is known: set CDML_DATA_DIR"):
+        load("synthetic_birds/demo")
 
 
 def test_labels_are_int32_whatever_the_source(pool):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from miniature_archives import WRITERS, write_cars_combined
 
-from cdml_jax.data.official.catalogue import SETS
+from cdml_jax.data.published.catalogue import SETS
 from cdml_jax.data.sources import load
 from cdml_jax.data.splits import by_classes
 from cdml_jax.errors import UserError
@@ -30,7 +30,6 @@ def test_splits_can_be_added_up(published):
     assert _rows(dataset.splits["train"]) == expected.splits["train"] + expected.splits["validation"]
     assert set(dataset.splits) == {"train", "test"}
     for source in dataset.splits.values():
-        assert [source[i]["label"] for i in range(len(source))] == source.labels.tolist()
         assert len({source.stamp(i) for i in range(len(source))}) == len(source)
 
 
@@ -65,10 +64,10 @@ def test_all_images_of_a_class_go_the_same_way_and_labels_start_at_zero(publishe
     dataset = by_classes(whole, 2)
     assert _rows(dataset.splits["train"]) == train
     assert _rows(dataset.splits["test"]) == test
-    assert dataset.class_names == ("Black footed Albatross", "Chuck will Widow")
+    assert dataset.classes.names == ("Black footed Albatross", "Chuck will Widow")
     assert dataset.test_class_names == ("Red winged Blackbird",)
-    assert dataset.splits["test"][0]["label"] == 0
-    assert dataset.splits["test"][0]["image"] == whole.splits["train"][2]["image"]
+    assert dataset.splits["test"].labels[0] == 0
+    assert dataset.splits["test"].image(0) == whole.splits["train"].image(2)
 
 
 @pytest.mark.parametrize("first", [0, 3])

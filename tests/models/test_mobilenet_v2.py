@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cdml_jax.data.decoding import decode
-from cdml_jax.data.transforms import Transform, evaluation_view
+from cdml_jax.data.images.decoding import decode
+from cdml_jax.data.images.transforms import Transform, evaluation_view
 from cdml_jax.errors import UserError
 from cdml_jax.models import Spec, build
 from cdml_jax.models.pixels import normalize_images

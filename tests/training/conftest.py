@@ -5,25 +5,9 @@ import pytest
 from flax import nnx
 
 from cdml_jax.configs import base
-from cdml_jax.data.dataset import Dataset
+from cdml_jax.data import ArraySource, Classes, Dataset
 from cdml_jax.models import NETWORKS, Network, Variant
 from cdml_jax.models.heads import Heads
-
-
-class ArraySource:
-    """Images in memory."""
-
-    def __init__(self, name, images, labels):
-        self._name, self._images, self.labels = name, images, labels.astype(np.int32)
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        return {"image": self._images[index], "label": int(self.labels[index])}
-
-    def name(self, index):
-        return f"{self._name}[{index}]"
 
 
 class Tiny(Network):
@@ -77,14 +61,9 @@ def dataset():
     splits = {}
     for name, per_class in sizes.items():
         labels = np.repeat(np.arange(6), per_class)
-        splits[name] = ArraySource(name, make_images(rng, labels), labels)
-    return Dataset(
-        name="colours",
-        class_names=tuple("abcdef"),
-        families=np.array([0, 0, 1, 1, 2, 2], np.int32),
-        family_names=("ab", "cd", "ef"),
-        splits=splits,
-    )
+        images = make_images(rng, labels)
+        splits[name] = ArraySource(images, labels, [f"{name}[{i}]" for i in range(labels.size)])
+    return Dataset("colours", Classes(tuple("abcdef"), (0, 0, 1, 1, 2, 2), ("ab", "cd", "ef")), splits)
 
 
 @pytest.fixture

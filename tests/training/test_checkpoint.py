@@ -69,11 +69,11 @@ def dtype(request):
 
 def next_step(program, run):
     """The plan of the epoch in which the run stands, and the loss of its next step."""
-    source, (epoch, first) = program.source("train"), (run.epoch, run.step_in_epoch)
+    feed, (epoch, first) = program.feed("train"), (run.epoch, run.step_in_epoch)
     plan = plan_row_epoch(
-        ROWS["cdml"], program.config, source.labels, run.counts, run.statistics, seed=1, epoch=epoch
+        ROWS["cdml"], program.config, feed.labels, run.counts, run.statistics, seed=1, epoch=epoch
     )
-    batch = next(program.training_batches(plan.order, seed=1, epoch=epoch, start_step=first))
+    batch = next(feed.training(plan.order, seed=1, epoch=epoch, start_step=first))
     del batch["index"]
     before = float(run.state.metrics["loss"].total)
     state = program.step(run.state, mesh_lib.put_batch(program.mesh, batch), program.put_costs(plan.costs))

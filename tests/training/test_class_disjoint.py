@@ -7,7 +7,7 @@ import pytest
 from miniature_archives import write_cars_combined
 
 from cdml_jax import cli
-from cdml_jax.data.official.catalogue import SETS
+from cdml_jax.data.published.catalogue import SETS
 
 
 @pytest.fixture

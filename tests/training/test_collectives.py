@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from cdml_jax.confusion import DenseConfusion
+from cdml_jax.data import Classes
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.collectives import Collective, collectives, summary
 from cdml_jax.training.memory import bytes_per_device
@@ -37,7 +38,7 @@ SCALARS = 128  # bytes: sums for the loss, the log and the watched pairs
 @pytest.fixture(scope="module")
 def many(dataset):
     names = tuple(f"class {k}" for k in range(CLASSES))
-    return dataclasses.replace(dataset, class_names=names, families=None, family_names=None)
+    return dataclasses.replace(dataset, classes=Classes(names))
 
 
 def compiled_step(config, dataset, devices=8):
@@ -211,7 +212,7 @@ def test_the_abstract_arguments_are_those_of_a_step(config, dataset):
     labels = dataset.splits["train"].labels
     statistics = statistics_of(counts, config.confusion)
     costs, order = plan_row_epoch(ROWS["cdml"], config, labels, counts, statistics, seed=0, epoch=2)
-    batch = next(program.training_batches(order, seed=0, epoch=2))
+    batch = next(program.feed("train").training(order, seed=0, epoch=2))
     batch.pop("index")
     passed = mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
     expected = program.abstract_batch(), program.abstract_costs()

@@ -6,6 +6,7 @@ import pytest
 from cdml_jax.reporting import results
 from cdml_jax.training import commands
 from cdml_jax.training.cross_validation import cross_validate
+from cdml_jax.training.program import Program
 
 
 @pytest.fixture
@@ -21,15 +22,15 @@ def of_classes(dataset):
 
 
 def test_every_image_is_judged_once(short, dataset):
-    counts = cross_validate(short, dataset, "baseline", 0, folds=3)
+    counts = cross_validate(Program(short, dataset), "baseline", 0, folds=3)
     assert counts.shape == (3, 6, 6)
     np.testing.assert_array_equal(counts.sum(axis=(0, 2)), of_classes(dataset))
 
 
 def test_finished_folds_are_not_trained_again(short, dataset, tmp_path, monkeypatch):
-    first = cross_validate(short, dataset, "baseline", 0, folds=2, folder=tmp_path)
+    first = cross_validate(Program(short, dataset), "baseline", 0, folds=2, folder=tmp_path)
     monkeypatch.setattr("cdml_jax.training.cross_validation.fit", None)
-    again = cross_validate(short, dataset, "baseline", 0, folds=2, folder=tmp_path)
+    again = cross_validate(Program(short, dataset), "baseline", 0, folds=2, folder=tmp_path)
     np.testing.assert_array_equal(first, again)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cdml_jax import clustering
+from cdml_jax.data.feed import ImageFeed
 from cdml_jax.retrieval import retrieval
 from cdml_jax.training.embedding import evaluate_split, measure, measured_embedding
 from cdml_jax.training.program import Program
@@ -13,7 +14,7 @@ from cdml_jax.training.program import Program
 def outputs(program, state, split, *, projected=True):
     """The network itself, outside the step, on the split's images in their order."""
     source = program.dataset.splits[split]
-    images = np.stack([source[index]["image"] for index in range(len(source))])
+    images = np.stack([source.image(index) for index in range(len(source))])
     network = program.model(state)
     if not projected:
         network.heads.projection = None
@@ -25,10 +26,10 @@ def test_one_pass_on_all_devices_gives_counts_and_embeddings_in_order(
     config, dataset, embedding, monkeypatch
 ):
     program = Program(config, dataset)
-    state, passes, batches = program.initial_state(0), [], program.evaluation_batches
-    monkeypatch.setattr(program, "evaluation_batches", lambda split: passes.append(split) or batches(split))
+    state, passes, batches = program.initial_state(0), [], ImageFeed.evaluation
+    monkeypatch.setattr(ImageFeed, "evaluation", lambda feed: passes.append(feed) or batches(feed))
     found = evaluate_split(program, state, "validation", embedding)
-    assert passes == ["validation"]
+    assert passes == [program.feed("validation")]
     expected, labels = outputs(program, state, "validation", projected=embedding == "projection")
     assert found.embeddings.shape == (54, 8 if embedding == "projection" else 16)
     np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=2e-6)

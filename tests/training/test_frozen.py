@@ -1,10 +1,13 @@
 """A frozen front: computed once, the rest trained as it would be behind the front itself."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
+from cdml_jax.data import ArraySource
 from cdml_jax.errors import UserError
 from cdml_jax.models import Spec, build
 from cdml_jax.models.weights.loading import save_weights
@@ -71,8 +74,8 @@ def test_the_front_is_computed_once(frozen, dataset, monkeypatch):
     one_device(frozen, dataset)
     monkeypatch.setattr("cdml_jax.data.features._computed", None)
     again = one_device(frozen, dataset)
-    assert again.dataset.splits["train"].features.shape[:2] == (100, 3)
-    assert again.dataset.splits["test"].features.shape[:2] == (60, 1)
+    assert again.feeds["train"].features.shape[:2] == (100, 3)
+    assert again.feeds["test"].features.shape[:2] == (60, 1)
 
 
 def test_eight_devices_train_what_one_trains(frozen, dataset):
@@ -99,8 +102,8 @@ def test_flipped_evaluation_does_not_mind_mirrored_images(config, dataset):
     config.test_time_flip = True
     program = one_device(config, dataset)
     state = program.initial_state(0)
-    before = program.evaluate(state, "test")[1].matrix
-    source = program.source("test")
-    mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in source._images]
-    source._images = mirrored
-    np.testing.assert_allclose(before, program.evaluate(state, "test")[1].matrix, rtol=1e-5)
+    before = program.evaluate(state, "test", soft=True).matrix
+    test = dataset.splits["test"]
+    mirrored = ArraySource([test.image(i)[:, ::-1] for i in range(len(test))], test.labels)
+    other = one_device(config, dataclasses.replace(dataset, splits=dataset.splits | {"test": mirrored}))
+    np.testing.assert_allclose(before, other.evaluate(state, "test", soft=True).matrix, rtol=1e-5)

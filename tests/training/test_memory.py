@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.data import Classes
 from cdml_jax.errors import UserError
 from cdml_jax.training import memory
 from cdml_jax.training import mesh as mesh_lib
@@ -81,9 +82,7 @@ def test_a_run_that_cannot_fit_is_refused_with_its_numbers(config, dataset, monk
 def test_ten_thousand_classes_need_what_they_need(config, dataset, storage, share):
     """A (C, C) matrix of counts and two more at an evaluation, whole or a device's rows."""
     config.confusion.storage = storage
-    many = dataclasses.replace(
-        dataset, class_names=tuple(map(str, range(10_000))), families=None, family_names=None
-    )
+    many = dataclasses.replace(dataset, classes=Classes(tuple(map(str, range(10_000)))))
     found = memory.needs(Program(config, many))
     matrix = 4 * 10_000**2
     assert matrix / share <= found.kept["counts"] <= 1.01 * matrix / share

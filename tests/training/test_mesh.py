@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from cdml_jax.confusion import DensePairWeights
+from cdml_jax.data import Classes
 from cdml_jax.errors import UserError
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
@@ -159,7 +160,7 @@ FSDP = {"shard_parameters_from": 1}
 @pytest.fixture(scope="module")
 def eight(dataset):
     """The same images with eight classes' names."""
-    return dataclasses.replace(dataset, class_names=tuple("abcdefgh"), families=None, family_names=None)
+    return dataclasses.replace(dataset, classes=Classes(tuple("abcdefgh")))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""From encoded bytes to the square of pixels that a network sees."""

@@ -1,0 +1,1 @@
+"""The field's data sets, read from their archives' own layouts."""

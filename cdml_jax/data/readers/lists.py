@@ -1,0 +1,215 @@
+"""List files of `path, label[, coarse label]`, with an optional table of class names, as a data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import posixpath
+from pathlib import Path
+
+import numpy as np
+
+from cdml_jax.data.checks import Problems
+from cdml_jax.data.classes import Classes
+from cdml_jax.data.dataset import Dataset, FileSource
+from cdml_jax.data.images.decoding import EXTENSIONS
+from cdml_jax.data.splits import ALIASES
+from cdml_jax.errors import UserError
+from cdml_jax.system.files import path_of
+
+_LARGEST = 2**31 - 1
+Rows = list[tuple[str, int, int | None, str]]  # path, label, coarse label, "file line n"
+
+
+def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Dataset:
+    """The images that a folder's list files name.
+
+    The lists are train.txt, validation.txt (or val.txt) and test.txt, or NAME.txt for a split called NAME.
+    Labels count from 0. classes.csv, if there, gives names: columns name, label, coarse name, coarse label,
+    found by the words of its header or else by position.
+
+    Args:
+      folder: holds the lists; paths in them are relative to it and stay inside it.
+      names: the splits' names by role; "" for none.
+      problems: collects what is found wrong.
+
+    Returns:
+      The data set. Families are the coarse labels, numbered from 0 in their order.
+
+    Raises:
+      UserError: the folder or the training list is missing, or a file is not text.
+    """
+    root = Path(path_of(folder))
+    if not root.is_dir():
+        raise UserError(f"list:{folder}: there is no such folder")
+    lists = {role: _parse(path, root, problems) for role, path in _list_files(root, names).items()}
+    table = _class_table(root / "classes.csv", problems)
+    labels = [label for rows in lists.values() for _, label, _, _ in rows]
+    if table:
+        class_names = tuple(name for name, _, _ in table)
+    else:
+        # A class needs an image, so a label beyond their number is a mistake and would invent classes.
+        count = max((label + 1 for label in labels if label < len(labels)), default=0)
+        class_names = tuple(str(label) for label in range(count))
+    classes = Classes(class_names, *_families(lists, table, len(class_names), problems))
+    splits = {
+        role: FileSource(root, [path for path, *_ in rows], [label for _, label, *_ in rows])
+        for role, rows in lists.items()
+    }
+    return Dataset(root.resolve().name, classes, splits)
+
+
+def _list_files(root: Path, names: dict[str, str]) -> dict[str, Path]:
+    found = {}
+    for role, name in names.items():
+        choices = ALIASES.get(role, (name,)) if name == role else (name,)
+        choices = tuple(c if c.endswith(".txt") else f"{c}.txt" for c in choices if c)
+        path = next((root / choice for choice in choices if (root / choice).is_file()), None)
+        if path is not None:
+            found[role] = path
+        elif role == "train" or (name and name != role):
+            raise UserError(f"list:{root}: there is no {' or '.join(choices) or 'training list'}")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
+    marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}: not a text file; save it as UTF-8 text")
+    return text
+
+
+def _parse(path: Path, root: Path, problems: Problems) -> Rows:
+    rows: Rows = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path.name} line {number}"
+        file, fields = _split_line(line)
+        if number == 1 and file.lower() in ("path", "file", "filename", "image"):
+            continue
+        if not 1 <= len(fields) <= 2:
+            problems.add("line that is not `path, label[, coarse label]`", f"{where} ({line.strip()[:60]})")
+            continue
+        label, coarse = _whole_number(fields[0]), _whole_number(fields[-1])
+        if label is None or coarse is None:
+            problems.add("label that is not a whole number", f"{where} ({', '.join(fields)})")
+            continue
+        if os.path.isabs(file) or file.split("/")[0] == "..":
+            problems.add("path that leaves the folder", f"{file} ({where})")
+            continue
+        if seen.setdefault(file, number) != number:
+            problems.add("image listed twice", f"{file} ({path.name} lines {seen[file]} and {number})")
+            continue
+        if not os.path.isfile(root / file):
+            problems.add("file that does not exist", f"{file} ({where})")
+            continue
+        rows.append((file, label, coarse if len(fields) == 2 else None, where))
+    return rows
+
+
+def _split_line(line: str) -> tuple[str, list[str]]:
+    """The path, which may hold commas, and the fields after it."""
+    fields = line.strip().split(",")
+    end = 1
+    for i in range(1, len(fields)):
+        if posixpath.splitext(",".join(fields[:i]).strip().strip('"'))[1].lower() in EXTENSIONS:
+            end = i
+            break
+    path = ",".join(fields[:end]).strip().strip('"').replace("\\", "/")
+    return os.path.normpath(path) if path else "", [field.strip() for field in fields[end:]]
+
+
+def _whole_number(text: str) -> int | None:
+    try:
+        value = int(text)
+    except ValueError:
+        return None
+    return value if abs(value) <= _LARGEST else None
+
+
+def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, str]]:
+    """(name, coarse label, coarse name) of each class, in order of label; empty if there is no table."""
+    if not path.is_file():
+        return []
+    try:
+        rows = [row for row in csv.reader(io.StringIO(_text(path))) if any(field.strip() for field in row)]
+    except csv.Error as error:
+        raise UserError(f"{path}: {error}") from error
+    columns = {"name": 0, "label": 1, "coarse name": 2, "coarse label": 3}
+    if rows and all(_whole_number(field) is None for field in rows[0]):
+        columns = _columns(rows.pop(0)) or columns
+    elif rows and _whole_number(rows[0][0]) is not None:
+        columns |= {"name": 1, "label": 0}
+    table: dict[int, tuple[str, int | None, str]] = {}
+    for row in rows:
+        name, label, coarse_name, coarse = (
+            row[columns[c]].strip() if columns.get(c, len(row)) < len(row) else ""
+            for c in ("name", "label", "coarse name", "coarse label")
+        )
+        number = _whole_number(label)
+        if number is None or not name:
+            shown = " ".join(",".join(row).split())[:60]
+            problems.add("line without a name and a whole number", f"{path.name} ({shown})")
+        elif number in table:
+            problems.add("label given twice", f"{path.name}: {number} is {table[number][0]} and {name}")
+        else:
+            table[number] = (name, _whole_number(coarse), coarse_name)
+    by_name: dict[str, list[str]] = {}
+    for number in sorted(table):
+        by_name.setdefault(table[number][0], []).append(str(number))
+    for name, numbers in by_name.items():
+        if len(numbers) > 1:
+            problems.add("class name given twice", f"{name} ({path.name}, labels {' and '.join(numbers)})")
+    if sorted(table) != list(range(len(table))):
+        absent = next(i for i in range(len(table) + 1) if i not in table)
+        problems.add("label without a name", f"{path.name} has no {absent}; labels count from 0 without gaps")
+    return [table[label] for label in sorted(table)]
+
+
+def _columns(header: list[str]) -> dict[str, int]:
+    columns: dict[str, int] = {}
+    for i, title in enumerate(header):
+        words = title.lower().replace("_", " ").replace("(", " ").replace(")", " ").split()
+        coarse = "coarse " if {"coarse", "family", "super", "parent"} & set(words) else ""
+        if {"id", "label", "index"} & set(words):
+            columns.setdefault(f"{coarse}label", i)
+        elif {"name", "class", "family"} & set(words):
+            columns.setdefault(f"{coarse}name", i)
+    return columns if {"name", "label"} <= set(columns) else {}
+
+
+def _families(
+    lists: dict[str, Rows], table: list[tuple[str, int | None, str]], num_classes: int, problems: Problems
+) -> tuple[tuple[int, ...] | None, tuple[str, ...] | None]:
+    coarse: dict[int, tuple[int, str]] = {
+        label: (kin, "classes.csv") for label, (_, kin, _) in enumerate(table) if kin is not None
+    }
+    for rows in lists.values():
+        for _, label, kin, where in rows:
+            if kin is not None and coarse.setdefault(label, (kin, where))[0] != kin:
+                first, place = coarse[label]
+                problems.add(
+                    "class with two coarse labels", f"{label} has {first} ({place}), {kin} ({where})"
+                )
+    without = [str(label) for label in range(num_classes) if label not in coarse]
+    if coarse and num_classes:
+        for lacking in without:
+            problems.add("class without a coarse label, which others have", lacking)
+    if without or not coarse:
+        return None, None
+    kin_of = np.array([coarse[label][0] for label in range(num_classes)])
+    order, families = np.unique(kin_of, return_inverse=True)
+    titles = {kin: title for _, kin, title in table if kin is not None and title}
+    return tuple(families.tolist()), tuple(titles.get(kin, str(kin)) for kin in order.tolist())

@@ -1,0 +1,149 @@
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdml_jax.data.images.decoding import MAX_PIXELS, decode
+from cdml_jax.errors import UserError
+
+
+def _encode(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.fixture
+def rgb(picture):
+    return picture(1, 24, 40)
+
+
+def test_channels_are_red_green_blue(png):
+    assert decode(png(np.full((2, 3, 3), (250, 20, 5), np.uint8)))[1, 2].tolist() == [250, 20, 5]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_formats_come_back_exactly(kind, rgb):
+    np.testing.assert_array_equal(decode(_encode(Image.fromarray(rgb), kind)), rgb)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_lossy_formats_come_back_nearly(kind, rgb):
+    assert np.abs(decode(_encode(Image.fromarray(rgb), kind, quality=95)) - rgb.astype(int)).mean() < 4
+
+
+def test_cmyk(rgb):
+    decoded = decode(_encode(Image.fromarray(rgb).convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(decoded - rgb.astype(int)).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_keep_the_high_byte(kind, rgb):
+    grey = rgb[:, :, 0].astype(np.uint16) * 256 + 99
+    data = cv2.imencode(".png" if kind == "PNG" else ".tiff", grey)[1].tobytes()
+    np.testing.assert_array_equal(decode(data), np.repeat(rgb[:, :, :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_greyscale_becomes_three_equal_channels(kind, rgb):
+    decoded = decode(_encode(Image.fromarray(rgb).convert("L"), kind))
+    assert decoded.shape == rgb.shape
+    assert (decoded[:, :, 0] == decoded[:, :, 2]).all()
+
+
+def test_palette(rgb):
+    palette = Image.fromarray(rgb).quantize(32)
+    np.testing.assert_array_equal(decode(_encode(palette, "PNG")), np.array(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_alpha_is_dropped(kind, rgb):
+    transparent = np.dstack([rgb, np.full(rgb.shape[:2], 7, np.uint8)])
+    np.testing.assert_array_equal(decode(_encode(Image.fromarray(transparent), kind)), rgb)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_an_animation_gives_its_first_frame(kind):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
+    data = _encode(
+        frames[0],
+        kind,
+        save_all=True,
+        append_images=frames[1:],
+        **{"lossless": True} if kind == "WEBP" else {},
+    )
+    np.testing.assert_array_equal(decode(data), np.full((6, 8, 3), (255, 0, 0)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP"])
+def test_orientation_is_applied(kind, rgb):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    options = {} if kind == "TIFF" else {"quality": 95}
+    decoded = decode(_encode(Image.fromarray(rgb), kind, exif=exif, **options))
+    assert np.abs(decoded - np.rot90(rgb, -1).astype(int)).mean() < 4
+
+
+def test_a_jpeg_without_its_last_bytes_is_truncated(rgb):
+    data = _encode(Image.fromarray(rgb), "JPEG")[:-2]
+    with pytest.raises(UserError, match=r"^truncated$"):
+        decode(data)
+
+
+def _png_header(width: int, height: int) -> bytes:
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+def _broken(kind: str) -> bytes:
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image = Image.fromarray(rgb)
+    jpeg, png, gif = _encode(image, "JPEG"), _encode(image, "PNG"), _encode(image, "GIF")
+    huge = struct.pack(">HH", 60_000, 60_000)
+    size = struct.pack(">HH", 40, 50)
+    return {
+        "empty": b"",
+        "text": b"This is not a picture.\n" * 20,
+        "html": b"<!DOCTYPE html><html><body>404</body></html>",
+        "truncated jpeg": jpeg[: len(jpeg) // 2],
+        "truncated progressive jpeg": _encode(image, "JPEG", progressive=True)[:1500],
+        "truncated png": png[: len(png) // 2],
+        "jpeg header alone": jpeg[:30],
+        "png signature alone": png[:8],
+        "truncated gif": gif[: len(gif) // 2],
+        "jpeg bomb": jpeg.replace(size, huge, 1),
+        "png bomb": _png_header(50_000, 50_000) + png[33:],
+        "gif bomb": gif[:6] + struct.pack("<HH", 65_000, 65_000) + gif[10:],
+        "float tiff": _encode(Image.fromarray(rgb[:, :, 0].astype(np.float32)), "TIFF"),
+        "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "zeros": bytes(5000),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "zero bytes"),
+        ("text", "not an image that can be read"),
+        ("html", "not an image that can be read"),
+        ("truncated jpeg", "truncated"),
+        ("truncated progressive jpeg", "truncated"),
+        ("truncated png", "truncated"),
+        ("jpeg header alone", "truncated|not an image|damaged"),
+        ("png signature alone", "truncated|not an image"),
+        ("truncated gif", "truncated"),
+        ("jpeg bomb", f"60000 x 60000 pixels, more than {MAX_PIXELS:,}"),
+        ("png bomb", "50000 x 50000 pixels"),
+        ("gif bomb", "pixels"),
+        ("float tiff", "32-bit or floating-point pixels"),
+        ("postscript", "not an image that can be read"),
+        ("zeros", "not an image that can be read"),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused_with_its_reason(kind, message):
+    with pytest.raises(UserError, match=message):
+        decode(_broken(kind))

@@ -1,0 +1,163 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdml_jax.data.checks import Problems
+from cdml_jax.data.readers.lists import read_lists
+from cdml_jax.data.sources import load
+from cdml_jax.errors import UserError
+
+NAMES = {"train": "train", "holdout": "", "validation": "validation", "test": "test"}
+GROCERY_HEADER = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Icon (str)"
+GROCERY = Path(__file__).parents[2].parent / "shared" / "data" / "grocery"
+
+
+@pytest.fixture
+def read(write_pictures):
+    """read(train="lines", classes="lines") -> Dataset; the images a/1.png to a/4.png are there."""
+
+    def call(names=None, **files):
+        folder = write_pictures("a/1.png", "a/2.png", "a/3.png", "a/4.png", "a/b, c.png")
+        for stem, text in files.items():
+            path = folder / (f"{stem}.csv" if stem == "classes" else f"{stem}.txt")
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        problems = Problems("list")
+        dataset = read_lists(str(folder), NAMES | (names or {}), problems)
+        problems.raise_if_any()
+        return dataset
+
+    return call
+
+
+def _files(source):
+    return [(source.name(i), label) for i, label in enumerate(source.labels.tolist())]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a/1.png,1\na/2.png,0\n",
+        "  a/1.png ,  1 \r\n\r\n ./a//2.png, 0",
+        "\ufeffa/1.png, 1\n\n\na/2.png, 0\n\n",
+        "path, label\na/1.png, 1\na/2.png, 0\n",
+        '"a/1.png", 1\na\\2.png, 0\n',
+        "a/1.png, 1\na/2.png, 0\n".encode("utf-16"),
+        "a/1.png, 1, 5\na/2.png, 0, 3\n",
+    ],
+    ids=["plain", "spaces", "mark", "header", "quotes", "utf-16", "coarse"],
+)
+def test_lists_as_people_write_them(read, text):
+    assert _files(read(train=text).splits["train"]) == [("a/1.png", 1), ("a/2.png", 0)]
+
+
+def test_a_path_may_hold_commas(read):
+    assert _files(read(train="a/b, c.png, 1, 0\na/1.png, 0, 0").splits["train"])[0] == ("a/b, c.png", 1)
+
+
+@pytest.mark.parametrize("validation", ["val", "validation"])
+def test_each_list_is_a_split(read, validation):
+    dataset = read(train="a/1.png,0\na/2.png,1", test="a/3.png,1", **{validation: "a/4.png,0"})
+    assert {split: _files(source) for split, source in dataset.splits.items()} == {
+        "train": [("a/1.png", 0), ("a/2.png", 1)],
+        "validation": [("a/4.png", 0)],
+        "test": [("a/3.png", 1)],
+    }
+
+
+def test_a_holdout_list_by_name(read):
+    dataset = read({"holdout": "spare"}, train="a/1.png,0\na/2.png,1", spare="a/3.png,1")
+    assert _files(dataset.splits["holdout"]) == [("a/3.png", 1)]
+
+
+def test_without_a_table_classes_are_called_by_their_labels(read):
+    dataset = read(train="a/1.png,0\na/2.png,1")
+    assert dataset.classes.names == ("0", "1")
+    assert dataset.classes.families is None
+
+
+def test_coarse_labels_are_families_numbered_without_gaps(read):
+    dataset = read(train="a/1.png,0,9\na/2.png,1,4\na/3.png,2,9")
+    assert dataset.classes.families == (1, 0, 1)
+    assert dataset.classes.family_names == ("4", "9")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"{GROCERY_HEADER}\nowl,1,night,7,x\ncrow,0,day,9,x\n",
+        "coarse_id,coarse_name,class_id,class_name\n9,day,0,crow\n7,night,1,owl\n",
+        "crow,0,day,9\nowl,1,night,7\n",
+        "0,crow,day,9\n1,owl,night,7\n",
+        "\ufeffcrow,0,day,9\r\n\r\nowl,1,night,7\r\n",
+    ],
+    ids=["header", "other columns", "by position", "label first", "mark"],
+)
+def test_the_class_table_gives_names_and_families(read, table):
+    dataset = read(train="a/1.png,0\na/2.png,1", classes=table)
+    assert dataset.classes.names == ("crow", "owl")
+    assert dataset.classes.families == (1, 0)
+    assert dataset.classes.family_names == ("night", "day")
+
+
+def test_a_class_table_of_names_alone(read):
+    dataset = read(train="a/1.png,0\na/2.png,1", classes="name,label\nowl,1\ncrow,0\n")
+    assert (dataset.classes.names, dataset.classes.families) == (("crow", "owl"), None)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train": "a/1.png, crow\n"}, r"label that is not a whole number: train.txt line 1 \(crow\)"),
+        ({"train": "a/1.png, 1.5\n"}, r"label that is not a whole number: train.txt line 1 \(1.5\)"),
+        ({"train": "a/1.png, 99999999999999999999\n"}, "label that is not a whole number"),
+        ({"train": "a/1.png, 0, red\n"}, r"not a whole number: train.txt line 1 \(0, red\)"),
+        ({"train": "a/1.png\n"}, r"line that is not `path, label\[, coarse label\]`: train.txt line 1"),
+        ({"train": "a/1.png, 0, 0, 0\n"}, "line that is not `path, label"),
+        ({"train": "a/1.png, 0\na/9.png, 1\n"}, r"file that does not exist: a/9.png \(train.txt line 2\)"),
+        ({"train": "x" * 5000 + ", 0\n"}, "file that does not exist: xxxxx"),
+        (
+            {"train": "a/1.png, 0, 3\na/2.png, 0, 4\n"},
+            "class with two coarse labels: 0 has 3 .train.txt line 1., 4",
+        ),
+        ({"train": "a/1.png, 0, 3\na/2.png, 1\n"}, "class without a coarse label, which others have: 1"),
+        (
+            {"train": "a/caf\xe9.png, 0\n".encode("latin-1")},
+            r"train.txt, line 1: not UTF-8 text; save the file as",
+        ),
+        ({"train": b"\x89PNG\r\n\x1a\n\0\0"}, "train.txt, line 1: not UTF-8 text"),
+        ({"train": b"a/1.png\0, 0"}, "train.txt: not a text file"),
+        ({"test": "a/1.png, 0\n"}, "there is no train.txt"),
+        (
+            {"train": "a/1.png,0", "classes": "crow,0\ncrow,1\n"},
+            r"class name given twice: crow .classes.csv, labels 0 and 1",
+        ),
+        (
+            {"train": "a/1.png,0", "classes": "crow,0\nowl,0\n"},
+            "label given twice: classes.csv: 0 is crow and owl",
+        ),
+        ({"train": "a/1.png,0", "classes": "crow,1\nowl,2\n"}, "label without a name: classes.csv has no 0"),
+        (
+            {"train": "a/1.png,0", "classes": "crow,0\nowl\n"},
+            r"line without a name and a whole number: classes.csv \(owl\)",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_right_is_refused_with_its_line(read, files, message):
+    with pytest.raises(UserError, match=message):
+        read(**files)
+
+
+@pytest.mark.skipif(not GROCERY.is_dir(), reason="the Grocery Store photographs are not beside this checkout")
+def test_the_grocery_store_photographs(tmp_path):
+    dataset = load(f"list:{GROCERY}", data_dir=str(tmp_path), holdout_fraction=0.1)
+    assert (dataset.num_classes, len(dataset.classes.family_names)) == (81, 43)
+    assert {split: len(source) for split, source in dataset.splits.items()} == {
+        "train": 2376,
+        "holdout": 264,
+        "validation": 296,
+        "test": 2485,
+    }
+    label = dataset.classes.names.index("Royal-Gala")
+    assert dataset.classes.family_names[dataset.classes.families[label]] == "Apple"
+    assert np.bincount(dataset.splits["train"].labels, minlength=81).min() > 0
