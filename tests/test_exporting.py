@@ -30,9 +30,8 @@ def run():
     config.test_time_flip = True
     network = build("small_resnet", Spec(num_classes=5, embedding_size=24), rngs=nnx.Rngs(3))
     graph, parameters, statistics = jax.tree.map(lambda leaf: leaf, split_model(network))
-    weights = Weights(
-        *jax.tree.map(np.asarray, (parameters, statistics)), DenseConfusion(np.zeros((5, 5), np.float32)), 1
-    )
+    counts = DenseConfusion(np.zeros((5, 5), np.float32))
+    weights = Weights(*jax.tree.map(np.asarray, (parameters, statistics)), counts, 1)
     return TrainedRun(config, Classes("birds", tuple("vwxyz")), graph, weights, jax.devices()[:1])
 
 
