@@ -24,11 +24,12 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from cdml_jax.cli import load_config
+from cdml_jax.confusion import DenseConfusion
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, confusion_statistics, plan_row_epoch
+from cdml_jax.training.rows import ROWS, plan_row_epoch, statistics_of
 from cdml_jax.training.state import Costs
 from cdml_jax.training.step import normalize_images
 
@@ -77,13 +78,13 @@ def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
     images = Noise(4 * config.batch_size, classes, config.image.image_size)
     names = tuple(map(str, range(classes)))
     program = Program(config, Dataset("noise", names, None, None, {"train": images}), devices)
-    counts = np.random.default_rng(1).random((classes, classes)).astype(np.float32)
+    counts = DenseConfusion(np.random.default_rng(1).random((classes, classes)).astype(np.float32))
     costs, order = plan_row_epoch(
         ROWS["cdml"],
         config,
         images.labels,
         counts,
-        confusion_statistics(counts, config.confusion),
+        statistics_of(counts, config.confusion),
         seed=0,
         epoch=config.warmup_epochs,
     )

@@ -81,7 +81,7 @@ def begin(case: str, folder: Path) -> tuple[Callable[[int], object], dict]:
         image=batch["image"],
         label=batch["label"],
         class_weights=costs.class_weights,
-        pair_weights=costs.pair_weights,
+        pair_weights=costs.pair_weights.matrix,
         scale=np.float32(1 / (255 * np.array(std))),
         shift=np.float32(-np.array(mean) / std),
     )

@@ -21,7 +21,6 @@ from cdml_jax.data.decoding import decode
 from cdml_jax.data.transforms import Transform, evaluation_view
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
-from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, workdir
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import split_model
@@ -230,24 +229,12 @@ class TrainedRun:
         counts[i, j] / Σ_k counts[i, k] of the kept counts, the most frequent first: at most `most`, none of a
         share below `rate`.
         """
-        others, shares = _wrong_answers(self.weights.counts, index)
+        others, shares = self.weights.counts.wrong_answers(index)
         return tuple(
             (self.class_names[others[place]], float(shares[place]))
             for place in np.argsort(-shares, kind="stable")[:most]
             if shares[place] >= rate
         )
-
-
-def _wrong_answers(counts: np.ndarray | TopConfusions, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """What images of class `index` are wrongly called, and how often, as shares of all their answers."""
-    if isinstance(counts, TopConfusions):
-        used = counts.indices[index] >= 0
-        others, numbers = np.asarray(counts.indices[index][used]), np.asarray(counts.values[index][used])
-        total = float(counts.errors[index] + counts.correct[index])
-    else:
-        others = np.delete(np.arange(counts.shape[1]), index)
-        numbers, total = counts[index][others], float(counts[index].sum())
-    return others, np.asarray(numbers / total if total > 0 else np.zeros(others.size))
 
 
 def _apply(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from cdml_jax.confusion.labels import class_labels
 from cdml_jax.sampling import sample_triplets
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def weighted_softmax_cross_entropy(
 
     Source: Zhao and Peng (2018), weighted softmax.
     """
-    logits, labels, class_weights = jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(class_weights)
+    logits, labels, class_weights = jnp.asarray(logits), class_labels(labels), jnp.asarray(class_weights)
     _check_rows("logits", logits, labels, where)
     if class_weights.shape != logits.shape[1:]:
         raise ValueError(f"class_weights: shape {class_weights.shape} does not fit logits {logits.shape}")
@@ -116,7 +117,7 @@ def confusion_weighted_logits(
     Source: ours, a per-pair form of Zhao and Peng (2018); the shape is that of logit adjustment (Menon et
     al., ICLR 2021).
     """
-    logits, labels, pair_weights = jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(pair_weights)
+    logits, labels, pair_weights = jnp.asarray(logits), class_labels(labels), jnp.asarray(pair_weights)
     _check_rows("logits", logits, labels, None)
     num_classes = logits.shape[1]
     if pair_weights.shape != (num_classes, num_classes):
@@ -215,7 +216,7 @@ def confusion_triplet_loss(
 
     Source: Zhao and Peng (2018), confusion driven deep metric learning.
     """
-    embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
+    embeddings, labels = jnp.asarray(embeddings), class_labels(labels)
     _check_rows("embeddings", embeddings, labels, where)
     embeddings = _at_least_float32(embeddings)
     if where is not None:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from cdml_jax.cli import load_config
+from cdml_jax.confusion.figures import accuracy
 from cdml_jax.data.folds import fold
-from cdml_jax.metrics import accuracy
 from cdml_jax.reporting.comparison import paired_interval
 from cdml_jax.training import settings
 from cdml_jax.training.loop import fit

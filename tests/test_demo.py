@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cdml_jax.configs import demo
+from cdml_jax.confusion.figures import accuracy, confusion_inside_families
 from cdml_jax.data.sources import load
-from cdml_jax.metrics import accuracy, confusion_inside_families
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program
 
@@ -23,4 +23,4 @@ def test_a_trained_baseline_confuses_mostly_kin(tmp_path):
     counts, _ = program.evaluate(fit(program, "baseline", 0).state, "validation")
     assert accuracy(counts) > 0.4
     by_chance = (np.bincount(dataset.families)[dataset.families] - 1).mean() / (dataset.num_classes - 1)
-    assert confusion_inside_families(counts, dataset.families) > 0.8 > 10 * by_chance
+    assert confusion_inside_families(counts.matrix, dataset.families) > 0.8 > 10 * by_chance

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from cdml_jax.configs import base
+from cdml_jax.confusion import DenseConfusion
 from cdml_jax.exporting import export
 from cdml_jax.inference import TrainedRun
 from cdml_jax.models import build
@@ -29,7 +30,8 @@ def run():
     config.test_time_flip = True
     network = build("small_resnet", num_classes=5, embedding_size=24, rngs=nnx.Rngs(3))
     graph, parameters, statistics = jax.tree.map(lambda leaf: leaf, split_model(network))
-    weights = Weights(*jax.tree.map(np.asarray, (parameters, statistics)), np.zeros((5, 5), np.float32), 1)
+    counts = DenseConfusion(np.zeros((5, 5), np.float32))
+    weights = Weights(*jax.tree.map(np.asarray, (parameters, statistics)), counts, 1)
     return TrainedRun(config, Classes("birds", tuple("vwxyz")), graph, weights, jax.devices()[:1])
 
 

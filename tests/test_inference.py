@@ -13,12 +13,12 @@ from flax import nnx
 
 import cdml_jax
 from cdml_jax import cli
+from cdml_jax.confusion import TopConfusions
 from cdml_jax.data.sources import load as load_dataset
 from cdml_jax.errors import UserError
 from cdml_jax.inference import TrainedRun
 from cdml_jax.models import FAMILIES
 from cdml_jax.models.heads import Heads
-from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training.checkpoint import restore_last
 from cdml_jax.training.program import Program
 
@@ -147,7 +147,7 @@ def test_photographs_of_any_size_and_kind_are_seen_as_in_evaluation(run, place):
 def test_names_and_confusions_are_those_of_the_training(run):
     assert run.class_names == ("pink finch", "red finch", "owl")
     assert run.classes.family_names == ("finches", "owl")
-    counts = run.weights.counts
+    counts = run.weights.counts.matrix
     for index, name in enumerate(run.class_names):
         taken_for = dict(run.taken_for(index))
         assert name not in taken_for

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cdml_jax.metrics import accuracy
+from cdml_jax.confusion.figures import accuracy
 from cdml_jax.reporting.results import RunResult, by_row
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cdml_jax.metrics import class_error
+from cdml_jax.confusion.figures import class_error
 from cdml_jax.reporting.canvas import PAPER_COLOURS, blank, plain, row_colours, save, shortened
 from cdml_jax.reporting.diagram import draw_method, method_figure
 from cdml_jax.reporting.matrices import confusion_comparison_figure, confusion_figure, draw_confusion

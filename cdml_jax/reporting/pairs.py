@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cdml_jax.confusion import Confusion, as_confusion
 from cdml_jax.reporting import figures
-from cdml_jax.reporting.matrices import call_rates
 from cdml_jax.reporting.results import RunResult, by_row
-from cdml_jax.top_confusions import TopConfusions
 
 _PAIRS = 10
 
@@ -44,11 +43,11 @@ def confused_pairs(
     return confused_pairs_of(figures.sum_counts(runs.values(), "validation_counts"), number)
 
 
-def confused_pairs_of(counts: np.ndarray | TopConfusions, number: int = _PAIRS) -> list[ConfusedPair]:
+def confused_pairs_of(counts: np.ndarray | Confusion, number: int = _PAIRS) -> list[ConfusedPair]:
     """The ordered pairs of classes confused most, by the share of the first's images.
 
     Args:
-      counts: (C, C); [i, j] = images of class i called j. Or `TopConfusions`, whose counters may fall short.
+      counts: (C, C); [i, j] = images of class i called j. Or another form, whose counts may fall short.
       number: how many at most; pairs that are never confused are left out.
 
     Returns:
@@ -57,14 +56,5 @@ def confused_pairs_of(counts: np.ndarray | TopConfusions, number: int = _PAIRS) 
     >>> confused_pairs_of(np.array([[3, 1], [0, 4]]))
     [ConfusedPair(true=0, called=1, rate=0.25)]
     """
-    if isinstance(counts, TopConfusions):
-        true, counter = np.nonzero(counts.values)
-        called = counts.indices[true, counter]
-        found = counts.values[true, counter] / (counts.errors + counts.correct)[true]
-    else:
-        rates = call_rates(counts)
-        np.fill_diagonal(rates, 0.0)
-        true, called = np.nonzero(np.nan_to_num(rates))
-        found = rates[true, called]
-    chosen = np.lexsort([called, true, -found])[:number]
-    return [ConfusedPair(int(true[k]), int(called[k]), float(found[k])) for k in chosen]
+    found = as_confusion(counts).most_confused(number)
+    return [ConfusedPair(int(true), int(called), float(rate)) for true, called, rate in zip(*found)]

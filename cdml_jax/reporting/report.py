@@ -9,8 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cdml_jax.confusion.figures import (
+    accuracy,
+    class_error,
+    confusion_inside_families,
+    family_accuracy,
+    kinship,
+)
 from cdml_jax.errors import writing
-from cdml_jax.metrics import accuracy, class_error, confusion_inside_families, family_accuracy, kinship
 from cdml_jax.reporting import figures
 from cdml_jax.reporting import paper as published
 from cdml_jax.reporting.comparison import compare, verdict

@@ -17,8 +17,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.errors import UserError, writing
-from cdml_jax.metrics import accuracy, mean_class_error
 from cdml_jax.reporting.embeddings import COLUMNS, EmbeddingFigures
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

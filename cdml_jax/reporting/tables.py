@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cdml_jax.metrics import accuracy, mean_class_error
+from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.reporting.comparison import Comparison, compare, points
 from cdml_jax.reporting.results import RunResult, by_row
 

@@ -17,14 +17,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.errors import UserError, writing
 from cdml_jax.models.pretrained import named_leaves
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.integrity import checksums
-from cdml_jax.training.rows import Statistics
 from cdml_jax.training.state import TrainState
-from cdml_jax.training.storage import Counts
 
 if TYPE_CHECKING:
     from cdml_jax.training.program import Program
@@ -44,7 +43,7 @@ class Run:
     """
 
     state: TrainState
-    counts: Counts
+    counts: Confusion
     statistics: Statistics
     epoch: int = 0
     step_in_epoch: int = 0
@@ -271,7 +270,7 @@ def _layout(arrays: dict[str, Any]) -> dict[str, str]:
 def _arrays(run: Run) -> dict[str, Any]:
     return {
         "state": run.state,
-        "counts": run.counts,
+        "counts": run.counts.arrays,
         "rates": run.statistics.rates,
-        "pairs": run.statistics.pairs,
+        "pairs": run.statistics.pairs.arrays,
     }

@@ -11,13 +11,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdml_jax import clustering
+from cdml_jax.confusion import Confusion
+from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError, writing
-from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import results
 from cdml_jax.reporting.results import RunResult
-from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
 from cdml_jax.training.checkpoint import Run, restore_last
 from cdml_jax.training.compiled import keep_compiled
@@ -29,7 +29,6 @@ from cdml_jax.training.mesh import divide_processor, make_mesh
 from cdml_jax.training.program import Program, load_dataset
 from cdml_jax.training.rows import ROWS
 from cdml_jax.training.stop import Stop
-from cdml_jax.training.storage import Counts
 
 if TYPE_CHECKING:
     from cdml_jax.reporting.report import Report
@@ -101,7 +100,7 @@ def train(config: ConfigDict, folder: Path) -> Run:
 
 
 @hosts.joined()
-def evaluate(folder: Path, split: str) -> Counts | None:
+def evaluate(folder: Path, split: str) -> Confusion | None:
     """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
 
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
@@ -128,11 +127,11 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     if not hosts.is_first():
         return counts
     print(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
-    whole = not isinstance(counts, TopConfusions)
-    if dataset.families is not None and whole:
-        inside = confusion_inside_families(counts, dataset.families)
+    matrix = counts.matrix
+    if dataset.families is not None and matrix is not None:
+        inside = confusion_inside_families(matrix, dataset.families)
         told = "no errors" if math.isnan(inside) else f"{inside:.1%} of the errors stay inside the family"
-        print(f"right family {family_accuracy(counts, dataset.families):.2%}; {told}")
+        print(f"right family {family_accuracy(matrix, dataset.families):.2%}; {told}")
     print(f"embeddings ({embedding}): {figures}")
     if left_out:
         print(left_out)
@@ -144,13 +143,13 @@ def evaluate(folder: Path, split: str) -> Counts | None:
             f"  {pair.rate:6.1%} of {dataset.class_names[pair.true]} are called "
             f"{dataset.class_names[pair.called]}"
         )
-    if not whole or dataset.num_classes > _DRAWN:
+    if matrix is None or dataset.num_classes > _DRAWN:
         return counts
     with writing(folder):
         from cdml_jax.reporting.figures import confusion_figure
 
         picture = confusion_figure(
-            counts,
+            matrix,
             dataset.class_names,
             dataset.families,
             dataset.family_names,
@@ -228,7 +227,7 @@ def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
 def _result(program: Program, row: str, seed: int, run: Run, held_out: np.ndarray | None = None) -> RunResult:
     """Figures of a finished run; of folds, only the baseline's counts `held_out` are validation counts."""
     if held_out is None:
-        validation = program.evaluate(run.state, "validation")[0]
+        validation = np.asarray(program.evaluate(run.state, "validation")[0].matrix)
     else:
         validation = held_out if row == "baseline" else np.zeros_like(held_out)
     # Read once, by the last step's model: nothing is chosen by it.
@@ -240,7 +239,7 @@ def _result(program: Program, row: str, seed: int, run: Run, held_out: np.ndarra
         steps=int(run.state.step),
         seconds=run.seconds,
         validation_counts=validation,
-        test_counts=tested.counts,
+        test_counts=np.asarray(tested.counts.matrix),
         history=run.history,
         # The first process alone writes results.
         embeddings=measure(tested.embeddings, tested.labels, embedding) if hosts.is_first() else None,

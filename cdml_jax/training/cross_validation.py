@@ -45,7 +45,7 @@ def cross_validate(
         if kept is None or not kept.is_file():
             program = Program(config, fold(dataset, index, folds))
             run = fit(program, row, seed, folder=kept.with_suffix("") if kept else None, stop=stop)
-            hard, _ = program.evaluate(run.state, "validation")
+            hard = np.asarray(program.evaluate(run.state, "validation")[0].matrix)
             if kept is None:
                 counts.append(hard)
                 continue

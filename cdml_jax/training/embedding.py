@@ -11,19 +11,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cdml_jax import clustering
+from cdml_jax.confusion import Confusion
 from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.retrieval import retrieval
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
 from cdml_jax.training.rows import named_row
 from cdml_jax.training.state import TrainState
-from cdml_jax.training.storage import Counts
 
 
 class Evaluated(NamedTuple):
     """Hard counts of a split and, of its images in their order, embeddings (n, size) and labels (n,)."""
 
-    counts: Counts
+    counts: Confusion
     embeddings: np.ndarray
     labels: np.ndarray
 

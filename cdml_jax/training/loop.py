@@ -15,19 +15,20 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from cdml_jax.confusion import Confusion
+from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.data.batches import CachedSource
 from cdml_jax.data.features import FeatureSource
 from cdml_jax.errors import UserError
-from cdml_jax.metrics import accuracy, compute, mean_class_error
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.averages import compute
 from cdml_jax.training.checkpoint import Checkpoints, Run
 from cdml_jax.training.profiling import Profile, annotated, memory_report
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, Row, check_row, confusion_statistics, plan_row_epoch, weights_of
+from cdml_jax.training.rows import ROWS, Row, check_row, plan_row_epoch, statistics_of
 from cdml_jax.training.state import NO_STEP
 from cdml_jax.training.stop import Interrupted, Stop
-from cdml_jax.training.storage import Counts
 from cdml_jax.training.timing import StepClock, input_advice, peak_memory, seconds_since_start
 from cdml_jax.training.writers import Writers
 
@@ -38,7 +39,7 @@ _CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each wai
 def begin(program: Program, seed: int) -> Run:
     """A run before its first step; nothing is confused yet."""
     counts = program.storage.nothing()
-    return Run(program.initial_state(seed), counts, confusion_statistics(counts, program.config.confusion))
+    return Run(program.initial_state(seed), counts, statistics_of(counts, program.config.confusion))
 
 
 def fork(program: Program, run: Run) -> Run:
@@ -194,11 +195,11 @@ class _Trainer:
         program, run, settings = self.program, self.run, self.program.config.confusion
         self._check_finite()
         counts = program.storage.total(run.state.counts)
-        entry = self._figures(costs, program.on_host(counts)) | timing | self._costs_beside_steps(timing)
+        entry = self._figures(costs, counts.on_host()) | timing | self._costs_beside_steps(timing)
         if settings.source == "holdout":
             counts = program.total_counts(run.state, "holdout")[settings.counts == "soft"]
-        run.counts = program.storage.keep(run.counts, settings.decay, counts)
-        run.statistics = confusion_statistics(run.counts, settings)
+        run.counts = run.counts.plus(counts, decay=settings.decay)
+        run.statistics = statistics_of(run.counts, settings)
         run.epoch, run.step_in_epoch = run.epoch + 1, 0
         last = run.epoch == program.config.epochs
         if "validation" in program.dataset.splits and (
@@ -250,12 +251,12 @@ class _Trainer:
         due = time.monotonic() - self.saved_at >= self.program.config.checkpoint.every_seconds
         return bool(self.asked) or bool(hosts.largest(due and self.checkpoints is not None))
 
-    def _figures(self, costs: Any, counts: Counts) -> dict[str, Any]:
+    def _figures(self, costs: Any, counts: Confusion) -> dict[str, Any]:
         """The epoch's log entry: averages, and the realised share of the most confused pairs by name."""
         run, names = self.run, self.program.dataset.class_names
         values = {name: np.asarray(value) for name, value in compute(run.state.metrics).items()}
         shares = values.pop("watched_share")
-        weights = weights_of(run.statistics.pairs, costs.watched_pairs)
+        weights = run.statistics.pairs.at(costs.watched_pairs)
         step = int(run.state.step)
         return {
             "epoch": run.epoch + 1,

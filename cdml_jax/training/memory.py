@@ -53,7 +53,8 @@ class Needs:
 def needs(program: Program) -> Needs:
     """What a program's run needs on each device."""
     state, costs = program.abstract_state(), program.abstract_costs()
-    rest = state._replace(parameters=(), optimizer=(), averages=(), counts=())
+    apart = ("parameters", "optimizer", "averages", "counts")
+    rest = {name: leaves for name, leaves in state._asdict().items() if name not in apart}
     gathered = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         state.parameters,

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from cdml_jax.confusion import Confusion
 from cdml_jax.data.batches import Batch, cached, evaluation_batches, training_batches
 from cdml_jax.data.dataset import Dataset, Source
 from cdml_jax.data.features import FeatureSource, evaluation_feature_batches, training_feature_batches
@@ -21,7 +22,6 @@ from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
 from cdml_jax.models.pretrained import load_weights
-from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.frozen import frozen_dataset
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
@@ -35,7 +35,7 @@ from cdml_jax.training.state import (
     make_initializer,
 )
 from cdml_jax.training.step import StepSettings, evaluation_step, train_step
-from cdml_jax.training.storage import Counts, make_storage, to_host
+from cdml_jax.training.storage import make_storage
 
 
 def load_dataset(config: ConfigDict, **changes: str) -> Dataset:
@@ -267,16 +267,16 @@ class Program:
         )
         return counts, self.storage.abstract_total()
 
-    def epoch_counts(self, state: TrainState) -> Counts:
-        """The epoch's counts over all devices, (C, C) or `TopConfusions`, on the host."""
-        return self.on_host(self.storage.total(state.counts))
+    def epoch_counts(self, state: TrainState) -> Confusion:
+        """The epoch's counts over all devices, on the host."""
+        return self.storage.total(state.counts).on_host()
 
-    def evaluate(self, state: TrainState, split: str, **options: Any) -> tuple[Counts, Counts]:
-        """Hard int64 and soft float32 counts of a split, (C, C) or `TopConfusions`, on the host.
+    def evaluate(self, state: TrainState, split: str, **options: Any) -> tuple[Confusion, Confusion]:
+        """Hard int64 and soft float32 counts of a split, on the host.
 
         The weights are the averaged ones, where they are kept. `options` are those of `total_counts`.
         """
-        hard, soft = map(self.on_host, self.total_counts(state, split, **options))
+        hard, soft = (counts.on_host() for counts in self.total_counts(state, split, **options))
         return jax.tree.map(lambda a: a.astype(np.int64), hard), soft
 
     def total_counts(
@@ -286,7 +286,7 @@ class Program:
         *,
         embedded: Callable[[jax.Array], None] | None = None,
         features: bool = False,
-    ) -> tuple[Counts, Counts]:
+    ) -> tuple[Confusion, Confusion]:
         """Hard and soft counts of a split, where the storage has them.
 
         `embedded` is called with the embeddings of each batch, (B, size), its rows split over "data"; with
@@ -305,15 +305,9 @@ class Program:
 
     def put_costs(self, costs: Costs) -> Costs:
         """An epoch's costs on the devices."""
-        pairs = self.storage.put_pairs(costs.pair_weights)
-        return mesh_lib.put_replicated(self.mesh, costs._replace(pair_weights=()))._replace(
-            pair_weights=pairs
-        )
-
-    def on_host(self, total: Counts) -> Counts:
-        """What `storage.total` gives, (C, C) or `TopConfusions`, on the host."""
-        matrix = not isinstance(total, TopConfusions)
-        return to_host(total)[: self.dataset.num_classes] if matrix else total
+        others = costs._asdict()
+        pairs = self.storage.put_pairs(others.pop("pair_weights"))
+        return Costs(**mesh_lib.put_replicated(self.mesh, others), pair_weights=pairs)
 
     def model(self, state: TrainState) -> nnx.Module:
         """The network as it is used: averaged weights where kept, running statistics."""

@@ -10,9 +10,10 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, Sharding
 
-from cdml_jax.metrics import Average
+from cdml_jax.confusion import PairWeights
 from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.storage import Counts, PairWeights, Storage
+from cdml_jax.training.averages import Average
+from cdml_jax.training.storage import EpochCounts, Storage
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Int, PRNGKeyArray
@@ -41,7 +42,7 @@ def abstract_costs(storage: Storage, watched: int, sharding: Sharding) -> Costs:
 
     return Costs(
         class_weights=array((storage.num_classes,)),
-        pair_weights=storage.abstract_kept(storage.mesh.shape[mesh_lib.DATA])[1],
+        pair_weights=storage.abstract_pairs(),
         triplet_weight=array(()),
         focal_gamma=array(()),
         pair_beta=array(()),
@@ -62,7 +63,7 @@ class TrainState(NamedTuple):
     batch_statistics: Tree
     optimizer: Tree
     averages: Tree  # moving averages of (parameters, batch_statistics); () where none are kept
-    counts: Counts  # this epoch's, as the storage keeps them, not yet summed over "data"
+    counts: EpochCounts  # this epoch's, as the storage keeps them, not yet summed over "data"
     metrics: dict[str, Average]
     first_bad_step: Int[Array, ""]  # of the first loss that was not finite; the largest integer if none
 

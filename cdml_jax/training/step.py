@@ -19,13 +19,13 @@ from cdml_jax.losses import (
     triplet_margin_loss,
     weighted_softmax_cross_entropy,
 )
-from cdml_jax.metrics import average, merge
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.network import Network
 from cdml_jax.sampling import Triplets
 from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.averages import average, merge
 from cdml_jax.training.state import NO_STEP, Costs, TrainState
-from cdml_jax.training.storage import Counts, Storage
+from cdml_jax.training.storage import EpochCounts, Storage
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, UInt8
@@ -170,12 +170,11 @@ def train_step(
         model = nnx.merge(graph, parameters, statistics)
         logits, embeddings = forward(model, rows["image"], cut=settings.cut, train=True)
         costly = logits
-        if storage.whole_pairs:
+        pairs = costs.pair_weights.matrix
+        if pairs is not None:
             costly = jax.lax.cond(
                 costs.pair_beta > 0,
-                lambda: confusion_weighted_logits(
-                    logits, rows["label"], costs.pair_weights, beta=costs.pair_beta
-                ),
+                lambda: confusion_weighted_logits(logits, rows["label"], pairs, beta=costs.pair_beta),
                 lambda: logits,
             )
         ones = jnp.ones_like(costs.class_weights)
@@ -258,7 +257,7 @@ def _join(rows: jax.Array) -> jax.Array:
 
 
 def evaluation_step(
-    counts: tuple[Counts, Counts],
+    counts: tuple[EpochCounts, EpochCounts],
     parameters: Any,
     statistics: Any,
     batch: Batch,
@@ -269,7 +268,7 @@ def evaluation_step(
     cut: int | None = None,
     flip: bool = False,
     features: bool = False,
-) -> tuple[tuple[Counts, Counts], jax.Array]:
+) -> tuple[tuple[EpochCounts, EpochCounts], jax.Array]:
     """Hard and soft counts with a batch added, and its embeddings, by the model as it is used.
 
     That is with running statistics, without dropout. With `flip`, logits are the means over an image and its

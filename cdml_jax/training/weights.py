@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from cdml_jax.confusion import Confusion, DenseConfusion, TopConfusions
 from cdml_jax.errors import UserError
 from cdml_jax.models.pretrained import named_leaves
-from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training.integrity import checksums
 
 Tree = Any
@@ -24,14 +24,13 @@ class Weights(NamedTuple):
 
     Attributes:
       parameters, batch_statistics: as the model is used: the moving averages, where they were kept.
-      counts: the confusion of the epochs so far, with decay, float32: (C, C), with further rows of no class
-        where rows were split over devices, or `TopConfusions`.
+      counts: the confusion of the epochs so far, with decay, float32.
       epoch: how many were trained.
     """
 
     parameters: Tree
     batch_statistics: Tree
-    counts: np.ndarray | TopConfusions
+    counts: Confusion
     epoch: int
 
 
@@ -91,9 +90,9 @@ def _restored(path: Path, parameters: Tree, batch_statistics: Tree) -> Weights:
         _fitted(found, tree, prefix, path) for tree, prefix in zip((parameters, batch_statistics), prefixes)
     ]
     counts = jax.tree.map(np.asarray, restored["counts"])
-    if isinstance(counts, dict):
-        counts = TopConfusions(**counts)
-    return Weights(trees[0], trees[1], counts, int(meta["epoch"]))
+    # A matrix may have rows of no class at its end, where its rows were split over devices.
+    kept = TopConfusions(**counts) if isinstance(counts, dict) else DenseConfusion(counts[: counts.shape[1]])
+    return Weights(trees[0], trees[1], kept, int(meta["epoch"]))
 
 
 def _fitted(found: dict[str, np.ndarray], tree: Tree, prefix: str, path: Path) -> Tree:

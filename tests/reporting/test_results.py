@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from cdml_jax.confusion.figures import mean_class_error
 from cdml_jax.errors import UserError
-from cdml_jax.metrics import mean_class_error
 from cdml_jax.reporting import results as module
 from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.reporting.results import RunResult, by_row, load, save, write_rows

@@ -20,11 +20,12 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.confusion import DenseConfusion
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.collectives import Collective, collectives, summary
 from cdml_jax.training.memory import bytes_per_device
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, confusion_statistics, plan_row_epoch
+from cdml_jax.training.rows import ROWS, plan_row_epoch, statistics_of
 from cdml_jax.training.storage.dense import _sum_matrices
 
 CLASSES = 192  # an eighth of 4 C² bytes is more than any other array has
@@ -206,9 +207,9 @@ def test_bytes_sent_in_a_ring(kind, sent):
 def test_the_abstract_arguments_are_those_of_a_step(config, dataset):
     """What is compiled and accounted for is what a run passes."""
     program = Program(config, dataset)
-    counts = np.ones((6, 6), np.float32)
+    counts = DenseConfusion(np.ones((6, 6), np.float32))
     labels = dataset.splits["train"].labels
-    statistics = confusion_statistics(counts, config.confusion)
+    statistics = statistics_of(counts, config.confusion)
     costs, order = plan_row_epoch(ROWS["cdml"], config, labels, counts, statistics, seed=0, epoch=2)
     batch = next(program.training_batches(order, seed=0, epoch=2))
     batch.pop("index")

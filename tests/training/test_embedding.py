@@ -35,7 +35,7 @@ def test_one_pass_on_all_devices_gives_counts_and_embeddings_in_order(
     assert np.array_equal(found.labels, labels)
     called = np.zeros((6, 6), int)
     np.add.at(called, (labels, np.asarray(expected.logits).argmax(axis=1)), 1)
-    assert np.array_equal(found.counts, called)
+    assert np.array_equal(found.counts.matrix, called)
 
 
 def test_features_need_no_second_program_where_they_are_the_embedding(config, dataset):

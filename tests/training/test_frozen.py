@@ -63,7 +63,7 @@ def test_it_evaluates_as_the_whole_network_does(frozen, dataset):
         parameters=run.state.parameters, batch_statistics=run.state.batch_statistics
     )
     for behind, through in zip(program.evaluate(run.state, "test"), whole.evaluate(state, "test")):
-        np.testing.assert_allclose(behind, through, atol=1e-3)
+        np.testing.assert_allclose(behind.matrix, through.matrix, atol=1e-3)
 
 
 def test_the_front_is_computed_once(frozen, dataset, monkeypatch):
@@ -98,8 +98,8 @@ def test_flipped_evaluation_does_not_mind_mirrored_images(config, dataset):
     config.test_time_flip = True
     program = one_device(config, dataset)
     state = program.initial_state(0)
-    before = program.evaluate(state, "test")[1]
+    before = program.evaluate(state, "test")[1].matrix
     source = program.source("test")
     mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in source._images]
     source._images = mirrored
-    np.testing.assert_allclose(before, program.evaluate(state, "test")[1], rtol=1e-5)
+    np.testing.assert_allclose(before, program.evaluate(state, "test")[1].matrix, rtol=1e-5)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from cdml_jax.confusion import DensePairWeights
 from cdml_jax.errors import UserError
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
@@ -128,7 +129,7 @@ def make_costs(batch_hard=False):
     pairs = np.random.default_rng(5).random((8, 8)) * (1 - np.eye(8))
     return Costs(
         class_weights=np.float32([0.5, 2.0, 1.0, 0.1, 1.4, 1.0, 0.7, 1.3]),
-        pair_weights=np.float32(pairs / pairs.sum()),
+        pair_weights=DensePairWeights(np.float32(pairs / pairs.sum())),
         triplet_weight=np.float32(0.7),
         focal_gamma=np.float32(0.0),
         pair_beta=np.float32(0),
@@ -149,7 +150,7 @@ def trained(config, dataset, devices, batch_hard=False):
     assert program.traces["step"] == 1
     kept = (state.parameters, state.batch_statistics, state.averages, state.metrics)
     hard, soft = program.evaluate(state, "validation")
-    return jax.device_get(kept), program.epoch_counts(state), hard, soft
+    return jax.device_get(kept), program.epoch_counts(state).matrix, hard.matrix, soft.matrix
 
 
 FSDP = {"shard_parameters_from": 1}

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
+from cdml_jax.confusion import DenseConfusion
 from cdml_jax.errors import UserError
-from cdml_jax.plan import composition_correction, expected_class_shares
+from cdml_jax.sampling import composition_correction, expected_class_shares
 from cdml_jax.training.rows import (
     PAPER_ROWS,
     ROWS,
-    confusion_statistics,
-    most_confused,
     named_row,
     plan_row_epoch,
+    statistics_of,
 )
 
 COUNTS = np.array(
@@ -25,15 +25,16 @@ COUNTS = np.array(
     ],
     np.float32,
 )
+CONFUSION = DenseConfusion(COUNTS)
 
 
 @pytest.fixture
 def epoch_of(config, dataset):
     labels = dataset.splits["train"].labels
-    statistics = confusion_statistics(COUNTS, config.confusion)
+    statistics = statistics_of(CONFUSION, config.confusion)
 
     def plan(row, epoch=3):
-        return plan_row_epoch(ROWS[row], config, labels, COUNTS, statistics, seed=0, epoch=epoch)
+        return plan_row_epoch(ROWS[row], config, labels, CONFUSION, statistics, seed=0, epoch=epoch)
 
     return plan
 
@@ -77,11 +78,11 @@ def test_class_weights_are_those_of_the_configuration(config, epoch_of):
 
 def test_composed_rows_correct_for_what_they_show(config, dataset, epoch_of):
     labels = dataset.splits["train"].labels
-    statistics = confusion_statistics(COUNTS, config.confusion)
+    statistics = statistics_of(CONFUSION, config.confusion)
     shares = expected_class_shares(
         labels,
         statistics.rates,
-        statistics.pairs,
+        statistics.pairs.matrix,
         batch_size=16,
         composed=0.5,
         images_per_class=2,
@@ -94,7 +95,7 @@ def test_composed_rows_correct_for_what_they_show(config, dataset, epoch_of):
 
 def test_uniform_pairs_know_nothing_of_confusion(epoch_of):
     costs, order = epoch_of("uniform_pairs")
-    off_diagonal = costs.pair_weights[~np.eye(6, dtype=bool)]
+    off_diagonal = costs.pair_weights.matrix[~np.eye(6, dtype=bool)]
     assert (off_diagonal == off_diagonal[0]).all()
     assert not np.array_equal(order, epoch_of("confusion_driven").order)
 
@@ -104,7 +105,7 @@ def test_in_batch_uniform_composes_by_confusion_and_draws_uniformly(config, epoc
     config.objective.in_batch = "uniform"
     costs, order = epoch_of("cdml")
     assert np.array_equal(order, by_confusion.order)
-    assert np.ptp(costs.pair_weights[~np.eye(6, dtype=bool)]) == 0
+    assert np.ptp(costs.pair_weights.matrix[~np.eye(6, dtype=bool)]) == 0
 
 
 def test_inverse_frequency_weighs_small_classes_more(epoch_of):
@@ -113,8 +114,8 @@ def test_inverse_frequency_weighs_small_classes_more(epoch_of):
 
 
 def test_most_confused_pairs_come_first():
-    pairs = confusion_statistics(COUNTS, type("S", (), {"smoothing": 0.0, "symmetric": False})).pairs
-    assert most_confused(pairs, 3).tolist() == [[0, 1], [5, 4], [2, 3]]
+    pairs = CONFUSION.statistics(smoothing=0.0, symmetric=False).pairs
+    assert pairs.largest(3).tolist() == [[0, 1], [5, 4], [2, 3]]
 
 
 def test_the_papers_rows_are_there_and_others_are_refused():

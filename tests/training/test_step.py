@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from cdml_jax import confusion, losses, sample_triplets
+from cdml_jax.confusion import DensePairWeights
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import MINING, Costs
@@ -20,7 +21,7 @@ def costs():
     pairs = rng.random((6, 6)) * (1 - np.eye(6))
     return Costs(
         class_weights=np.float32([0.5, 2.0, 1.0, 0.1, 1.4, 1.0]),
-        pair_weights=np.float32(pairs / pairs.sum()),
+        pair_weights=DensePairWeights(np.float32(pairs / pairs.sum())),
         triplet_weight=np.float32(0.7),
         focal_gamma=np.float32(0.0),
         pair_beta=np.float32(0),
@@ -97,7 +98,7 @@ def test_devices_agree_over_a_few_steps(config, dataset, costs, devices):
     _, one = run_steps(config, dataset, costs, batches)
     program, many = run_steps(config, dataset, costs, batches, devices)
     np.testing.assert_allclose(
-        program.epoch_counts(many), np.asarray(one.counts).sum(0), rtol=1e-4, atol=1e-5
+        program.epoch_counts(many).matrix, np.asarray(one.counts).sum(0), rtol=1e-4, atol=1e-5
     )
     pairs = zip(
         jax.tree.leaves((one.parameters, one.batch_statistics, one.metrics)),
@@ -113,8 +114,8 @@ def test_hard_counts_are_exact_on_any_number_of_devices(config, dataset, costs):
     batches = [make_batch(np.random.default_rng(2))]
     program, one = run_steps(config, dataset, costs, batches)
     _, many = run_steps(config, dataset, costs, batches, 8)
-    assert np.array_equal(program.epoch_counts(one), np.asarray(many.counts).sum(0))
-    assert program.epoch_counts(one).sum() == batches[0]["mask"].sum()
+    assert np.array_equal(program.epoch_counts(one).matrix, np.asarray(many.counts).sum(0))
+    assert program.epoch_counts(one).matrix.sum() == batches[0]["mask"].sum()
 
 
 def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
@@ -141,7 +142,7 @@ def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
                 keys[part],
                 embeddings,
                 rows["label"],
-                jnp.asarray(costs.pair_weights),
+                jnp.asarray(costs.pair_weights.matrix),
                 num_triplets=32,
                 margin=config.objective.margin,
                 where=rows["mask"],
@@ -183,7 +184,7 @@ def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
     after = program.step(
         state, mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
     )
-    np.testing.assert_allclose(program.epoch_counts(after), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(program.epoch_counts(after).matrix, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
@@ -221,7 +222,7 @@ def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
     model = program.model(program.initial_state(3))
     logits, _ = model(normalize_images(jnp.asarray(batch["image"])), train=True)
     adjusted = losses.confusion_weighted_logits(
-        logits, jnp.asarray(batch["label"]), jnp.asarray(costs.pair_weights), beta=2.0
+        logits, jnp.asarray(batch["label"]), jnp.asarray(costs.pair_weights.matrix), beta=2.0
     )
     expected = losses.masked_mean(
         losses.weighted_softmax_cross_entropy(
@@ -233,7 +234,7 @@ def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
     np.testing.assert_allclose(float(measured.total / measured.number), float(expected), rtol=1e-5)
     assert float(weighted.metrics["softmax_loss"].total) > float(plain.metrics["softmax_loss"].total)
     # Counts and accuracy are those of the plain logits.
-    np.testing.assert_array_equal(program.epoch_counts(weighted), program.epoch_counts(plain))
+    np.testing.assert_array_equal(program.epoch_counts(weighted).matrix, program.epoch_counts(plain).matrix)
 
 
 def test_moving_averages_follow_the_parameters(config, dataset, costs):

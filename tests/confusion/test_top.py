@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from cdml_jax import confusion, top_confusions
-from cdml_jax.confusion import init_top
+from cdml_jax import confusion
+from cdml_jax.confusion import TopConfusions, init_top
+from cdml_jax.confusion import top as top_counts
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 update = jax.jit(confusion.update)
-merge = jax.jit(top_confusions.merge)
+merge = jax.jit(top_counts.merge)
 
 
 def dense_errors(top):
@@ -110,7 +111,7 @@ def test_probabilities_keep_the_bound(k):
 
 def test_fewer_answers_a_row_keep_the_bound_of_so_many_counters():
     rng, classes = np.random.default_rng(0), 12
-    add = jax.jit(functools.partial(top_confusions.add_probabilities, per_row=2))
+    add = jax.jit(functools.partial(TopConfusions.add_probabilities, per_row=2))
     top, counts = init_top(classes, 8, jnp.float32), np.zeros((classes, classes))
     for _ in range(20):
         labels, probabilities = rng.integers(0, 4, 9), rng.dirichlet(np.full(classes, 0.4), 9)
@@ -146,7 +147,7 @@ def test_merged_summaries_keep_the_bound(dtype):
         np.add.at(counts, (labels, answers), 1)
         tops.append(update(init_top(classes, k, dtype), labels, answers))
     check_bound(functools.reduce(merge, tops), counts)
-    check_bound(jax.jit(top_confusions.merge_stacked)(jax.tree.map(lambda *a: jnp.stack(a), *tops)), counts)
+    check_bound(jax.jit(top_counts.merge_stacked)(jax.tree.map(lambda *a: jnp.stack(a), *tops)), counts)
 
 
 def stream(classes, rows=256):
@@ -183,10 +184,10 @@ def test_counts_reduced_over_eight_devices_are_one_summary_of_the_whole(transfor
 
 def test_decay_scales_what_is_kept_and_drops_nothing_but_all():
     top = update(init_top(5, 2), *stream(5))
-    half = top_confusions.decayed(top, 0.5)
+    half = top_counts.decayed(top, 0.5)
     np.testing.assert_allclose(dense_errors(half), dense_errors(top) / 2)
     assert half.errors.dtype == jnp.float32
-    gone = top_confusions.decayed(top, 0.0)
+    gone = top_counts.decayed(top, 0.0)
     assert (np.asarray(gone.indices) == -1).all()
     assert not np.asarray(gone.errors).any()
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cdml_jax.groups import draw_groups
-from cdml_jax.plan import composition_correction, expected_class_shares, plan_epoch
-from cdml_jax.top_confusions import TopPairWeights
+from cdml_jax.confusion import TopPairWeights, as_pair_weights
+from cdml_jax.sampling import composition_correction, expected_class_shares, plan_epoch
+from cdml_jax.sampling.groups import draw_groups
 
 LABELS = np.repeat(np.arange(6), [20, 5, 2, 11, 1, 24])
 RATES = np.array([0.1, 0.6, 0.3, 0.05, 0.2, 0.4])
@@ -159,7 +159,7 @@ def test_groups_of_top_pairs_have_the_law_of_the_matrix(k, rest):
     rates, steps, size = RATES * present, 20_000, 3
 
     def law(pairs, seed):
-        groups = draw_groups(np.random.default_rng(seed), rates, pairs, present, steps, size)
+        groups = draw_groups(np.random.default_rng(seed), rates, as_pair_weights(pairs), present, steps, size)
         return np.bincount((groups + 1) @ [49, 7, 1], minlength=343) / steps
 
     ours, theirs = law(top, 0), law(matrix, 1)

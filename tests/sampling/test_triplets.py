@@ -10,8 +10,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import stats
 
 from cdml_jax import confusion, sample_triplets
-from cdml_jax.sampling import _invert
-from cdml_jax.top_confusions import TopPairWeights
+from cdml_jax.confusion import ByClassPairWeights, TopPairWeights
+from cdml_jax.confusion.draws import invert
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 
@@ -186,7 +186,7 @@ def test_the_inverse_of_a_distribution_function_never_gives_a_cell_without_weigh
             targets = np.arange(cumulative[row, -1])
             expected = np.searchsorted(cumulative[row], targets, side="right")
             rows = jnp.full(targets.size, row)
-            assert np.array_equal(_invert(jnp.asarray(cumulative), rows, jnp.asarray(targets)), expected)
+            assert np.array_equal(invert(jnp.asarray(cumulative), rows, jnp.asarray(targets)), expected)
 
 
 def test_labels_must_be_integers():
@@ -269,7 +269,8 @@ def test_rows_split_over_devices_give_the_same_draws_and_stay_where_they_are(dev
     rows, whole = PartitionSpec("data"), PartitionSpec()
 
     def draws(key, labels, weights, where):
-        return sample_triplets(key, labels, weights, num_triplets=number, where=where, rows_axis="data")
+        pairs = ByClassPairWeights(weights, "data")
+        return sample_triplets(key, labels, pairs, num_triplets=number, where=where)
 
     mapped = jax.jit(jax.shard_map(draws, mesh=mesh, in_specs=(whole, whole, rows, whole), out_specs=whole))
     padded = jnp.pad(weights, ((0, -classes % devices), (0, 0)))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cdml_jax.groups import draw_groups, joined
-from cdml_jax.top_confusions import TopPairWeights
+from cdml_jax.confusion import PairWeights, as_pair_weights
+from cdml_jax.sampling.groups import draw_groups
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -28,7 +28,7 @@ def plan_epoch(
     epoch: int,
     labels: Int[np.ndarray, " images"],
     class_weights: Float[np.ndarray, " classes"],
-    pair_weights: Float[np.ndarray, "classes classes"] | TopPairWeights,
+    pair_weights: Float[np.ndarray, "classes classes"] | PairWeights,
     *,
     batch_size: int,
     composed: float,
@@ -78,30 +78,34 @@ def plan_epoch(
     if seed < 0 or epoch < 0:
         raise ValueError(f"seed {seed} and epoch {epoch} must not be negative")
     steps = -(-labels.size // batch_size)
-    slices = _stream_slices(seed, labels.size, layout.stream, epoch * steps, steps)
+    slices = _stream_slices(seed, labels.size, layout.stream, epoch * steps, steps)  # (steps, stream)
     if not layout.group_sizes:
         return slices.astype(np.int32)
 
     draws = np.random.default_rng([seed, _GROUPS, epoch])
+    # (steps, classes of all groups), −1 where a group is smaller.
     classes = np.concatenate(
         [draw_groups(draws, rates, pairs, present, steps, size) for size in layout.group_sizes], axis=1
     )
+    # Images sorted by class: those of class i are by_class[starts[i] : starts[i + 1]].
     by_class = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[by_class], np.arange(rates.size + 1))
     later = _stream_from(seed, labels.size, layout.stream, (epoch + 1) * steps)
-    waiting: list[int] = []
+    waiting: list[int] = []  # images that the stream gave while they were in the batch already
     plan = np.empty((steps, batch_size), np.int32)
     in_batch = np.zeros(labels.size, bool)
     for step in range(steps):
         in_batch[:] = False
         in_batch[slices[step]] = True
         rows: list[int] = []
+        # The groups: images_per_class images of each class that are not in the batch yet.
         for of_class in classes[step]:
             members = by_class[starts[of_class] : starts[of_class + 1]] if of_class >= 0 else by_class[:0]
             members = members[~in_batch[members]]
             taken = members[np.argsort(draws.random(members.size), kind="stable")[:images_per_class]]
             in_batch[taken] = True
             rows.extend(taken.tolist())
+        # What the groups left empty: from those that wait, else from the stream of later epochs.
         while len(rows) < batch_size - layout.stream:
             place = next((i for i, image in enumerate(waiting) if not in_batch[image]), None)
             image = next(later) if place is None else waiting.pop(place)
@@ -117,7 +121,7 @@ def plan_epoch(
 def expected_class_shares(
     labels: Int[np.ndarray, " images"],
     class_weights: Float[np.ndarray, " classes"],
-    pair_weights: Float[np.ndarray, "classes classes"] | TopPairWeights,
+    pair_weights: Float[np.ndarray, "classes classes"] | PairWeights,
     *,
     batch_size: int,
     composed: float,
@@ -152,7 +156,7 @@ def expected_class_shares(
     anchors = rates / rates.sum()
     groups = np.zeros(rates.size)
     for size in sorted(set(layout.group_sizes)):
-        others = joined(anchors, pairs, present, size - 1)
+        others = pairs.joined(anchors, size - 1, present)
         groups += layout.group_sizes.count(size) * (anchors + others)
     rows = groups * np.minimum(images_per_class, images)
     return (rows + (batch_size - rows.sum()) * images / labels.size) / batch_size
@@ -200,16 +204,11 @@ def _layout(images: int, batch_size: int, composed: float, per_class: int, per_g
 
 def _present_weights(
     labels: np.ndarray, class_weights: Any, pair_weights: Any
-) -> tuple[np.ndarray, Any, np.ndarray]:
+) -> tuple[np.ndarray, PairWeights, np.ndarray]:
     """Rates, uniform where all are 0 and 0 for classes without images; pair weights; classes with images."""
     rates = np.array(class_weights, np.float64)
-    if isinstance(pair_weights, TopPairWeights):
-        numbers = [np.asarray(a) for a in pair_weights[1:]]
-        pairs: Any = TopPairWeights(np.asarray(pair_weights.indices), *numbers)
-        shape = (pairs.rest.size, len(pairs.indices))
-    else:
-        pairs = np.asarray(pair_weights)
-        shape, numbers = pairs.shape, [pairs]
+    pairs = as_pair_weights(pair_weights).on_host()
+    shape = pairs.shape
     if rates.ndim != 1 or shape != (rates.size, rates.size):
         raise ValueError(f"class_weights {rates.shape} and pair_weights {shape} do not fit together")
     if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
@@ -218,7 +217,7 @@ def _present_weights(
         raise ValueError(
             f"labels reach from {labels.min()} to {labels.max()}; there are {rates.size} classes"
         )
-    if not all(np.isfinite(a).all() and (a >= 0).all() for a in [rates, *numbers]):
+    if not (np.isfinite(rates).all() and (rates >= 0).all() and pairs.is_law()):
         raise ValueError("class_weights and pair_weights must be finite and not negative")
     present = np.bincount(labels, minlength=rates.size) > 0
     rates = rates * present

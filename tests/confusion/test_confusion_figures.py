@@ -1,32 +1,21 @@
-"""Averages that merge, and figures of a confusion matrix by hand."""
+"""Figures of a confusion matrix by hand."""
 
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdml_jax.metrics import (
+from cdml_jax.confusion.figures import (
     accuracy,
-    average,
     class_error,
-    compute,
     confusion_inside_families,
     family_accuracy,
     mean_class_error,
-    merge,
 )
 
 # Unequal class sizes 4, 10, 0, 6; classes 0 and 1 are kin, 2 and 3 are.
 COUNTS = np.array([[3, 1, 0, 0], [2, 5, 3, 0], [0, 0, 0, 0], [0, 1, 2, 3]])
 FAMILIES = [7, 7, 9, 9]
-
-
-def test_merged_averages_are_those_of_all_rows():
-    """Unequal parts: a mean of means would be 2.5."""
-    parts = [{"x": average(jnp.float32(2.0), 2)}, {"x": average(jnp.float32(12.0), 3)}]
-    assert float(compute(jax.jit(merge)(*parts))["x"]) == pytest.approx(14 / 5)
 
 
 def test_rates_by_hand():
