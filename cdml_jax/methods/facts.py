@@ -7,12 +7,12 @@ bring its own function.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cdml_jax.confusion import PairWeights, Statistics, weights_of_rates
-from cdml_jax.confusion.placing import compiled
+from cdml_jax.confusion import Confusion, PairWeights, Statistics
+from cdml_jax.confusion.rates import weights_of_rates
 from cdml_jax.data.classes import Classes
 
 if TYPE_CHECKING:
@@ -28,12 +28,15 @@ class Facts:
         `confusion.source` names.
       sizes: training images of each class, (C,).
       classes: names of the classes and their families.
-      mode, beta, normalize: the form of class weights by confusion, as `confusion.class_weights` takes them.
+      confusion: counts so far; None where costs stand in their place.
+      smoothing, mode, beta, normalize: of class weights by confusion, as `confusion.class_weights` takes them.
     """
 
     statistics: Statistics
     sizes: Int[np.ndarray, " classes"]
     classes: Classes
+    confusion: Confusion | None = None
+    smoothing: float = 1.0
     mode: str = "rate"
     beta: float = 1.0
     normalize: bool = True
@@ -57,10 +60,10 @@ def by_error_rate(facts: Facts) -> Float[np.ndarray, " classes"]:
 
     Source: Zhao and Peng (2018), weighted softmax; 1 + β W is this library's.
     """
-    weigh = compiled(weights_of_rates, None, ("mode", "normalize"))
-    return np.asarray(
-        weigh(facts.statistics.rates, mode=facts.mode, beta=facts.beta, normalize=facts.normalize)
-    )
+    form: dict[str, Any] = {"mode": facts.mode, "beta": facts.beta, "normalize": facts.normalize}
+    if facts.confusion is None:
+        return np.asarray(weights_of_rates(facts.statistics.rates, **form))
+    return facts.confusion.class_weights_on_host(smoothing=facts.smoothing, **form)
 
 
 def by_confusion(facts: Facts) -> PairWeights:

@@ -137,9 +137,11 @@ def micro_sums(
     """
     logits, embeddings = outputs
     softmax = _softmax_sum(logits, rows, costs, label_smoothing=label_smoothing)
-    triplet = _triplet_sums(embeddings, labels, drawn.triplets, costs, margin=margin, mesh=mesh)
+    triplet, active, positive, negative, watched = _triplet_sums(
+        embeddings, labels, drawn.triplets, costs, margin=margin, mesh=mesh
+    )
     added = {term.name: term(logits, embeddings, labels, drawn.terms[term.name]) for term in terms}
-    return Sums(softmax, *triplet, terms=added)
+    return Sums(softmax, triplet, active, positive, negative, watched, added)
 
 
 def joint_loss(sums: Sums, denominators: Denominators, costs: Costs) -> Float[Array, ""]:

@@ -266,13 +266,15 @@ class Program:
         zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
         return mesh_lib.put_replicated(self.mesh, zeros)
 
-    def facts(self, statistics: Statistics) -> Facts:
+    def facts(self, statistics: Statistics, confusion: Confusion) -> Facts:
         """What a method's weights are made of, after the confusion so far."""
         objective = self.config.objective
         return Facts(
             statistics,
             np.bincount(self.feed("train").labels, minlength=self.dataset.num_classes),
             self.dataset.classes,
+            confusion=confusion if self.costs is None else None,
+            smoothing=self.config.confusion.smoothing,
             mode=objective.mode,
             beta=objective.beta,
             normalize=objective.normalize,
