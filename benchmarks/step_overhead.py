@@ -20,10 +20,10 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from ml_collections import ConfigDict
 from side_by_side import keep, own_devices
 
-from cdml_jax.cli import load_config
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.configuration.settings import Settings, changed
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.optimizer import make_optimizer
@@ -67,7 +67,7 @@ def plain_step(state, batch, *, graph, optimizer):
     return (optax.apply_updates(parameters, updates), new_statistics, optimizer_state), loss
 
 
-def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
+def prepared(config: Settings, classes: int) -> tuple[Program, dict, Costs]:
     """A program for noise; on the device a batch, and the costs of CDML's first epoch behind its warm-up.
 
     The device is one accelerator, or the processor, divided as the configuration has it.
@@ -108,8 +108,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="in each repeat")
     parser.add_argument("--json", type=Path)
     options, overrides = parser.parse_known_args()
-    config, _ = load_config([f"--config={options.config}", *overrides])
-    config.model.weights = ""
+    loaded = load_arguments([f"--config={options.config}", *overrides])
+    config = changed(loaded.settings, {"model.weights": ""})
     program, batch, costs = prepared(config, options.classes)
     state = program.initial_state(0)
     optimizer = make_optimizer(config.optimizer, program.schedule, steps_per_epoch=program.steps_per_epoch)

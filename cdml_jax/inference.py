@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -15,10 +16,10 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from ml_collections import ConfigDict
 
+from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.decoding import decode
-from cdml_jax.data.transforms import Transform, evaluation_view
+from cdml_jax.data.transforms import evaluation_view
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
 from cdml_jax.top_confusions import TopConfusions
@@ -68,10 +69,11 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
     stored = workdir.read(folder)
     if stored["command"] != "train":
         raise UserError(f"--workdir: {folder} holds a run of `cdml {stored['command']}`, not of `cdml train`")
-    config = ConfigDict(stored["config"], convert_dict=True)
+    config = from_plain(stored["config"])
     names = classes.read(folder)
     # Some keys of `model` are about training; `build` says which are the network's.
-    arguments = {key: config.model[key] for key in config.model if key in inspect.signature(build).parameters}
+    takes, values = inspect.signature(build).parameters, dataclasses.asdict(config.model)
+    arguments = {key: values[key] for key in values if key in takes}
     network = nnx.eval_shape(lambda: build(num_classes=len(names.class_names), rngs=nnx.Rngs(0), **arguments))
     graph, *shapes = split_model(network)
     return TrainedRun(config, names, graph, restore_weights(folder, *shapes), devices)
@@ -90,15 +92,15 @@ class TrainedRun:
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Settings,
         names: classes.Classes,
         graph: nnx.GraphDef,
         weights: Weights,
         devices: Sequence[jax.Device] | None = None,
     ):
         self.config, self.classes, self.weights = config, names, weights
-        self.transform = Transform(**config.image)
-        self.image_size: int = config.image.image_size
+        self.transform = config.image
+        self.image_size = config.image.image_size
         devices = jax.local_devices() if devices is None else devices
         self._mesh = mesh_lib.make_mesh(len(devices), devices=devices)
         self._placed = mesh_lib.put_replicated(self._mesh, (weights.parameters, weights.batch_statistics))

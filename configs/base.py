@@ -1,6 +1,7 @@
 """Every key that a configuration has, with the method's defaults; experiments say what differs.
 
-Keys are named after the arguments that they end in. A key that is not here is an error.
+Keys are named after the arguments that they end in. A key that is not here is an error. The package reads
+them as `cdml_jax.configuration.settings.Settings`, whose fields have these names, types and order.
 """
 
 from ml_collections import ConfigDict

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cdml_jax.cli import load_config
+from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.load import load_arguments
 from cdml_jax.data.folds import fold
 from cdml_jax.metrics import accuracy
 from cdml_jax.reporting.comparison import paired_interval
-from cdml_jax.training import settings
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program, load_dataset
 
@@ -38,15 +38,15 @@ def main() -> None:
     parser.add_argument("candidates", nargs="+")
     options, overrides = parser.parse_known_args()
     arguments = [f"--config={options.config}", *overrides]
-    base, _ = load_config(arguments)
+    base = load_arguments(arguments).settings
     dataset = load_dataset(base, test="")
     if base.model.frozen:
         dataset = Program(base, dataset).dataset  # computed once for all candidates
     first: list[float] = []
     for candidate in options.candidates:
         row, *words = candidate.split()
-        config, _ = load_config([*arguments, *(f"--config.{word}" for word in words)])
-        settings.check(config)
+        config = load_arguments([*arguments, *(f"--config.{word}" for word in words)]).settings
+        check(config)
         parts = (
             [fold(dataset, index, options.folds) for index in range(options.folds)]
             if options.folds

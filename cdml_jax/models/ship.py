@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
+from cdml_jax.configuration.settings import from_plain
 from cdml_jax.errors import UserError
 from cdml_jax.models.pretrained import save_weights
 from cdml_jax.models.weight_files import SHIPPED_FOLDER
@@ -22,7 +21,7 @@ def main(arguments: list[str]) -> int:
         return 2
     folder = Path(arguments[0])
     try:
-        config = ConfigDict(workdir.read(folder)["config"], convert_dict=True)
+        config = from_plain(workdir.read(folder)["config"])
         run = restore_last(folder, Program(config, load_dataset(config)))
         parameters, statistics = run.state.in_use
         path = SHIPPED_FOLDER / f"{folder.name}.safetensors"

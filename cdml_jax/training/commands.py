@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from cdml_jax import clustering
+from cdml_jax.configuration import keys
+from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError
@@ -20,7 +23,7 @@ from cdml_jax.reporting.results import RunResult
 from cdml_jax.system import console
 from cdml_jax.system.files import writing
 from cdml_jax.top_confusions import TopConfusions
-from cdml_jax.training import classes, hosts, settings, timing, workdir
+from cdml_jax.training import classes, hosts, timing, workdir
 from cdml_jax.training.checkpoint import Run, restore_last
 from cdml_jax.training.compiled import keep_compiled
 from cdml_jax.training.cross_validation import cross_validate
@@ -39,12 +42,12 @@ if TYPE_CHECKING:
 _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 
-def _prepare(command: str, config: ConfigDict, folder: Path, *splits: str) -> Program:
+def _prepare(command: str, config: Settings, folder: Path, *splits: str) -> Program:
     """Everything that can be refused, before anything slow; then the program, and one line about it.
 
     `splits` are those that must be there; `command` is whose run the folder holds.
     """
-    settings.check(config)
+    check(config)
     keep_compiled(config.compilation_cache)
     divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
     make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
@@ -88,7 +91,7 @@ def _held(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 @hosts.joined()
-def train(config: ConfigDict, folder: Path) -> Run:
+def train(config: Settings, folder: Path) -> Run:
     """Train `config.row` under `config.seed`; checkpoints and logs go to `folder`."""
     program = _prepare("train", config, folder)
     with _held(folder), Stop().listening() as stop:
@@ -111,7 +114,7 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     stored = workdir.read(folder)
     if stored["command"] != "train":
         raise UserError(f"--workdir: {folder} holds a run of `cdml {stored['command']}`, not of `cdml train`")
-    config = ConfigDict(stored["config"], convert_dict=True)
+    config = from_plain(stored["config"])
     program = _prepare("train", config, folder, split)
     run = restore_last(folder, program)
     if run.epoch < config.epochs:
@@ -164,7 +167,7 @@ def evaluate(folder: Path, split: str) -> Counts | None:
 
 
 @hosts.joined()
-def reproduce(config: ConfigDict, folder: Path, command: str) -> Report | None:
+def reproduce(config: Settings, folder: Path, command: str) -> Report | None:
     """The table: every row under every seed, equal steps, warm-up shared per seed; then the report.
 
     Finished runs are kept in `folder`/results and not run again; a run that was stopped continues. The first
@@ -250,7 +253,7 @@ def _result(program: Program, row: str, seed: int, run: Run, held_out: np.ndarra
 
 
 def _report(
-    dataset: Dataset, wanted: list[RunResult], config: ConfigDict, folder: Path, command: str
+    dataset: Dataset, wanted: list[RunResult], config: Settings, folder: Path, command: str
 ) -> Report:
     from cdml_jax.reporting.paper import DATASET, TABLE_2  # here: training needs no matplotlib
     from cdml_jax.reporting.report import write_report
@@ -264,7 +267,8 @@ def _report(
         family_names=dataset.family_names,
         row_titles={name: row.title for name, row in ROWS.items()},
         command=command,
-        settings=config.to_dict() | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
+        settings=keys.fitted(dataclasses.asdict(config))  # sorted
+        | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
         dataset_name=dataset.name,
         paper=TABLE_2 if dataset.name == DATASET else None,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from cdml_jax.configuration.settings import Settings
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import fold
 from cdml_jax.training import hosts
@@ -16,7 +16,7 @@ from cdml_jax.training.stop import Stop
 
 
 def cross_validate(
-    config: ConfigDict,
+    config: Settings,
     dataset: Dataset,
     row: str,
     seed: int,

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from cdml_jax import clustering
+from cdml_jax.configuration.settings import Settings
 from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.retrieval import retrieval
 from cdml_jax.training import mesh as mesh_lib
@@ -28,7 +28,7 @@ class Evaluated(NamedTuple):
     labels: np.ndarray
 
 
-def measured_embedding(config: ConfigDict, row: str) -> str:
+def measured_embedding(config: Settings, row: str) -> str:
     """Which embedding of a row is measured: "projection" or "features".
 
     A projection learns from triplets alone. In a row without them it stays as it was drawn, so the pooled

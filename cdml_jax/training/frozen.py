@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from cdml_jax.data.dataset import Dataset, Source, Stamped
 from cdml_jax.data.features import embed_split
 from cdml_jax.data.sources import cache_directory
-from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
 from cdml_jax.models.network import Network
 from cdml_jax.models.pretrained import load_weights
@@ -26,9 +23,12 @@ from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import split_model
 from cdml_jax.training.step import normalize_images
 
+if TYPE_CHECKING:
+    from cdml_jax.configuration.settings import Settings
+
 
 def frozen_dataset(
-    config: ConfigDict, dataset: Dataset, build_model: Callable[..., Network], *, mesh: Mesh
+    config: Settings, dataset: Dataset, build_model: Callable[..., Network], *, mesh: Mesh
 ) -> Dataset:
     """The data set as the frozen front of the configured network sees it; see `FeatureSource`.
 
@@ -64,7 +64,7 @@ def frozen_dataset(
 
     made_by = {
         "cut": cut,
-        "image": json.loads(config.image.to_json()),
+        "image": dataclasses.asdict(config.image),
         "dtype": config.model.dtype,
         "style": config.model.style,
         "weights": _digest((parameters, statistics)),
@@ -79,7 +79,7 @@ def frozen_dataset(
             made_by=made_by | {"files": _files(source)},
             views=config.model.frozen_views if name in ("train", "validation") else 0,
             batch_size=config.batch_size,
-            transform=Transform(**config.image),
+            transform=config.image,
             num_threads=config.data.num_threads,
             shard=mesh_lib.process_shard(mesh),
         )

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 
 from cdml_jax.data.batches import Batch, cached, evaluation_batches, training_batches
 from cdml_jax.data.dataset import Dataset, Source
 from cdml_jax.data.features import FeatureSource, evaluation_feature_batches, training_feature_batches
 from cdml_jax.data.sources import load
-from cdml_jax.data.transforms import Transform
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
 from cdml_jax.models.pretrained import load_weights
@@ -37,11 +36,26 @@ from cdml_jax.training.state import (
 from cdml_jax.training.step import StepSettings, evaluation_step, train_step
 from cdml_jax.training.storage import Counts, make_storage, to_host
 
+if TYPE_CHECKING:
+    from cdml_jax.configuration.settings import Settings
 
-def load_dataset(config: ConfigDict, **changes: str) -> Dataset:
+
+def load_dataset(config: Settings, **changes: str) -> Dataset:
     """The data set that a configuration asks for; `changes` replace keys of `data`, such as test=""."""
-    asked = {key: value for key, value in config.data.items() if key not in ("cache_bytes", "num_threads")}
-    return load(config.source, **(asked | changes))
+    data = dataclasses.replace(config.data, **changes)  # type: ignore[arg-type]
+    return load(
+        config.source,
+        data_dir=data.data_dir,
+        train=data.train,
+        validation=data.validation,
+        test=data.test,
+        holdout=data.holdout,
+        holdout_fraction=data.holdout_fraction,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        check=data.check,
+        class_disjoint=data.class_disjoint,
+    )
 
 
 class Program:
@@ -53,7 +67,7 @@ class Program:
       schedule: learning rate of a step.
     """
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, config: Settings, dataset: Dataset, devices: Sequence[jax.Device] | None = None):
         self.config, self.dataset = config, dataset
         self.mesh = mesh_lib.make_mesh(
             config.batch_size,
@@ -63,7 +77,7 @@ class Program:
             model=config.mesh.model,
         )
         self.traces: collections.Counter[str] = collections.Counter()
-        self.transform = Transform(**config.image)
+        self.transform = config.image
         images = len(dataset.splits["train"])
         if config.batch_size > images:
             raise UserError(f"batch_size: {config.batch_size} exceeds the {images} training images")
@@ -149,7 +163,7 @@ class Program:
         self.graph = graph
 
     def _model_arguments(self) -> dict[str, Any]:
-        arguments = self.config.model.to_dict()
+        arguments = dataclasses.asdict(self.config.model)
         for key in ("weights", "frozen", "frozen_views"):
             arguments.pop(key)
         return arguments

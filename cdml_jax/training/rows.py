@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from cdml_jax import confusion
 from cdml_jax.controls import class_balanced, inverse_frequency
 from cdml_jax.errors import UserError
 from cdml_jax.plan import composition_correction, expected_class_shares, plan_epoch
 from cdml_jax.top_confusions import TopConfusions, TopPairWeights
+from cdml_jax.training.settings import ConfusionSettings
 from cdml_jax.training.state import MINING, Costs
 from cdml_jax.training.storage import Counts, PairWeights, Storage, compiled, to_host
+
+if TYPE_CHECKING:
+    from cdml_jax.configuration.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Statistics(NamedTuple):
     pairs: PairWeights
 
 
-def confusion_statistics(counts: Counts, settings: ConfigDict) -> Statistics:
+def confusion_statistics(counts: Counts, settings: ConfusionSettings) -> Statistics:
     """Rates and pair weights of the counts kept so far."""
     if isinstance(counts, jax.Array):
         derive = compiled(_statistics_by_row, (_whole(counts), counts.sharding), ("symmetric",))
@@ -144,7 +147,7 @@ def _cells(matrix: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
     return matrix[i, j]
 
 
-def _class_weights(counts: Counts, config: ConfigDict) -> np.ndarray:
+def _class_weights(counts: Counts, config: Settings) -> np.ndarray:
     keywords = {
         "mode": config.objective.mode,
         "beta": config.objective.beta,
@@ -186,7 +189,7 @@ class EpochPlan(NamedTuple):
 
 def plan_row_epoch(
     row: Row,
-    config: ConfigDict,
+    config: Settings,
     labels: np.ndarray,
     counts: Counts,
     statistics: Statistics,
@@ -206,7 +209,7 @@ def plan_row_epoch(
     in_batch = pairs if config.objective.in_batch == "confusion" else uniform_pairs(pairs)
     watched = most_confused(on_host := _on_host(statistics.pairs))
     pairs = on_host if by_confusion else _on_host(pairs)
-    composition = {
+    composition: dict[str, Any] = {
         "batch_size": config.batch_size,
         "composed": config.sampling.composed if row.composed and not warm else 0.0,
         "images_per_class": config.sampling.images_per_class,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from cdml_jax.configuration.keys import flat
+from cdml_jax.configuration.settings import Settings, to_plain
 from cdml_jax.errors import UserError
 from cdml_jax.system import files
 
@@ -29,7 +29,7 @@ _FREE = (
 def claim(
     workdir: Path,
     command: str,
-    config: ConfigDict,
+    config: Settings,
     fingerprint: str,
     *,
     split_checksum: str = "",
@@ -41,7 +41,7 @@ def claim(
       UserError: it cannot be written, or holds a run of another command, configuration or data set; the first
         keys that differ are named.
     """
-    mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": _plain(config)}
+    mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": to_plain(config)}
     if split_checksum:
         mine["split_checksum"] = split_checksum
     path = workdir / "config.json"
@@ -49,7 +49,7 @@ def claim(
         theirs = read(workdir)
         if theirs["command"] != command:
             raise UserError(f"{workdir} holds a run of `cdml {theirs['command']}`; choose another --workdir")
-        ours, other = _flat(mine["config"]), _flat(theirs["config"])
+        ours, other = flat(mine["config"]), flat(theirs["config"])
         differ = [
             f"{key} ({other.get(key, 'nothing')!r} there, {ours.get(key, 'nothing')!r} here)"
             for key in sorted(ours.keys() | other.keys())
@@ -106,14 +106,3 @@ def read(workdir: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error}); choose another --workdir, or bring the file back"
         ) from error
     return stored
-
-
-def _plain(config: ConfigDict) -> dict[str, Any]:
-    return json.loads(json.dumps(config.to_dict()))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
 from cdml_jax.training import loop
 from cdml_jax.training import mesh as mesh_lib
@@ -83,7 +84,7 @@ def next_step(program, run):
 def test_on_other_devices_state_and_plan_are_the_same_and_the_next_step_to_rounding(
     config, dataset, tmp_path, dtype, before, after
 ):
-    config.model.dtype, config.confusion.counts = dtype, "hard"
+    config = changed(config, {"model.dtype": dtype, "confusion.counts": "hard"})
     there = Program(config, dataset, devices=jax.devices()[:before])
     with pytest.raises(loop.Interrupted):
         loop.fit(there, "cdml", 1, folder=tmp_path, stop=StopInSecondEpoch())
@@ -142,7 +143,7 @@ def test_checksums_do_not_depend_on_sharding_and_see_every_word():
 @pytest.fixture
 def saved_twice(config, dataset, tmp_path):
     """A folder with two checkpoints, of steps 7 and 28."""
-    config.checkpoint.keep = 2
+    config = changed(config, {"checkpoint.keep": 2})
     program = Program(config, dataset, devices=jax.devices()[:1])
     loop.fit(program, "cdml", 1, folder=tmp_path, until_epoch=1, save_last=True)
     loop.fit(program, "cdml", 1, folder=tmp_path, save_last=True)

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.collectives import Collective, collectives, summary
 from cdml_jax.training.memory import bytes_per_device
@@ -86,7 +87,7 @@ def test_the_step_keeps_to_its_budget(config, many):
 
 def test_parameters_split_over_data_are_gathered_once(config, many):
     """XLA for CPU returns gradients by all-reduce and a slice, for GPU and TPU by reduce-scatter."""
-    config.mesh.shard_parameters_from = 256
+    config = changed(config, {"mesh.shard_parameters_from": 256})
     program, found = compiled_step(config, many)
     whole = [
         math.prod(leaf.shape) * 4
@@ -108,7 +109,7 @@ def test_parameters_split_over_data_are_gathered_once(config, many):
 
 
 def test_logits_are_never_gathered_over_model(config, many):
-    config.mesh.update({"data": 4, "model": 2})
+    config = changed(config, {"mesh.data": 4, "mesh.model": 2})
     program, found = compiled_step(config, many)
     rows = config.batch_size
     over_data = [one for one in of_kind(found, "all-gather") if one.devices == 4]
@@ -143,7 +144,7 @@ def test_bytes_of_a_device_do_not_grow_with_the_devices(config, many):
     """With as many rows on each device: but for labels and embeddings, which every device sees whole."""
     reduced, gathered = {}, {}
     for devices in (2, 4, 8):
-        config.batch_size = 2 * devices
+        config = changed(config, {"batch_size": 2 * devices})
         _, found = compiled_step(config, many, devices)
         ring = 2 * (devices - 1) / devices
         reduced[devices] = sum(one.sent for one in of_kind(found, "all-reduce")) / ring

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
 from cdml_jax.reporting import results
 from cdml_jax.training import loop, workdir
@@ -22,7 +23,7 @@ from cdml_jax.training.writers import Writers
 
 @pytest.fixture
 def program(config, dataset):
-    config.checkpoint.keep = 3
+    config = changed(config, {"checkpoint.keep": 3})
     return Program(config, dataset, devices=jax.devices()[:1])
 
 
@@ -129,7 +130,7 @@ def test_results_on_a_full_disk_leave_no_half(tmp_path, monkeypatch):
 def test_a_workdir_that_fills_up_as_it_is_claimed_keeps_its_configuration(config, tmp_path, monkeypatch):
     workdir.claim(tmp_path, "train", config, "f")
     before = (tmp_path / "config.json").read_text()
-    config.checkpoint.keep = 9
+    config = changed(config, {"checkpoint.keep": 9})
 
     def full(self, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cdml_jax.configuration import settings
+from cdml_jax.configuration.checks import check
 from cdml_jax.errors import UserError
 from cdml_jax.models import build
 from cdml_jax.models.pretrained import named_leaves, save_weights
@@ -18,19 +20,19 @@ def frozen(config, tmp_path):
     model = build("small_resnet", num_classes=6, embedding_size=8, rngs=nnx.Rngs(3))
     _, parameters, statistics = split_model(model)
     save_weights(tmp_path / "front.safetensors", parameters, statistics, {})
-    config.model.update(
+    return settings.changed(
+        config,
         {
-            "name": "small_resnet",
-            "weights": str(tmp_path / "front.safetensors"),
-            "frozen": "2",
-            "frozen_views": 2,
-            "embedding_from": "features",
-        }
+            "model.name": "small_resnet",
+            "model.weights": str(tmp_path / "front.safetensors"),
+            "model.frozen": "2",
+            "model.frozen_views": 2,
+            "model.embedding_from": "features",
+            "data.data_dir": str(tmp_path),
+            "sampling.composed": 0.0,
+            "epochs": 2,
+        },
     )
-    config.data.data_dir = str(tmp_path)
-    config.sampling.composed = 0.0
-    config.epochs = 2
-    return config
 
 
 def one_device(config, dataset):
@@ -87,15 +89,12 @@ def test_a_front_without_weights_is_refused(frozen, dataset):
 
 
 def test_a_mirror_image_cannot_be_made_of_features(frozen):
-    from cdml_jax.training import settings
-
-    frozen.test_time_flip = True
     with pytest.raises(UserError, match="test_time_flip"):
-        settings.check(frozen)
+        check(settings.changed(frozen, {"test_time_flip": True}))
 
 
 def test_flipped_evaluation_does_not_mind_mirrored_images(config, dataset):
-    config.test_time_flip = True
+    config = settings.changed(config, {"test_time_flip": True})
     program = one_device(config, dataset)
     state = program.initial_state(0)
     before = program.evaluate(state, "test")[1]

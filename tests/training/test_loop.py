@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
 from cdml_jax.training import loop
 from cdml_jax.training.program import Program
@@ -116,7 +117,7 @@ def test_training_learns_and_confuses_kin(program, dataset):
 def test_evaluation_does_not_depend_on_the_batch_or_the_devices(config, dataset):
     counts = []
     for batch_size, devices in ((16, 1), (56, 8)):
-        config.batch_size = batch_size
+        config = changed(config, {"batch_size": batch_size})
         program = Program(config, dataset, devices=jax.devices()[:devices])
         state = program.initial_state(4)
         hard, soft = program.evaluate(state, "validation")
@@ -129,7 +130,7 @@ def test_evaluation_does_not_depend_on_the_batch_or_the_devices(config, dataset)
 def test_counts_keep_what_decay_leaves_of_earlier_epochs(config, dataset):
     totals = {}
     for decay in (0.0, 0.5):
-        config.confusion.decay = decay
+        config = changed(config, {"confusion.decay": decay})
         totals[decay] = loop.fit(Program(config, dataset, jax.devices()[:1]), "baseline", 0).counts.sum()
     shown = 112
     assert totals[0.0] == pytest.approx(shown, rel=1e-4)
@@ -138,15 +139,24 @@ def test_counts_keep_what_decay_leaves_of_earlier_epochs(config, dataset):
 
 @pytest.mark.parametrize("counts", ["hard", "soft"])
 def test_held_out_counts_come_from_the_held_out_images(config, dataset, counts):
-    config.confusion.update({"source": "holdout", "counts": counts, "decay": 0.0})
-    config.data.holdout = "holdout"
+    config = changed(
+        config,
+        {
+            "confusion.source": "holdout",
+            "confusion.counts": counts,
+            "confusion.decay": 0.0,
+            "data.holdout": "holdout",
+        },
+    )
     run = loop.fit(Program(config, dataset, jax.devices()[:1]), "cdml", 0)
     np.testing.assert_allclose(run.counts.sum(1), 4, rtol=1e-5)
     assert (run.counts == np.round(run.counts)).all() == (counts == "hard")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(config, dataset, tmp_path):
-    config.optimizer.update({"learning_rate": 1e30, "warmup_share": 0.0, "clip_norm": 0.0})
+    config = changed(
+        config, {"optimizer.learning_rate": 1e30, "optimizer.warmup_share": 0.0, "optimizer.clip_norm": 0.0}
+    )
     program = Program(config, dataset, devices=jax.devices()[:1])
     with pytest.raises(UserError, match=r"the loss of step \d+ is not finite \(learning rate \S+e\+\d+\)"):
         loop.fit(program, "baseline", 0, folder=tmp_path)
@@ -163,7 +173,7 @@ def test_the_log_names_the_most_confused_pairs_and_their_share(program):
 
 
 def test_an_epochs_entry_has_its_times(program, tmp_path):
-    program.config.checkpoint.every_seconds = 0.0
+    program.config = changed(program.config, {"checkpoint.every_seconds": 0.0})
     run = loop.fit(program, "cdml", 0, folder=tmp_path, until_epoch=2)
     images = program.steps_per_epoch * program.config.batch_size
     for entry in run.history:
@@ -177,7 +187,7 @@ def test_an_epochs_entry_has_its_times(program, tmp_path):
 @pytest.mark.parametrize(("every", "saved"), [(10, [10, 20]), (14, [14, 28]), (100, [])])
 def test_saving_goes_by_time_and_not_by_epoch(program, tmp_path, monkeypatch, every, saved):
     assert (program.steps_per_epoch, program.config.epochs) == (7, 4)
-    program.config.checkpoint.every_seconds = every
+    program.config = changed(program.config, {"checkpoint.every_seconds": every})
     now, steps, stepped = [0.0], [], loop.StepClock.stepped
 
     def a_second_each(clock, step):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.system import console
 from cdml_jax.training import loop
 from cdml_jax.training.profiling import Profile, memory_report
@@ -14,7 +15,7 @@ from cdml_jax.training.program import Program
 
 @pytest.fixture
 def program(config, dataset):
-    config.profile.update({"steps": 3, "start_step": 9})
+    config = changed(config, {"profile.steps": 3, "profile.start_step": 9})
     return Program(config, dataset, devices=jax.devices()[:1])
 
 
@@ -45,7 +46,7 @@ def test_a_run_that_is_continued_behind_its_trace_records_no_other(program, tmp_
 
 
 def test_a_run_that_ends_inside_its_trace_leaves_what_it_has(program, tmp_path):
-    program.config.profile.update({"steps": 100, "start_step": 25})
+    program.config = changed(program.config, {"profile.steps": 100, "profile.start_step": 25})
     loop.fit(program, "cdml", 0, folder=tmp_path)
     assert steps_in(tmp_path / "profile") == [25, 26, 27]
 

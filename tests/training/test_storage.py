@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import accuracy, mean_class_error
 from cdml_jax.top_confusions import TopConfusions, TopPairWeights
@@ -27,8 +28,8 @@ class StopAfter(loop.Stop):
 
 
 def program(config, dataset, storage, devices=8, **confusion):
-    config = config.copy_and_resolve_references()
-    config.confusion.update({"storage": storage} | confusion)
+    changes = {f"confusion.{key}": value for key, value in confusion.items()}
+    config = changed(config, {"confusion.storage": storage, **changes})
     return Program(config, dataset, devices=jax.devices()[:devices])
 
 
@@ -165,13 +166,11 @@ def test_what_a_storage_cannot_do_is_refused(config, dataset):
 
 
 def test_columns_of_logits_over_model_count_the_same(config, dataset):
-    config.mesh.model = 2
+    config = changed(config, {"mesh.model": 2})
     for storage in ("by_row", "top"):
         made = program(config, dataset, storage, 8)
         assert made.mesh.shape[mesh_lib.MODEL] == 2
         hard, _ = made.evaluate(made.initial_state(0), "validation")
-        config.mesh.model = 1
-        alone = program(config, dataset, storage, 1)
-        config.mesh.model = 2
+        alone = program(changed(config, {"mesh.model": 1}), dataset, storage, 1)
         expected, _ = alone.evaluate(alone.initial_state(0), "validation")
         assert accuracy(hard) == accuracy(expected)

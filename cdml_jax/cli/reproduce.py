@@ -1,0 +1,36 @@
+"""`cdml reproduce`: every method under every seed, and the report."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from cdml_jax.cli import arguments
+from cdml_jax.cli.train import stopped
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.system import console
+from cdml_jax.training.stop import Interrupted
+
+TEXT = "train every method under every seed; print the table, draw the figures"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add its flags."""
+    parser = arguments.add_configured(commands, "reproduce", TEXT, more=" [--workdir=DIR]")
+    arguments.add_new_workdir(parser, "reproduce")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Reproduce the table and print it; returns the exit status."""
+    loaded = load_arguments(options.rest)
+    workdir = options.workdir or arguments.path(f"runs/{loaded.name}-reproduce")
+    from cdml_jax.training import commands  # here: a mistake in a flag is answered before JAX is loaded
+
+    try:
+        report = commands.reproduce(loaded.settings, workdir, shlex.join(["cdml", *options.given]))
+    except Interrupted as stop:
+        return stopped(stop)
+    if report is not None:
+        console.result(f"\n{report.table}\n{report.embeddings}\n")
+        console.result("\n".join(map(str, report.paths)))
+    return 0
