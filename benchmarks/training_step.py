@@ -56,12 +56,12 @@ def begin(case: str, folder: Path) -> tuple[Callable[[int], object], dict]:
     import jax
     from step_overhead import prepared
 
+    from cdml_jax.configuration.settings import changed, from_plain
     from cdml_jax.models.spec import TORCHVISION
 
     platform = next(name for name, cases in CASES.items() if case in cases)
     classes, module, changes = CASES[platform][case]
-    config = module.get_config()
-    config.update_from_flattened_dict({"model.name": case} | changes)
+    config = changed(from_plain(module.get_config().to_dict()), {"model.name": case} | changes)
     program, batch, costs = prepared(config, classes)
     state = program.initial_state(0)
     lowered = program.step.lower(state, batch, costs)

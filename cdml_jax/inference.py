@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from ml_collections import ConfigDict
 
+from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.images.decoding import decode
-from cdml_jax.data.images.transforms import Transform, evaluation_view
+from cdml_jax.data.images.transforms import evaluation_view
 from cdml_jax.errors import UserError
 from cdml_jax.models import build, spec_of
 from cdml_jax.models.pixels import normalize_images
@@ -66,7 +66,7 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
     """
     folder = Path(folder).expanduser()
     stored = workdir.read_trained(folder)
-    config = ConfigDict(stored["config"], convert_dict=True)
+    config = from_plain(stored["config"])
     name, names = classes.read(folder)
     spec = spec_of(config.model, names.number)
     network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
@@ -88,7 +88,7 @@ class TrainedRun:
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Settings,
         dataset: str,
         names: Classes,
         graph: nnx.GraphDef,
@@ -96,7 +96,7 @@ class TrainedRun:
         devices: Sequence[jax.Device] | None = None,
     ):
         self.config, self.dataset, self.classes, self.weights = config, dataset, names, weights
-        self.transform = Transform(**config.image)
+        self.transform = config.image
         self.image_size: int = config.image.image_size
         devices = jax.local_devices() if devices is None else devices
         self._mesh = mesh_lib.make_mesh(len(devices), devices=devices)

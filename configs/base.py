@@ -1,6 +1,7 @@
 """Every key that a configuration has, with the method's defaults; experiments say what differs.
 
-Keys are named after the arguments that they end in. A key that is not here is an error.
+Keys are named after the arguments that they end in. A key that is not here is an error. The package reads
+them as `cdml_jax.configuration.settings.Settings`, whose fields have these names, types and order.
 """
 
 from ml_collections import ConfigDict
@@ -81,7 +82,7 @@ def get_config() -> ConfigDict:
             },
             "confusion": {
                 "counts": "soft",
-                # train or holdout: counts of the epochs; out_of_fold: of a linear classifier on the pretrained
+                # train or holdout: counts of the epochs; out_of_fold: of a linear classifier on pretrained
                 # features, before the first step; taxonomy or file:PATH (a CSV matrix): costs in their place
                 "source": "train",
                 "decay": 0.5,

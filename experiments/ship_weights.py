@@ -12,8 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
+from cdml_jax.configuration.settings import from_plain
 from cdml_jax.errors import UserError
 from cdml_jax.models.weights.files import SHIPPED_FOLDER
 from cdml_jax.models.weights.loading import save_weights
@@ -29,7 +28,7 @@ def main() -> int:
     parser.add_argument("workdir", type=Path, help="of a run of `cdml train`")
     folder = parser.parse_args().workdir
     try:
-        config = ConfigDict(workdir.read(folder)["config"], convert_dict=True)
+        config = from_plain(workdir.read(folder)["config"])
         run = restore_last(folder, Program(config, load_dataset(config)))
         parameters, statistics = run.state.in_use
         path = SHIPPED_FOLDER / f"{folder.name}.safetensors"

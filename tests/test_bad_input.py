@@ -10,9 +10,12 @@ from bad_inputs import CLASSES, ROWS, World, encoded, picture
 from PIL import Image
 
 import cdml_jax
-from cdml_jax import cli
+from cdml_jax.cli import main as cli
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.configuration.settings import changed
 from cdml_jax.data.batches import read_image
 from cdml_jax.data.sources import load
+from cdml_jax.methods import METHODS
 from cdml_jax.training import loop, workdir
 from cdml_jax.training.program import Program, load_dataset
 
@@ -23,11 +26,10 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     world = World(root, root)
     arguments = [a for a in world.train()[1:] if not a.startswith("--workdir")]
-    config, _ = cli.load_config([*arguments, f"--config.data.data_dir={root}"])
-    config.data.data_dir = ""
-    dataset = load_dataset(config)
+    config = load_arguments(arguments).settings
+    dataset = load_dataset(changed(config, {"data.data_dir": str(root)}))
     workdir.claim(world.run, "train", config, dataset.fingerprint())
-    loop.fit(Program(config, dataset), "cdml", 0, until_epoch=0, folder=world.run, save_last=True)
+    loop.fit(Program(config, dataset), METHODS["cdml"], 0, until_epoch=0, folder=world.run, save_last=True)
     stored = world.run / "config.json"
     stored.write_text(stored.read_text().replace(str(world.birds), "TRAINED"))
     return world.run

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from photographs import write_photographs
 
-from cdml_jax import cli
+from cdml_jax.cli import main as cli
 from cdml_jax.errors import UserError
 from cdml_jax.training import hosts
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cdml_jax.configs import base
+from cdml_jax.configuration.settings import changed, defaults
 from cdml_jax.confusion import DenseConfusion
 from cdml_jax.exporting import export
 from cdml_jax.inference import TrainedRun
@@ -25,9 +25,7 @@ BLOCKED = ("flax", "cdml_jax", "optax", "orbax", "ml_collections", "cv2", "grain
 
 @pytest.fixture(scope="module")
 def run():
-    config = base.get_config()
-    config.image.image_size = 16
-    config.test_time_flip = True
+    config = changed(defaults(), {"image.image_size": 16, "test_time_flip": True})
     network = build("small_resnet", Spec(num_classes=5, embedding_size=24), rngs=nnx.Rngs(3))
     graph, parameters, statistics = jax.tree.map(lambda leaf: leaf, split_model(network))
     counts = DenseConfusion(np.zeros((5, 5), np.float32))

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import cdml_jax
-from cdml_jax import cli
+from cdml_jax.cli import main as cli
 from cdml_jax.confusion import TopConfusions
 from cdml_jax.data.sources import load as load_dataset
 from cdml_jax.errors import UserError

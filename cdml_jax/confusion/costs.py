@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def taxonomy_costs(families: Int[np.ndarray, " classes"], *, across: float = 0.01) -> np.ndarray:
-    """Cost matrix M of a taxonomy: 1 for two classes of one family, `across` for others, 0 for a class itself.
+    """Cost matrix M of a taxonomy: 1 for two classes of one family, `across` for others, 0 on the diagonal.
 
     Args:
       families: the family of each class.

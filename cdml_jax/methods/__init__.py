@@ -1,7 +1,9 @@
 """What tables compare: a method is a file here and a line of `METHODS`, or a value in your configuration."""
 
 import difflib
+import re
 from collections.abc import Mapping
+from typing import Any
 
 from cdml_jax.errors import UserError
 from cdml_jax.methods import cdml, controls
@@ -16,11 +18,33 @@ __all__ = [
     "Method",
     "by_confusion",
     "by_error_rate",
+    "known_methods",
     "named_method",
     "ones",
     "rates",
     "uniform",
 ]
+
+
+def known_methods(own: Mapping[str, Any]) -> dict[str, Method]:
+    """The package's methods and those of a configuration file.
+
+    Args:
+      own: what the file's `get_methods()` gave.
+
+    Raises:
+      UserError: one of them is not a `Method`, or has a name that the package uses or no file may have.
+    """
+    for name, method in own.items():
+        if not isinstance(method, Method):
+            raise UserError(
+                f"get_methods(): {name} is {type(method).__name__}, not a cdml_jax.methods.Method"
+            )
+        if name in METHODS:
+            raise UserError(f"get_methods(): {name} is a method of the package; choose another name")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
+            raise UserError(f"get_methods(): {name!r} names files; use letters, digits and _ . + -")
+    return METHODS | dict(own)
 
 
 def named_method(name: str, methods: Mapping[str, Method] | None = None) -> Method:

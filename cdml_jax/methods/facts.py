@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from cdml_jax.confusion import Confusion, PairWeights, Statistics
@@ -29,7 +30,7 @@ class Facts:
       sizes: training images of each class, (C,).
       classes: names of the classes and their families.
       confusion: counts so far; None where costs stand in their place.
-      smoothing, mode, beta, normalize: of class weights by confusion, as `confusion.class_weights` takes them.
+      smoothing, mode, beta, normalize: of class weights by confusion, as `confusion.class_weights` has them.
     """
 
     statistics: Statistics
@@ -62,7 +63,7 @@ def by_error_rate(facts: Facts) -> Float[np.ndarray, " classes"]:
     """
     form: dict[str, Any] = {"mode": facts.mode, "beta": facts.beta, "normalize": facts.normalize}
     if facts.confusion is None:
-        return np.asarray(weights_of_rates(facts.statistics.rates, **form))
+        return np.asarray(weights_of_rates(jnp.asarray(facts.statistics.rates), **form))
     return facts.confusion.class_weights_on_host(smoothing=facts.smoothing, **form)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict
-
 from cdml_jax import clustering
+from cdml_jax.configuration import keys
+from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.data.classes import Classes
@@ -19,12 +21,12 @@ from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS, Method, named_method
-from cdml_jax.methods.structure import PLAIN, Structure
+from cdml_jax.methods.structure import PLAIN
 from cdml_jax.reporting import drawing, results
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
 from cdml_jax.system import console
-from cdml_jax.training import classes, hosts, settings, timing, workdir
+from cdml_jax.training import classes, hosts, timing, workdir
 from cdml_jax.training.checkpoint import Run, keep_newest, restore_last, steps_kept
 from cdml_jax.training.compiled import keep_compiled
 from cdml_jax.training.cross_validation import cross_validate
@@ -44,18 +46,19 @@ _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 def _prepare(
     command: str,
-    config: ConfigDict,
+    config: Settings,
     folder: Path,
     *splits: str,
     stored: Mapping[str, Any] | None = None,
-    structure: Structure = PLAIN,
+    method: Method | None = None,
+    digest: str = "",
 ) -> Program:
     """Everything that can be refused, before anything slow; then the program, and one line about it.
 
     `splits` are those that must be there; `command` is whose run the folder holds. Where the folder's run is
     only looked at, `stored` is what it holds; else the folder becomes this run's.
     """
-    settings.check(config)
+    check(config)
     keep_compiled(config.compilation_cache)
     divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
     make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
@@ -71,7 +74,7 @@ def _prepare(
                 "data.class_disjoint: no test image is of a class that is trained, so there is no table of "
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
-    program = Program(config, dataset, structure=structure)
+    program = Program(config, dataset, structure=method.structure if method else PLAIN)
     program.check_weights()
     placement = what_runs_where(program)
     if stored is not None:
@@ -79,7 +82,7 @@ def _prepare(
         if hosts.is_first():
             classes.write(folder, dataset)
     else:
-        _claim(command, config, folder, dataset)
+        _claim(command, config, folder, dataset, method, digest=digest)
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
     console.say(
         f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}. "
@@ -89,8 +92,18 @@ def _prepare(
     return program
 
 
-def _claim(command: str, config: ConfigDict, folder: Path, dataset: Dataset, *, pooled: bool = False) -> None:
-    """Make a folder the run's, with what its use needs: settings and names of the classes."""
+def _claim(
+    command: str,
+    config: Settings,
+    folder: Path,
+    dataset: Dataset,
+    method: Method | None = None,
+    *,
+    digest: str = "",
+    pooled: bool = False,
+) -> None:
+    """Make a folder the run's, with what its use needs: settings, names of the classes, and of the method."""
+    used = {"title": method.title, "embedding": measured_embedding(config, method)} if method else {}
     workdir.claim(
         folder,
         command,
@@ -99,6 +112,7 @@ def _claim(command: str, config: ConfigDict, folder: Path, dataset: Dataset, *, 
         split_checksum=dataset.checksum,
         contents=dataset.contents,
         pooled=pooled,
+        method=used | ({"digest": digest} if digest else {}),
         write=hosts.is_first(),
     )
     if hosts.is_first():
@@ -116,10 +130,19 @@ def _held(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 @hosts.joined()
-def train(config: ConfigDict, folder: Path, methods: Mapping[str, Method] = METHODS) -> Run:
-    """Train the method `config.row` under `config.seed`; checkpoints and logs go to `folder`."""
+def train(
+    config: Settings, folder: Path, methods: Mapping[str, Method] = METHODS, *, digest: str = ""
+) -> Run:
+    """Train the method `config.row` under `config.seed`; checkpoints and logs go to `folder`.
+
+    Args:
+      config: the settings.
+      folder: the workdir.
+      methods: by name: the package's, and those of the configuration file.
+      digest: of that file, where it defines methods.
+    """
     method = named_method(config.row, methods)
-    program = _prepare("train", config, folder, structure=method.structure)
+    program = _prepare("train", config, folder, method=method, digest=digest)
     with _held(folder), Stop().listening() as stop:
         run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True)
     last = run.history[-1]
@@ -149,13 +172,14 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
             f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
             "choose test"
         )
-    config = ConfigDict(stored["config"], convert_dict=True)
-    # A method of a configuration file is not here, nor run: what it says of the embedding was kept.
+    config = from_plain(stored["config"])
+    # A configuration file is not run here: what its method says of the embedding was kept.
+    kept = stored["method"]
     program = _prepare("train", config, folder, split, stored=stored)
     run = restore_last(folder, program)
     if run.epoch < config.epochs:
         console.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
-    embedding = measured_embedding(config, method)
+    embedding = kept["embedding"]
     seen = evaluate_split(program, run.state, split, embedding)
     figures = measure(seen.embeddings, seen.labels, embedding) if hosts.is_first() else None
     hosts.wait_for_all("measured")
@@ -170,7 +194,7 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
     if left_out:
         console.result(left_out)
     if not disjoint and hosts.is_first():
-        _show_confusion(seen.counts, f"{method.title} on {dataset.name}", split, dataset, folder)
+        _show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
     _next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
 
@@ -215,7 +239,12 @@ def _show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset,
 
 @hosts.joined()
 def reproduce(
-    config: ConfigDict, folder: Path, command: str, methods: Mapping[str, Method] = METHODS
+    config: Settings,
+    folder: Path,
+    command: str,
+    methods: Mapping[str, Method] = METHODS,
+    *,
+    digest: str = "",
 ) -> Report | None:
     """The table: every row under every seed, equal steps, warm-up shared per seed; then the report.
 
@@ -224,7 +253,7 @@ def reproduce(
     """
     for name in config.reproduce.rows:
         named_method(name, methods)
-    program = _prepare("reproduce", config, folder, "validation", "test")
+    program = _prepare("reproduce", config, folder, "validation", "test", digest=digest)
     if program.storage.name == "top":
         raise UserError(
             "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
@@ -258,11 +287,11 @@ def reproduce(
                 if (row, seed) in done:
                     continue
                 place = folder / "runs" / f"{row}-seed{seed}"
-                _claim("train", settings_of_run(config, row, seed), place, dataset, pooled=bool(folds))
+                method, settings = methods[row], settings_of_run(config, row, seed)
+                _claim("train", settings, place, dataset, method, digest=digest, pooled=bool(folds))
                 # A run that was begun before has its own checkpoint to continue from.
                 if warm is None and hosts.largest(not steps_kept(place)):
                     warm = _warm_up(program, methods["baseline"], seed, folder, stop)
-                method = methods[row]
                 own = programs.setdefault(method.structure, _beside(program, method))
                 start = None if warm is None else fork(own, warm)
                 with _held(place):
@@ -306,7 +335,7 @@ def _warm_up(program: Program, baseline: Method, seed: int, folder: Path, stop: 
 def _report(
     dataset: Dataset,
     wanted: list[RunResult],
-    config: ConfigDict,
+    config: Settings,
     folder: Path,
     command: str,
     methods: Mapping[str, Method],
@@ -319,5 +348,6 @@ def _report(
         folder,
         dataset_name=dataset.name,
         command=command,
-        settings=config.to_dict() | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
+        settings=keys.fitted(dataclasses.asdict(config))
+        | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
     )

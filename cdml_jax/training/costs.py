@@ -8,20 +8,8 @@ from cdml_jax.confusion.costs import checked_costs, taxonomy_costs
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.readers.cost_matrix import read_costs
 from cdml_jax.errors import UserError
+from cdml_jax.training.settings import COUNTED, FILE, TAXONOMY
 from cdml_jax.training.storage import Storage
-
-COUNTED = ("train", "holdout", "out_of_fold")
-
-
-def check_source(source: str) -> None:
-    """Refuse a `confusion.source` that is not known.
-
-    Raises:
-      UserError: it is none of those listed.
-    """
-    if source not in (*COUNTED, "taxonomy") and not source.startswith("file:"):
-        known = ", ".join((*COUNTED, "taxonomy", "file:PATH"))
-        raise UserError(f"confusion.source: {source!r} is unknown; choose one of {known}")
 
 
 def cost_matrix(source: str, classes: Classes, storage: Storage) -> np.ndarray | None:
@@ -41,7 +29,7 @@ def cost_matrix(source: str, classes: Classes, storage: Storage) -> np.ndarray |
         raise UserError(
             f"confusion.source: {source} needs the weights of all pairs; set confusion.storage=dense"
         )
-    if source == "taxonomy":
+    if source == TAXONOMY:
         if classes.families is None:
             raise UserError(
                 "confusion.source: taxonomy needs families of classes, which this data set does not have; "
@@ -49,7 +37,7 @@ def cost_matrix(source: str, classes: Classes, storage: Storage) -> np.ndarray |
             )
         return checked_costs(taxonomy_costs(np.array(classes.families)))
     try:
-        return checked_costs(read_costs(source.removeprefix("file:"), classes))
+        return checked_costs(read_costs(source.removeprefix(FILE), classes))
     except UserError:
         raise
     except ValueError as error:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from cdml_jax import clustering
+from cdml_jax.configuration.settings import Settings
 from cdml_jax.confusion import Confusion
 from cdml_jax.methods import Method
 from cdml_jax.reporting.embeddings import EmbeddingFigures
@@ -47,7 +47,7 @@ class Evaluated(NamedTuple):
     true_probability: np.ndarray
 
 
-def measured_embedding(config: ConfigDict, method: Method) -> str:
+def measured_embedding(config: Settings, method: Method) -> str:
     """Which embedding of a method is measured: "projection" or "features".
 
     A projection learns from triplets alone. In a method without them it stays as it was drawn, so the pooled

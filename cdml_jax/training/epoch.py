@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,12 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts, Method
 from cdml_jax.sampling import composition_correction, expected_class_shares, plan_epoch
 from cdml_jax.sampling.mining import MINERS
+from cdml_jax.training.settings import ConfusionSettings
 from cdml_jax.training.state import Costs
 from cdml_jax.training.storage import Storage
+
+if TYPE_CHECKING:
+    from cdml_jax.configuration.settings import Settings
 
 WATCHED_PAIRS = 10
 
@@ -47,7 +51,9 @@ def check_method(method: Method, storage: Storage) -> None:
         )
 
 
-def statistics_of(confusion: Confusion, settings: Any, costs: np.ndarray | None = None) -> Statistics:
+def statistics_of(
+    confusion: Confusion, settings: ConfusionSettings, costs: np.ndarray | None = None
+) -> Statistics:
     """Error rates and pair weights that the next epoch uses.
 
     Args:
@@ -65,7 +71,7 @@ def statistics_of(confusion: Confusion, settings: Any, costs: np.ndarray | None 
 
 
 def plan_of_epoch(
-    method: Method, config: Any, labels: np.ndarray, facts: Facts, *, seed: int, epoch: int
+    method: Method, config: Settings, labels: np.ndarray, facts: Facts, *, seed: int, epoch: int
 ) -> EpochPlan:
     """Costs and order of one epoch of one method, from the facts so far.
 
@@ -82,7 +88,7 @@ def plan_of_epoch(
     anchors, pairs = method.group_weights(facts), method.pair_weights(facts)
     in_batch = pairs if config.objective.in_batch == "confusion" else pairs.uniform()
     pairs_on_host = pairs.on_host()
-    composition = {
+    composition: dict[str, Any] = {
         "batch_size": config.batch_size,
         "composed": config.sampling.composed if method.composed and not warm else 0.0,
         "images_per_class": config.sampling.images_per_class,

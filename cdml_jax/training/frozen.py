@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from cdml_jax.data.dataset import Source, stamp_of
 from cdml_jax.data.features import embedded
@@ -19,7 +18,6 @@ from cdml_jax.data.feed import FeatureFeed, ImageFeed
 from cdml_jax.errors import UserError
 from cdml_jax.models.network import Network
 from cdml_jax.models.pixels import normalize_images
-from cdml_jax.models.pretrained import load_weights
 from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
@@ -27,9 +25,12 @@ from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import split_model
 
+if TYPE_CHECKING:
+    from cdml_jax.configuration.settings import Settings
+
 
 def frozen_feeds(
-    config: ConfigDict, images: Mapping[str, ImageFeed], build_model: Callable[..., Network], *, mesh: Mesh
+    config: Settings, images: Mapping[str, ImageFeed], build_model: Callable[..., Network], *, mesh: Mesh
 ) -> dict[str, FeatureFeed]:
     """The splits as the frozen front of the configured network sees them.
 
@@ -65,7 +66,7 @@ def frozen_feeds(
 
     made_by = {
         "cut": cut,
-        "image": json.loads(config.image.to_json()),
+        "image": dataclasses.asdict(config.image),
         "dtype": config.model.dtype,
         "style": config.model.style,
         "weights": _digest((parameters, statistics)),

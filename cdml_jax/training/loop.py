@@ -142,9 +142,7 @@ class _Trainer:
         program, run, config = self.program, self.run, self.program.config
         feed = program.feed("train")
         facts = program.facts(run.statistics, run.counts)
-        costs, order = plan_of_epoch(
-            self.method, config, feed.labels, facts, seed=self.seed, epoch=run.epoch
-        )
+        costs, order = plan_of_epoch(self.method, config, feed.labels, facts, seed=self.seed, epoch=run.epoch)
         on_devices = program.put_costs(costs)
         batches = feed.training(order, seed=self.seed, epoch=run.epoch, start_step=run.step_in_epoch)
         clock = StepClock()

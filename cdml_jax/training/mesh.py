@@ -8,6 +8,7 @@ a size on, split over "data" too (FSDP). All of that is arranged here; the step 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,26 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cdml_jax.errors import UserError
+from cdml_jax.system import ranges
 from cdml_jax.system.trees import named_leaves
 
 DATA, MODEL = "data", "model"
 _LEFT = -1  # a size that is what the other axis leaves
 _CLASSIFIER = ("heads", "classifier")  # its leaves end in an axis of classes
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """The group `mesh`; what each key means stands in `configs/base.py`."""
+
+    data: int
+    model: int
+    shard_parameters_from: int
+    cpu_devices: int
+
+    def __post_init__(self) -> None:
+        # `make_mesh` judges the sizes, which depend on the devices.
+        ranges.at_least("mesh.", self, shard_parameters_from=0, cpu_devices=0)
 
 
 def divide_processor(cpu_devices: int, rows: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-from ml_collections import ConfigDict
+import dataclasses
 
+import numpy as np
+
+from cdml_jax.configuration.settings import Settings, to_plain
 from cdml_jax.methods import Method
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import provenance
@@ -15,11 +17,9 @@ from cdml_jax.training.embedding import Evaluated, evaluate_split, measure, meas
 from cdml_jax.training.program import Program
 
 
-def settings_of_run(config: ConfigDict, row: str, seed: int) -> ConfigDict:
+def settings_of_run(config: Settings, row: str, seed: int) -> Settings:
     """The settings of one run of a table."""
-    found = config.copy_and_resolve_references()
-    found.update({"row": row, "seed": seed})
-    return found
+    return dataclasses.replace(config, row=row, seed=seed)
 
 
 def result_of(
@@ -59,7 +59,7 @@ def result_of(
         validation=validation,
         test=_predictions(program, "test", tested, keep=keep),
         provenance=provenance(
-            settings_of_run(config, row, seed).to_dict(),
+            to_plain(settings_of_run(config, row, seed)),
             device=program.mesh.devices.flat[0].device_kind,
             devices=program.mesh.size,
         ),

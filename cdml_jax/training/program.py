@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from ml_collections import ConfigDict
 
 from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.feed import Feed, image_feeds
-from cdml_jax.data.images.transforms import Transform
 from cdml_jax.data.sources import load
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts
@@ -42,11 +41,26 @@ from cdml_jax.training.state import (
 from cdml_jax.training.step import StepSettings, train_step
 from cdml_jax.training.storage import make_storage
 
+if TYPE_CHECKING:
+    from cdml_jax.configuration.settings import Settings
 
-def load_dataset(config: ConfigDict, **changes: str) -> Dataset:
+
+def load_dataset(config: Settings, **changes: str) -> Dataset:
     """The data set that a configuration asks for; `changes` replace keys of `data`, such as test=""."""
-    asked = {key: value for key, value in config.data.items() if key not in ("cache_bytes", "num_threads")}
-    return load(config.source, **(asked | changes))
+    data = dataclasses.replace(config.data, **changes)  # type: ignore[arg-type]
+    return load(
+        config.source,
+        data_dir=data.data_dir,
+        train=data.train,
+        validation=data.validation,
+        test=data.test,
+        holdout=data.holdout,
+        holdout_fraction=data.holdout_fraction,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        check=data.check,
+        class_disjoint=data.class_disjoint,
+    )
 
 
 class Program:
@@ -56,7 +70,7 @@ class Program:
       config: the settings.
       dataset: what it trains on.
       devices: those that share the work; None for all.
-      feeds: the splits' batches, where they are not those of the data set: another program's, or folds of them.
+      feeds: the splits' batches where they are not those of the data set: another program's, or its folds.
       structure: the terms of the objective beside softmax and triplets.
 
     Attributes:
@@ -70,7 +84,7 @@ class Program:
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Settings,
         dataset: Dataset,
         devices: Sequence[jax.Device] | None = None,
         *,
@@ -189,7 +203,7 @@ class Program:
         config = self.config
         images = image_feeds(
             self.dataset.splits,
-            transform=Transform(**config.image),
+            transform=config.image,
             batch_size=config.batch_size,
             num_threads=config.data.num_threads,
             cache_bytes=config.data.cache_bytes,
@@ -309,7 +323,7 @@ class Program:
           soft: whether probabilities are counted, or predicted classes.
           each: called with every batch, its embeddings (B, size) and its logits (B, C), all on the devices,
             rows split over "data".
-          features: whether embeddings are the pooled features, of length 1, whatever the network's head gives.
+          features: whether embeddings are the pooled features, of length 1, whatever the head gives.
         """
         parameters, statistics = state.in_use
         evaluate, counts = self._evaluate[soft, features], self._no_counts[soft]()

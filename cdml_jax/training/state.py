@@ -33,7 +33,7 @@ class Costs(NamedTuple):
     pair_beta: HostOrDevice  # β of the confusion-weighted logits, () float32
     miner: HostOrDevice  # place in `MINERS`, () int32
     watched_pairs: HostOrDevice  # (pairs, 2) int32: class pairs whose share of the triplets is logged
-    terms: dict[str, HostOrDevice] = {}  # λ of each term of the structure, () float32
+    terms: dict[str, HostOrDevice]  # λ of each term of the structure, () float32
 
 
 def abstract_costs(storage: Storage, watched: int, sharding: Sharding, structure: Structure = PLAIN) -> Costs:

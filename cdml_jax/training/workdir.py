@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from cdml_jax.configuration.keys import flat
+from cdml_jax.configuration.settings import Settings, to_plain
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
 from cdml_jax.system.archives import intact, sealed
@@ -32,12 +32,13 @@ _LEFT = ("checkpoints", "metrics.jsonl", "results", "runs")
 def claim(
     workdir: Path,
     command: str,
-    config: ConfigDict,
+    config: Settings,
     fingerprint: str,
     *,
     split_checksum: str = "",
     contents: Mapping[str, str] | None = None,
     pooled: bool = False,
+    method: Mapping[str, str] | None = None,
     write: bool = True,
 ) -> None:
     """Make `workdir` this run's, or find that it is already.
@@ -51,16 +52,19 @@ def claim(
       contents: digest of each split's images, where they were checked: those that the run begins with stay,
         and a warning says where images have changed since.
       pooled: whether the validation images are trained on.
+      method: what use of a run asks of its method: `title`, the `embedding` that is measured, and the
+        `digest` of the configuration file that defines methods of its own, if it does.
       write: False only looks.
 
     Raises:
       UserError: it cannot be written, or holds a run of another command, configuration or data set, of which
         the first keys that differ are named; or its config.json was changed, or is gone.
     """
-    mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": _plain(config)}
+    mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": to_plain(config)}
     mine |= {"split_checksum": split_checksum} if split_checksum else {}
     mine |= {"contents": dict(contents)} if contents else {}
     mine |= {"pooled": True} if pooled else {}
+    mine |= {"method": dict(method)} if method else {}
     path = workdir / "config.json"
     if path.exists():
         theirs = _read(workdir)
@@ -71,7 +75,7 @@ def claim(
             )
         if theirs["command"] != command:
             raise UserError(f"{workdir} holds a run of `cdml {theirs['command']}`; choose another --workdir")
-        ours, other = _flat(mine["config"]), _flat(theirs["config"])
+        ours, other = flat(mine["config"]), flat(theirs["config"])
         differ = [
             f"{key} ({other.get(key, 'nothing')!r} there, {ours.get(key, 'nothing')!r} here)"
             for key in sorted(ours.keys() | other.keys())
@@ -81,6 +85,11 @@ def claim(
             raise UserError(
                 f"{workdir} holds a run of another configuration: {', '.join(differ[:3])}; "
                 "choose another --workdir, or delete it"
+            )
+        if theirs.get("method", {}).get("digest") != mine.get("method", {}).get("digest"):
+            raise UserError(
+                f"{workdir} holds a run of another version of the configuration file, which defines methods; "
+                "bring that version back, or choose another --workdir"
             )
         check_images(workdir, theirs, fingerprint, contents or {})
         if "contents" in theirs:
@@ -187,14 +196,3 @@ def _read(workdir: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error}); choose another --workdir, or bring the file back"
         ) from error
     return stored
-
-
-def _plain(config: ConfigDict) -> dict[str, Any]:
-    return json.loads(json.dumps(config.to_dict()))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

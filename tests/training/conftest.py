@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cdml_jax.configs import base
+from cdml_jax.configuration.settings import changed, defaults
 from cdml_jax.data import ArraySource, Classes, Dataset
 from cdml_jax.models import NETWORKS, Network, Variant
 from cdml_jax.models.heads import Heads
@@ -68,10 +68,21 @@ def dataset():
 
 @pytest.fixture
 def config():
-    config = base.get_config()
-    config.model.update({"name": "tiny", "embedding_size": 8})
-    config.image.update({"image_size": 16, "crop": "random", "resize": 16, "flip": False})
-    config.update({"batch_size": 16, "epochs": 4, "warmup_epochs": 1, "evaluate_every": 2})
-    config.sampling.update({"images_per_class": 2, "classes_per_group": 2})
-    config.data.num_threads = 0
-    return config
+    return changed(
+        defaults(),
+        {
+            "model.name": "tiny",
+            "model.embedding_size": 8,
+            "image.image_size": 16,
+            "image.crop": "random",
+            "image.resize": 16,
+            "image.flip": False,
+            "batch_size": 16,
+            "epochs": 4,
+            "warmup_epochs": 1,
+            "evaluate_every": 2,
+            "sampling.images_per_class": 2,
+            "sampling.classes_per_group": 2,
+            "data.num_threads": 0,
+        },
+    )

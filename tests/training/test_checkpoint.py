@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
+from cdml_jax.methods import METHODS
 from cdml_jax.training import loop
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.checkpoint import Checkpoints
+from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.integrity import checksums
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, plan_row_epoch
 
 
 class StopOnce(loop.Stop):
@@ -28,7 +30,7 @@ def test_a_run_moves_to_another_number_of_devices(config, dataset, tmp_path):
     """The state but for the counts' layout is byte for byte the same, and so is the sum of the counts."""
     eight = Program(config, dataset, devices=jax.devices())
     with pytest.raises(loop.Interrupted):
-        loop.fit(eight, "cdml", 1, folder=tmp_path, stop=StopOnce())
+        loop.fit(eight, METHODS["cdml"], 1, folder=tmp_path, stop=StopOnce())
     saved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(eight)
     one = Program(config, dataset, devices=jax.devices()[:2])
     moved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(one)
@@ -43,7 +45,7 @@ def test_a_run_moves_to_another_number_of_devices(config, dataset, tmp_path):
             strict=True,
         ):
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    finished = loop.fit(one, "cdml", 1, folder=tmp_path)
+    finished = loop.fit(one, METHODS["cdml"], 1, folder=tmp_path)
     assert finished.epoch == config.epochs
 
 
@@ -70,9 +72,8 @@ def dtype(request):
 def next_step(program, run):
     """The plan of the epoch in which the run stands, and the loss of its next step."""
     feed, (epoch, first) = program.feed("train"), (run.epoch, run.step_in_epoch)
-    plan = plan_row_epoch(
-        ROWS["cdml"], program.config, feed.labels, run.counts, run.statistics, seed=1, epoch=epoch
-    )
+    facts = program.facts(run.statistics, run.counts)
+    plan = plan_of_epoch(METHODS["cdml"], program.config, feed.labels, facts, seed=1, epoch=epoch)
     batch = next(feed.training(plan.order, seed=1, epoch=epoch, start_step=first))
     del batch["index"]
     before = float(run.state.metrics["loss"].total)
@@ -84,10 +85,10 @@ def next_step(program, run):
 def test_on_other_devices_state_and_plan_are_the_same_and_the_next_step_to_rounding(
     config, dataset, tmp_path, dtype, before, after
 ):
-    config.model.dtype, config.confusion.counts = dtype, "hard"
+    config = changed(config, {"model.dtype": dtype, "confusion.counts": "hard"})
     there = Program(config, dataset, devices=jax.devices()[:before])
     with pytest.raises(loop.Interrupted):
-        loop.fit(there, "cdml", 1, folder=tmp_path, stop=StopInSecondEpoch())
+        loop.fit(there, METHODS["cdml"], 1, folder=tmp_path, stop=StopInSecondEpoch())
     here = Program(config, dataset, devices=jax.devices()[:after])
     saved, moved = (Checkpoints(tmp_path / "checkpoints", keep=1).restore(p) for p in (there, here))
     assert (saved.epoch, saved.step_in_epoch) == (moved.epoch, moved.step_in_epoch) == (1, 3)
@@ -145,10 +146,10 @@ def test_checksums_do_not_depend_on_sharding_and_see_every_word():
 @pytest.fixture
 def saved_twice(config, dataset, tmp_path):
     """A folder with two checkpoints, of steps 7 and 28."""
-    config.checkpoint.keep = 2
+    config = changed(config, {"checkpoint.keep": 2})
     program = Program(config, dataset, devices=jax.devices()[:1])
-    loop.fit(program, "cdml", 1, folder=tmp_path, until_epoch=1, save_last=True)
-    loop.fit(program, "cdml", 1, folder=tmp_path, save_last=True)
+    loop.fit(program, METHODS["cdml"], 1, folder=tmp_path, until_epoch=1, save_last=True)
+    loop.fit(program, METHODS["cdml"], 1, folder=tmp_path, save_last=True)
     return program, tmp_path
 
 
@@ -197,4 +198,4 @@ def test_with_no_good_checkpoint_the_run_stops_and_says_so(saved_twice):
         if path.is_file():
             path.write_bytes(b"")
     with pytest.raises(UserError, match="none of the checkpoints 28, 7 can be read"):
-        loop.fit(program, "cdml", 1, folder=folder)
+        loop.fit(program, METHODS["cdml"], 1, folder=folder)

@@ -20,13 +20,15 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import DenseConfusion
 from cdml_jax.data import Classes
+from cdml_jax.methods import METHODS
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.collectives import Collective, collectives, summary
+from cdml_jax.training.epoch import plan_of_epoch, statistics_of
 from cdml_jax.training.memory import bytes_per_device
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, plan_row_epoch, statistics_of
 from cdml_jax.training.storage.dense import _sum_matrices
 
 CLASSES = 192  # an eighth of 4 C² bytes is more than any other array has
@@ -88,7 +90,7 @@ def test_the_step_keeps_to_its_budget(config, many):
 
 def test_parameters_split_over_data_are_gathered_once(config, many):
     """XLA for CPU returns gradients by all-reduce and a slice, for GPU and TPU by reduce-scatter."""
-    config.mesh.shard_parameters_from = 256
+    config = changed(config, {"mesh.shard_parameters_from": 256})
     program, found = compiled_step(config, many)
     whole = [
         math.prod(leaf.shape) * 4
@@ -110,7 +112,7 @@ def test_parameters_split_over_data_are_gathered_once(config, many):
 
 
 def test_logits_are_never_gathered_over_model(config, many):
-    config.mesh.update({"data": 4, "model": 2})
+    config = changed(config, {"mesh.data": 4, "mesh.model": 2})
     program, found = compiled_step(config, many)
     rows = config.batch_size
     over_data = [one for one in of_kind(found, "all-gather") if one.devices == 4]
@@ -145,7 +147,7 @@ def test_bytes_of_a_device_do_not_grow_with_the_devices(config, many):
     """With as many rows on each device: but for labels and embeddings, which every device sees whole."""
     reduced, gathered = {}, {}
     for devices in (2, 4, 8):
-        config.batch_size = 2 * devices
+        config = changed(config, {"batch_size": 2 * devices})
         _, found = compiled_step(config, many, devices)
         ring = 2 * (devices - 1) / devices
         reduced[devices] = sum(one.sent for one in of_kind(found, "all-reduce")) / ring
@@ -211,7 +213,8 @@ def test_the_abstract_arguments_are_those_of_a_step(config, dataset):
     counts = DenseConfusion(np.ones((6, 6), np.float32))
     labels = dataset.splits["train"].labels
     statistics = statistics_of(counts, config.confusion)
-    costs, order = plan_row_epoch(ROWS["cdml"], config, labels, counts, statistics, seed=0, epoch=2)
+    facts = program.facts(statistics, counts)
+    costs, order = plan_of_epoch(METHODS["cdml"], config, labels, facts, seed=0, epoch=2)
     batch = next(program.feed("train").training(order, seed=0, epoch=2))
     batch.pop("index")
     passed = mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)

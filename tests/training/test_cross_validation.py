@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.reporting import results
 from cdml_jax.training import commands
 from cdml_jax.training.cross_validation import cross_validate
@@ -11,9 +12,7 @@ from cdml_jax.training.program import Program
 
 @pytest.fixture
 def short(config):
-    config.update({"epochs": 1, "warmup_epochs": 0, "evaluate_every": 1})
-    config.sampling.composed = 0.0
-    return config
+    return changed(config, {"epochs": 1, "warmup_epochs": 0, "evaluate_every": 1, "sampling.composed": 0.0})
 
 
 def of_classes(dataset):

@@ -11,7 +11,9 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
+from cdml_jax.methods import METHODS
 from cdml_jax.reporting import results
 from cdml_jax.training import loop, workdir
 from cdml_jax.training.checkpoint import Checkpoints
@@ -22,7 +24,7 @@ from cdml_jax.training.writers import Writers
 
 @pytest.fixture
 def program(config, dataset):
-    config.checkpoint.keep = 3
+    config = changed(config, {"checkpoint.keep": 3})
     return Program(config, dataset, devices=jax.devices()[:1])
 
 
@@ -129,7 +131,7 @@ def test_results_on_a_full_disk_leave_no_half(tmp_path, monkeypatch):
 def test_a_workdir_that_fills_up_as_it_is_claimed_keeps_its_configuration(config, tmp_path, monkeypatch):
     workdir.claim(tmp_path, "train", config, "f")
     before = (tmp_path / "config.json").read_text()
-    config.checkpoint.keep = 9
+    config = changed(config, {"checkpoint.keep": 9})
 
     def full(self, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -183,6 +185,6 @@ def test_a_folder_of_damaged_checkpoints_alone_stops_the_run_and_stays_as_eviden
     for step in ("1", "2"):
         shutil.rmtree(saved / step / "meta")
     with pytest.raises(UserError, match="none of the checkpoints 2, 1 can be read; delete the workdir"):
-        loop.fit(program, "cdml", 0, folder=saved.parent)
+        loop.fit(program, METHODS["cdml"], 0, folder=saved.parent)
     assert capsys.readouterr().err.count("is damaged") == 2
     assert {path.name for path in saved.iterdir()} == {"damaged-1", "damaged-2"}

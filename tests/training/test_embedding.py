@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cdml_jax import clustering
+from cdml_jax.configuration.settings import changed
 from cdml_jax.data.feed import ImageFeed
 from cdml_jax.retrieval import retrieval
 from cdml_jax.training.embedding import evaluate_split, measure, measured_embedding
@@ -40,7 +41,7 @@ def test_one_pass_on_all_devices_gives_counts_and_embeddings_in_order(
 
 
 def test_features_need_no_second_program_where_they_are_the_embedding(config, dataset):
-    config.model.embedding_from = "features"
+    config = changed(config, {"model.embedding_from": "features"})
     program = Program(config, dataset, devices=jax.devices()[:1])
     state = program.initial_state(0)
     program.evaluate(state, "validation")
@@ -64,8 +65,9 @@ def test_features_need_no_second_program_where_they_are_the_embedding(config, da
 def test_a_projection_that_nothing_trains_is_not_measured(
     config, row, embedding_from, triplet_weight, measured
 ):
-    config.model.embedding_from = embedding_from
-    config.objective.triplet_weight = triplet_weight
+    config = changed(
+        config, {"model.embedding_from": embedding_from, "objective.triplet_weight": triplet_weight}
+    )
     assert measured_embedding(config, row) == measured
 
 

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
+from cdml_jax.confusion.figures import kinship
 from cdml_jax.errors import UserError
-from cdml_jax.metrics import kinship
+from cdml_jax.methods import METHODS
 from cdml_jax.training import loop
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS
 from cdml_jax.training.timing import TIMING_KEYS
 
 
@@ -53,9 +54,9 @@ class StopAt(loop.Stop):
 
 
 def test_one_compiled_step_serves_all_rows_epochs_and_seeds(program):
-    for row in ROWS:
+    for row in METHODS:
         for seed in (0, 1):
-            run = loop.fit(program, row, seed)
+            run = loop.fit(program, METHODS[row], seed)
             assert run.epoch == program.config.epochs
             assert np.isfinite(run.history[-1]["loss"])
     assert program.traces["step"] == 1
@@ -63,17 +64,17 @@ def test_one_compiled_step_serves_all_rows_epochs_and_seeds(program):
 
 
 def test_a_run_is_repeated_bit_for_bit(program):
-    assert_bitwise_equal(loop.fit(program, "cdml", 5), loop.fit(program, "cdml", 5))
+    assert_bitwise_equal(loop.fit(program, METHODS["cdml"], 5), loop.fit(program, METHODS["cdml"], 5))
 
 
 @pytest.mark.parametrize("looks", [9, 16], ids=["inside an epoch", "later"])
 def test_a_stopped_run_continues_bit_for_bit(program, tmp_path, looks):
-    straight = loop.fit(program, "cdml", 2)
+    straight = loop.fit(program, METHODS["cdml"], 2)
     with pytest.raises(loop.Interrupted) as stopped:
-        loop.fit(program, "cdml", 2, folder=tmp_path, stop=StopAt(looks))
+        loop.fit(program, METHODS["cdml"], 2, folder=tmp_path, stop=StopAt(looks))
     assert 0 < stopped.value.step < program.total_steps
     assert stopped.value.step % program.steps_per_epoch
-    again = loop.fit(program, "cdml", 2, folder=tmp_path, save_last=True)
+    again = loop.fit(program, METHODS["cdml"], 2, folder=tmp_path, save_last=True)
     assert_bitwise_equal(again, straight)
     assert timeless(again.history) == timeless(straight.history)
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -82,14 +83,14 @@ def test_a_stopped_run_continues_bit_for_bit(program, tmp_path, looks):
 
 def test_a_run_stopped_on_eight_devices_continues_bit_for_bit(config, dataset, tmp_path):
     program = Program(config, dataset, devices=jax.devices())
-    straight = loop.fit(program, "cdml", 2)
+    straight = loop.fit(program, METHODS["cdml"], 2)
     with pytest.raises(loop.Interrupted):
-        loop.fit(program, "cdml", 2, folder=tmp_path, stop=StopAt(10))
-    assert_bitwise_equal(loop.fit(program, "cdml", 2, folder=tmp_path), straight)
+        loop.fit(program, METHODS["cdml"], 2, folder=tmp_path, stop=StopAt(10))
+    assert_bitwise_equal(loop.fit(program, METHODS["cdml"], 2, folder=tmp_path), straight)
 
 
 def test_rows_share_their_warm_up_and_part_after_it(program):
-    runs = {row: loop.fit(program, row, 1) for row in ("baseline", "cdml")}
+    runs = {row: loop.fit(program, METHODS[row], 1) for row in ("baseline", "cdml")}
     warm = program.config.warmup_epochs
     assert runs["baseline"].history[warm - 1]["loss"] == runs["cdml"].history[warm - 1]["loss"]
     assert runs["baseline"].history[warm]["loss"] != runs["cdml"].history[warm]["loss"]
@@ -98,15 +99,16 @@ def test_rows_share_their_warm_up_and_part_after_it(program):
 
 
 def test_a_forked_warm_up_gives_the_row_itself(program):
-    warm = loop.fit(program, "baseline", 3, until_epoch=program.config.warmup_epochs)
+    warm = loop.fit(program, METHODS["baseline"], 3, until_epoch=program.config.warmup_epochs)
     for row in ("weighted_softmax", "cdml"):
         assert_bitwise_equal(
-            loop.fit(program, row, 3, start=loop.fork(program, warm)), loop.fit(program, row, 3)
+            loop.fit(program, METHODS[row], 3, start=loop.fork(program, warm)),
+            loop.fit(program, METHODS[row], 3),
         )
 
 
 def test_training_learns_and_confuses_kin(program, dataset):
-    run = loop.fit(program, "baseline", 0)
+    run = loop.fit(program, METHODS["baseline"], 0)
     assert run.history[-1]["validation_accuracy"] > 0.45
     counts = program.evaluate(run.state, "test").matrix
     same = kinship(dataset.classes.families)
@@ -117,10 +119,10 @@ def test_training_learns_and_confuses_kin(program, dataset):
 def test_evaluation_does_not_depend_on_the_batch_or_the_devices(config, dataset):
     counts = []
     for batch_size, devices in ((16, 1), (56, 8)):
-        config.batch_size = batch_size
+        config = changed(config, {"batch_size": batch_size})
         program = Program(config, dataset, devices=jax.devices()[:devices])
         state = program.initial_state(4)
-        hard, soft = (counts.matrix for counts in program.evaluate(state, "validation"))
+        hard, soft = (program.evaluate(state, "validation", soft=soft).matrix for soft in (False, True))
         counts.append((hard, soft))
         assert hard.sum() == 54
     assert np.array_equal(counts[0][0], counts[1][0])
@@ -130,8 +132,8 @@ def test_evaluation_does_not_depend_on_the_batch_or_the_devices(config, dataset)
 def test_counts_keep_what_decay_leaves_of_earlier_epochs(config, dataset):
     totals = {}
     for decay in (0.0, 0.5):
-        config.confusion.decay = decay
-        run = loop.fit(Program(config, dataset, jax.devices()[:1]), "baseline", 0)
+        config = changed(config, {"confusion.decay": decay})
+        run = loop.fit(Program(config, dataset, jax.devices()[:1]), METHODS["baseline"], 0)
         totals[decay] = run.counts.matrix.sum()
     shown = 112
     assert totals[0.0] == pytest.approx(shown, rel=1e-4)
@@ -140,23 +142,32 @@ def test_counts_keep_what_decay_leaves_of_earlier_epochs(config, dataset):
 
 @pytest.mark.parametrize("counts", ["hard", "soft"])
 def test_held_out_counts_come_from_the_held_out_images(config, dataset, counts):
-    config.confusion.update({"source": "holdout", "counts": counts, "decay": 0.0})
-    config.data.holdout = "holdout"
-    run = loop.fit(Program(config, dataset, jax.devices()[:1]), "cdml", 0)
+    config = changed(
+        config,
+        {
+            "confusion.source": "holdout",
+            "confusion.counts": counts,
+            "confusion.decay": 0.0,
+            "data.holdout": "holdout",
+        },
+    )
+    run = loop.fit(Program(config, dataset, jax.devices()[:1]), METHODS["cdml"], 0)
     kept = run.counts.matrix
     np.testing.assert_allclose(kept.sum(1), 4, rtol=1e-5)
     assert (kept == np.round(kept)).all() == (counts == "hard")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(config, dataset, tmp_path):
-    config.optimizer.update({"learning_rate": 1e30, "warmup_share": 0.0, "clip_norm": 0.0})
+    config = changed(
+        config, {"optimizer.learning_rate": 1e30, "optimizer.warmup_share": 0.0, "optimizer.clip_norm": 0.0}
+    )
     program = Program(config, dataset, devices=jax.devices()[:1])
     with pytest.raises(UserError, match=r"the loss of step \d+ is not finite \(learning rate \S+e\+\d+\)"):
-        loop.fit(program, "baseline", 0, folder=tmp_path)
+        loop.fit(program, METHODS["baseline"], 0, folder=tmp_path)
 
 
 def test_the_log_names_the_most_confused_pairs_and_their_share(program):
-    entry = loop.fit(program, "cdml", 0).history[-1]
+    entry = loop.fit(program, METHODS["cdml"], 0).history[-1]
     first = entry["confused_pairs"][0]
     assert {first["true"], first["called"]} <= set("abcdef")
     shares = [pair["share"] for pair in entry["confused_pairs"]]
@@ -166,8 +177,8 @@ def test_the_log_names_the_most_confused_pairs_and_their_share(program):
 
 
 def test_an_epochs_entry_has_its_times(program, tmp_path):
-    program.config.checkpoint.every_seconds = 0.0
-    run = loop.fit(program, "cdml", 0, folder=tmp_path, until_epoch=2)
+    program.config = changed(program.config, {"checkpoint.every_seconds": 0.0})
+    run = loop.fit(program, METHODS["cdml"], 0, folder=tmp_path, until_epoch=2)
     images = program.steps_per_epoch * program.config.batch_size
     for entry in run.history:
         assert TIMING_KEYS - entry.keys() == {"peak_memory_bytes"}  # which a CPU does not count
@@ -180,7 +191,7 @@ def test_an_epochs_entry_has_its_times(program, tmp_path):
 @pytest.mark.parametrize(("every", "saved"), [(10, [10, 20]), (14, [14, 28]), (100, [])])
 def test_saving_goes_by_time_and_not_by_epoch(program, tmp_path, monkeypatch, every, saved):
     assert (program.steps_per_epoch, program.config.epochs) == (7, 4)
-    program.config.checkpoint.every_seconds = every
+    program.config = changed(program.config, {"checkpoint.every_seconds": every})
     now, steps, stepped = [0.0], [], loop.StepClock.stepped
 
     def a_second_each(clock, step):
@@ -190,7 +201,7 @@ def test_saving_goes_by_time_and_not_by_epoch(program, tmp_path, monkeypatch, ev
     monkeypatch.setattr(loop.StepClock, "stepped", a_second_each)
     monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(loop.Checkpoints, "save", lambda _, run: steps.append(int(run.state.step)))
-    loop.fit(program, "baseline", 0, folder=tmp_path)
+    loop.fit(program, METHODS["baseline"], 0, folder=tmp_path)
     assert steps == saved
 
 
@@ -199,7 +210,7 @@ def test_a_slow_input_is_mentioned_once_and_not_by_the_first_epoch(
     program, monkeypatch, capsys, epochs, times
 ):
     monkeypatch.setattr(loop, "input_advice", lambda entry, **_: f"slow in epoch {entry['epoch']}")
-    loop.fit(program, "baseline", 0, until_epoch=epochs)
+    loop.fit(program, METHODS["baseline"], 0, until_epoch=epochs)
     said = capsys.readouterr().err
     assert said.count("slow in epoch") == said.count("cdml: slow in epoch 2") == times
 

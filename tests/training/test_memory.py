@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.data import Classes
 from cdml_jax.errors import UserError
 from cdml_jax.training import memory
@@ -27,8 +28,8 @@ def bytes_on_first_device(tree):
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_bytes_are_those_of_the_arrays(config, dataset, layout):
-    config.optimizer.ema_decay = 0.9
-    config.mesh.update(layout)
+    config = changed(config, {"optimizer.ema_decay": 0.9})
+    config = changed(config, {f"mesh.{key}": value for key, value in layout.items()})
     program = Program(config, dataset)
     state = program.initial_state(0)
     found = memory.needs(program)
@@ -57,7 +58,7 @@ def test_every_leaf_is_accounted_for(config, dataset):
 
 def test_what_runs_where_is_told(config, dataset, monkeypatch):
     monkeypatch.setattr(memory, "bytes_available", lambda device: 1 << 30)
-    config.mesh.model = 2
+    config = changed(config, {"mesh.model": 2})
     first, second = memory.what_runs_where(Program(config, dataset)).splitlines()
     assert first == "1 process, 8 x cpu, mesh 4 x 2 (data x model), 4 of 16 rows each."
     # 470 floats less half of the classifier's 102; counts of 6 x 3.
@@ -81,7 +82,7 @@ def test_a_run_that_cannot_fit_is_refused_with_its_numbers(config, dataset, monk
 @pytest.mark.parametrize(("storage", "share"), [("dense", 1), ("by_row", 8)])
 def test_ten_thousand_classes_need_what_they_need(config, dataset, storage, share):
     """A (C, C) matrix of counts and two more at an evaluation, whole or a device's rows."""
-    config.confusion.storage = storage
+    config = changed(config, {"confusion.storage": storage})
     many = dataclasses.replace(dataset, classes=Classes(tuple(map(str, range(10_000)))))
     found = memory.needs(Program(config, many))
     matrix = 4 * 10_000**2

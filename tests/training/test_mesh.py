@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import DensePairWeights
 from cdml_jax.data import Classes
 from cdml_jax.errors import UserError
@@ -93,15 +94,22 @@ def test_parameters_lie_on_their_largest_axis_that_can_be_split():
 
 
 def test_classes_that_cannot_be_split_are_refused(config, dataset):
-    config.mesh.model = 4
+    config = changed(config, {"mesh.model": 4})
     with pytest.raises(UserError, match=r"mesh\.model: 6 classes cannot be split over 4 devices"):
         Program(config, dataset)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_optimiser_and_averages_lie_where_their_parameters_do(config, dataset, optimizer):
-    config.optimizer.update({"name": optimizer, "ema_decay": 0.9})
-    config.mesh.update({"model": 2, "shard_parameters_from": 256})
+    config = changed(
+        config,
+        {
+            "optimizer.name": optimizer,
+            "optimizer.ema_decay": 0.9,
+            "mesh.model": 2,
+            "mesh.shard_parameters_from": 256,
+        },
+    )
     program = Program(config, dataset)
     state = program.initial_state(0)
     kernels = [
@@ -134,7 +142,8 @@ def make_costs(batch_hard=False):
         triplet_weight=np.float32(0.7),
         focal_gamma=np.float32(0.0),
         pair_beta=np.float32(0),
-        mining=np.int32(batch_hard),
+        miner=np.int32(batch_hard),
+        terms={},
         watched_pairs=np.int32([[0, 1], [1, 0], [2, 3]] + [[4, 5]] * 7),
     )
 
@@ -186,11 +195,10 @@ def alone():
 )
 def test_results_do_not_depend_on_the_mesh(config, eight, alone, devices, layout, counts):
     """Gradients, batch norm, moving averages, metrics and counts are those of the global batch."""
-    config.confusion.update({"counts": counts, "decay": 0.0})
-    config.optimizer.ema_decay = 0.5
+    config = changed(config, {"confusion.counts": counts, "confusion.decay": 0.0, "optimizer.ema_decay": 0.5})
     if counts not in alone:
         alone[counts] = trained(config, eight, 1)
-    config.mesh.update(layout)
+    config = changed(config, {f"mesh.{key}": value for key, value in layout.items()})
     expected, counted, hard, soft = alone[counts]
     found = trained(config, eight, devices)
     for ours, theirs in zip(jax.tree.leaves(found[0]), jax.tree.leaves(expected)):
@@ -202,9 +210,9 @@ def test_results_do_not_depend_on_the_mesh(config, eight, alone, devices, layout
 
 @pytest.mark.parametrize(("accumulation", "batch_hard"), [(2, False), (1, True)])
 def test_microbatches_and_hardest_triplets_do_not_depend_on_the_mesh(config, eight, accumulation, batch_hard):
-    config.accumulation = accumulation
+    config = changed(config, {"accumulation": accumulation})
     expected = trained(config, eight, 1, batch_hard)
-    config.mesh.update({"data": 2, "model": 2} | FSDP)
+    config = changed(config, {"mesh.data": 2, "mesh.model": 2, "mesh.shard_parameters_from": 1})
     found = trained(config, eight, 4, batch_hard)
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6)

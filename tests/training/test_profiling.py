@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from cdml_jax.configuration.settings import changed
+from cdml_jax.methods import METHODS
 from cdml_jax.system import console
 from cdml_jax.training import loop
 from cdml_jax.training.profiling import Profile, memory_report
@@ -14,7 +16,7 @@ from cdml_jax.training.program import Program
 
 @pytest.fixture
 def program(config, dataset):
-    config.profile.update({"steps": 3, "start_step": 9})
+    config = changed(config, {"profile.steps": 3, "profile.start_step": 9})
     return Program(config, dataset, devices=jax.devices()[:1])
 
 
@@ -28,7 +30,7 @@ def steps_in(folder):
 
 
 def test_a_trace_has_the_steps_asked_for_and_says_how_to_open_it(program, tmp_path, capsys):
-    loop.fit(program, "cdml", 0, folder=tmp_path)
+    loop.fit(program, METHODS["cdml"], 0, folder=tmp_path)
     assert program.steps_per_epoch == 7  # the trace begins in the second epoch
     assert steps_in(tmp_path / "profile") == [9, 10, 11]
     said = capsys.readouterr().out
@@ -38,20 +40,20 @@ def test_a_trace_has_the_steps_asked_for_and_says_how_to_open_it(program, tmp_pa
 
 
 def test_a_run_that_is_continued_behind_its_trace_records_no_other(program, tmp_path):
-    loop.fit(program, "cdml", 0, folder=tmp_path, until_epoch=2, save_last=True)
+    loop.fit(program, METHODS["cdml"], 0, folder=tmp_path, until_epoch=2, save_last=True)
     before = sorted((tmp_path / "profile").rglob("*"))
-    loop.fit(program, "cdml", 0, folder=tmp_path)
+    loop.fit(program, METHODS["cdml"], 0, folder=tmp_path)
     assert sorted((tmp_path / "profile").rglob("*")) == before
 
 
 def test_a_run_that_ends_inside_its_trace_leaves_what_it_has(program, tmp_path):
-    program.config.profile.update({"steps": 100, "start_step": 25})
-    loop.fit(program, "cdml", 0, folder=tmp_path)
+    program.config = changed(program.config, {"profile.steps": 100, "profile.start_step": 25})
+    loop.fit(program, METHODS["cdml"], 0, folder=tmp_path)
     assert steps_in(tmp_path / "profile") == [25, 26, 27]
 
 
 def test_nothing_is_recorded_unless_asked(config, dataset, tmp_path):
-    loop.fit(Program(config, dataset, jax.devices()[:1]), "cdml", 0, folder=tmp_path, until_epoch=1)
+    loop.fit(Program(config, dataset, jax.devices()[:1]), METHODS["cdml"], 0, folder=tmp_path, until_epoch=1)
     assert not (tmp_path / "profile").exists()
 
 
@@ -72,9 +74,9 @@ def test_the_memory_of_a_step_is_reported_once_for_all_rows_and_without_a_second
     program = Program(config, dataset, jax.devices()[:1])
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
-        loop.fit(program, "cdml", 0, until_epoch=1)
+        loop.fit(program, METHODS["cdml"], 0, until_epoch=1)
         first = sum(event.endswith("backend_compile_duration") for event in events)
-        loop.fit(program, "baseline", 1, until_epoch=1)
+        loop.fit(program, METHODS["baseline"], 1, until_epoch=1)
     finally:
         jax.monitoring.unregister_event_duration_listener(note)
     assert first

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+<<<<<<< HEAD
 from cdml_jax.confusion import DenseConfusion
+=======
+from cdml_jax.configuration.settings import changed
+>>>>>>> settings
 from cdml_jax.errors import UserError
 from cdml_jax.sampling import composition_correction, expected_class_shares
 from cdml_jax.training.rows import (
@@ -33,8 +37,14 @@ def epoch_of(config, dataset):
     labels = dataset.splits["train"].labels
     statistics = statistics_of(CONFUSION, config.confusion)
 
+<<<<<<< HEAD
     def plan(row, epoch=3):
         return plan_row_epoch(ROWS[row], config, labels, CONFUSION, statistics, seed=0, epoch=epoch)
+=======
+    def plan(row, epoch=3, **changes):
+        settings = changed(config, changes)
+        return plan_row_epoch(ROWS[row], settings, labels, COUNTS, statistics, seed=0, epoch=epoch)
+>>>>>>> settings
 
     return plan
 
@@ -61,18 +71,16 @@ def test_every_row_is_the_baseline_while_it_warms_up(epoch_of, row):
         ("triplets_only", False, True, False),
     ],
 )
-def test_rows_turn_on_what_they_are_named_for(config, dataset, epoch_of, row, weighted, triplets, composed):
-    config.sampling.composition_correction = False
-    costs, order = epoch_of(row)
+def test_rows_turn_on_what_they_are_named_for(epoch_of, row, weighted, triplets, composed):
+    costs, order = epoch_of(row, **{"sampling.composition_correction": False})
     assert (np.ptp(costs.class_weights) > 0) == weighted
     assert (costs.triplet_weight > 0) == triplets
     assert np.array_equal(order, epoch_of("baseline").order) != composed
 
 
-def test_class_weights_are_those_of_the_configuration(config, epoch_of):
-    config.objective.update({"mode": "rate", "normalize": False})
-    config.confusion.smoothing = 0.0
-    costs, _ = epoch_of("weighted_softmax")
+def test_class_weights_are_those_of_the_configuration(epoch_of):
+    changes = {"objective.mode": "rate", "objective.normalize": False, "confusion.smoothing": 0.0}
+    costs, _ = epoch_of("weighted_softmax", **changes)
     np.testing.assert_allclose(costs.class_weights, 1 - np.diag(COUNTS) / COUNTS.sum(1), rtol=1e-5)
 
 
@@ -100,10 +108,9 @@ def test_uniform_pairs_know_nothing_of_confusion(epoch_of):
     assert not np.array_equal(order, epoch_of("confusion_driven").order)
 
 
-def test_in_batch_uniform_composes_by_confusion_and_draws_uniformly(config, epoch_of):
+def test_in_batch_uniform_composes_by_confusion_and_draws_uniformly(epoch_of):
     by_confusion = epoch_of("cdml")
-    config.objective.in_batch = "uniform"
-    costs, order = epoch_of("cdml")
+    costs, order = epoch_of("cdml", **{"objective.in_batch": "uniform"})
     assert np.array_equal(order, by_confusion.order)
     assert np.ptp(costs.pair_weights.matrix[~np.eye(6, dtype=bool)]) == 0
 

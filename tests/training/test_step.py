@@ -8,11 +8,13 @@ import pytest
 from flax import nnx
 
 from cdml_jax import confusion, losses, sample_triplets
+from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import DensePairWeights
 from cdml_jax.models.pixels import normalize_images
+from cdml_jax.sampling.mining import MINERS
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
-from cdml_jax.training.state import MINING, Costs
+from cdml_jax.training.state import Costs
 
 
 @pytest.fixture
@@ -25,8 +27,9 @@ def costs():
         triplet_weight=np.float32(0.7),
         focal_gamma=np.float32(0.0),
         pair_beta=np.float32(0),
-        mining=np.int32(0),
+        miner=np.int32(0),
         watched_pairs=np.int32([[0, 1], [1, 0], [2, 3]] + [[4, 5]] * 7),
+        terms={},
     )
 
 
@@ -35,7 +38,7 @@ def make_batch(rng, rows=16, padded=3):
     mask = np.arange(rows) < rows - padded
     images = rng.integers(0, 256, (rows, 16, 16, 3)).astype(np.uint8)
     order = rng.permutation(rows)
-    return {"image": images[order], "label": labels[order], "mask": mask[order]}
+    return {"image": images[order], "label": labels[order], "mask": mask[order], "index": np.int32(order)}
 
 
 def run_steps(config, dataset, costs, batches, devices=1):
@@ -49,11 +52,17 @@ def run_steps(config, dataset, costs, batches, devices=1):
 
 @pytest.mark.parametrize("focal_gamma", [0.0, 1.5])
 def test_one_step_is_the_joint_objective_by_hand(config, dataset, costs, focal_gamma):
-    config.model.name = "tiny_plain"
-    config.optimizer.update(
-        {"warmup_share": 0.0, "schedule": "cosine", "clip_norm": 0.0, "weight_decay": 0.0}
+    config = changed(
+        config,
+        {
+            "model.name": "tiny_plain",
+            "optimizer.warmup_share": 0.0,
+            "optimizer.schedule": "cosine",
+            "optimizer.clip_norm": 0.0,
+            "optimizer.weight_decay": 0.0,
+            "optimizer.momentum": 0.0,
+        },
     )
-    config.optimizer.momentum = 0.0
     costs = costs._replace(focal_gamma=np.float32(focal_gamma))
     batch = make_batch(np.random.default_rng(1))
     program = Program(config, dataset, devices=jax.devices()[:1])
@@ -109,8 +118,7 @@ def test_devices_agree_over_a_few_steps(config, dataset, costs, devices):
 
 
 def test_hard_counts_are_exact_on_any_number_of_devices(config, dataset, costs):
-    config.confusion.counts = "hard"
-    config.confusion.decay = 0.0
+    config = changed(config, {"confusion.counts": "hard", "confusion.decay": 0.0})
     batches = [make_batch(np.random.default_rng(2))]
     program, one = run_steps(config, dataset, costs, batches)
     _, many = run_steps(config, dataset, costs, batches, 8)
@@ -120,9 +128,7 @@ def test_hard_counts_are_exact_on_any_number_of_devices(config, dataset, costs):
 
 def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
     """Numerators and counts are summed over microbatches of unequal numbers of real rows."""
-    config.model.name = "tiny_plain"
-    config.accumulation = 2
-    config.optimizer.clip_norm = 0.0
+    config = changed(config, {"model.name": "tiny_plain", "accumulation": 2, "optimizer.clip_norm": 0.0})
     batch = make_batch(np.random.default_rng(4), padded=5)
     program = Program(config, dataset, devices=jax.devices()[:1])
     state = program.initial_state(3)
@@ -161,7 +167,7 @@ def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
 def test_padded_rows_change_nothing(config, dataset, costs):
     batch = make_batch(np.random.default_rng(6), padded=4)
     other = {**batch, "label": np.where(batch["mask"], batch["label"], 0).astype(np.int32)}
-    config.model.name = "tiny_plain"
+    config = changed(config, {"model.name": "tiny_plain"})
     rubbish = {**other, "image": batch["image"].copy(), "label": other["label"].copy()}
     rubbish["image"][~batch["mask"]] = 255
     rubbish["label"][~batch["mask"]] = 5
@@ -173,7 +179,7 @@ def test_padded_rows_change_nothing(config, dataset, costs):
 
 
 def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
-    config.model.name = "tiny_plain"
+    config = changed(config, {"model.name": "tiny_plain"})
     batch = make_batch(np.random.default_rng(1))
     program = Program(config, dataset, devices=jax.devices()[:1])
     state = program.initial_state(3)
@@ -190,7 +196,7 @@ def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
 def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
     batches = [make_batch(np.random.default_rng(1))]
     _, drawn = run_steps(config, dataset, costs, batches)
-    hard_costs = costs._replace(mining=np.int32(MINING.index("batch_hard")))
+    hard_costs = costs._replace(miner=np.int32(list(MINERS).index("batch_hard")))
     _, hardest = run_steps(config, dataset, hard_costs, batches)
     assert float(hardest.metrics["triplet_loss"].total / hardest.metrics["triplet_loss"].number) > float(
         drawn.metrics["triplet_loss"].total / drawn.metrics["triplet_loss"].number
@@ -199,14 +205,14 @@ def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
 
 def test_semi_hard_negatives_lie_beyond_the_positives(config, dataset, costs):
     batches = [make_batch(np.random.default_rng(1))]
-    semi_costs = costs._replace(mining=np.int32(MINING.index("semi_hard")))
+    semi_costs = costs._replace(miner=np.int32(list(MINERS).index("semi_hard")))
     _, state = run_steps(config, dataset, semi_costs, batches)
     means = {
         name: float(state.metrics[name].total / state.metrics[name].number)
         for name in state.metrics
         if name != "watched_share"
     }
-    hard_costs = costs._replace(mining=np.int32(MINING.index("batch_hard")))
+    hard_costs = costs._replace(miner=np.int32(list(MINERS).index("batch_hard")))
     _, hardest = run_steps(config, dataset, hard_costs, batches)
     hard_mean = float(hardest.metrics["triplet_loss"].total / hardest.metrics["triplet_loss"].number)
     assert 0 < means["triplet_loss"] < hard_mean
@@ -238,11 +244,11 @@ def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
 
 
 def test_moving_averages_follow_the_parameters(config, dataset, costs):
-    config.optimizer.ema_decay = 0.75
+    config = changed(config, {"optimizer.ema_decay": 0.75})
     program = Program(config, dataset, devices=jax.devices()[:1])
     first = jax.tree.map(np.asarray, program.initial_state(3).parameters)
     batch = make_batch(np.random.default_rng(1))
-    config.optimizer.warmup_share = 0.0
+    config = changed(config, {"optimizer.warmup_share": 0.0})
     program, state = run_steps(config, dataset, costs, [batch])
     expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * np.asarray(b), first, state.parameters)
     for ours, theirs in zip(jax.tree.leaves(state.averages[0]), jax.tree.leaves(expected)):
@@ -260,8 +266,7 @@ def test_the_first_loss_that_is_not_finite_is_remembered(config, dataset, costs)
 
 
 def test_bfloat16_activations_train(config, dataset, costs):
-    config.model.name = "small_resnet"
-    config.model.dtype = "bfloat16"
+    config = changed(config, {"model.name": "small_resnet", "model.dtype": "bfloat16"})
     _, state = run_steps(config, dataset, costs, [make_batch(np.random.default_rng(1))])
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.parameters))
     assert np.isfinite(float(state.metrics["loss"].total))

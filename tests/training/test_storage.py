@@ -4,14 +4,16 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import ByClassPairWeights, DensePairWeights, TopConfusions, TopPairWeights
 from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.errors import UserError
+from cdml_jax.methods import METHODS
 from cdml_jax.training import loop
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.checkpoint import Checkpoints
+from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, plan_row_epoch
 
 
 class StopAfter(loop.Stop):
@@ -27,8 +29,8 @@ class StopAfter(loop.Stop):
 
 
 def program(config, dataset, storage, devices=8, **confusion):
-    config = config.copy_and_resolve_references()
-    config.confusion.update({"storage": storage} | confusion)
+    changes = {f"confusion.{key}": value for key, value in confusion.items()}
+    config = changed(config, {"confusion.storage": storage, **changes})
     return Program(config, dataset, devices=jax.devices()[:devices])
 
 
@@ -49,7 +51,7 @@ def train(trained, config, dataset, storage, devices=8):
     """One epoch of warm-up, in which nothing is drawn by confusion."""
     if storage not in trained:
         made = program(config, dataset, storage, devices)
-        trained[storage] = made, loop.fit(made, "cdml", 3, until_epoch=1)
+        trained[storage] = made, loop.fit(made, METHODS["cdml"], 3, until_epoch=1)
     return trained[storage]
 
 
@@ -93,7 +95,7 @@ def test_a_run_continues_here_and_on_other_devices(config, dataset, tmp_path, st
     settings = {"decay": 0.5, "top_k": 2, "counts": "hard"}
     eight = program(config, dataset, storage, 8, **settings)
     with pytest.raises(loop.Interrupted) as stopped:
-        loop.fit(eight, "cdml", 1, folder=tmp_path, stop=StopAfter(10))
+        loop.fit(eight, METHODS["cdml"], 1, folder=tmp_path, stop=StopAfter(10))
     assert stopped.value.step % eight.steps_per_epoch > 0, "in the middle of an epoch"
     saved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(eight)
     there = program(config, dataset, storage, elsewhere, **settings)
@@ -102,8 +104,8 @@ def test_a_run_continues_here_and_on_other_devices(config, dataset, tmp_path, st
     for a, b in zip(jax.tree.leaves((before, saved.counts)), jax.tree.leaves((after, moved.counts))):
         assert np.array_equal(np.sort(a), np.sort(b))
     if elsewhere == 8:
-        finished = loop.fit(there, "cdml", 1, folder=tmp_path)
-        straight = loop.fit(eight, "cdml", 1)
+        finished = loop.fit(there, METHODS["cdml"], 1, folder=tmp_path)
+        straight = loop.fit(eight, METHODS["cdml"], 1)
         for a, b in zip(
             jax.tree.leaves((straight.state, straight.counts)),
             jax.tree.leaves((finished.state, finished.counts)),
@@ -143,9 +145,8 @@ def test_rows_with_uniform_pairs_plan_in_any_storage(trained, config, dataset):
     for storage in ("by_row", "top"):
         made, run = train(trained, config, dataset, storage)
         labels = dataset.splits["train"].labels
-        plan = plan_row_epoch(
-            ROWS["uniform_pairs"], made.config, labels, run.counts, run.statistics, seed=0, epoch=3
-        )
+        facts = made.facts(run.statistics, run.counts)
+        plan = plan_of_epoch(METHODS["uniform_pairs"], made.config, labels, facts, seed=0, epoch=3)
         costs = made.put_costs(plan.costs)
         np.testing.assert_allclose(matrix_of(costs.pair_weights), (1 - np.eye(6)) / 30, rtol=1e-5)
 
@@ -162,17 +163,15 @@ def test_what_a_storage_cannot_do_is_refused(config, dataset):
         program(config, dataset, "top", 1, symmetric=True)
     for storage in ("top", "by_row"):
         with pytest.raises(UserError, match="row: pair_costs needs"):
-            loop.fit(program(config, dataset, storage, 1), "pair_costs", 0)
+            loop.fit(program(config, dataset, storage, 1), METHODS["pair_costs"], 0)
 
 
 def test_columns_of_logits_over_model_count_the_same(config, dataset):
-    config.mesh.model = 2
+    config = changed(config, {"mesh.model": 2})
     for storage in ("by_row", "top"):
         made = program(config, dataset, storage, 8)
         assert made.mesh.shape[mesh_lib.MODEL] == 2
         hard, _ = made.evaluate(made.initial_state(0), "validation")
-        config.mesh.model = 1
-        alone = program(config, dataset, storage, 1)
-        config.mesh.model = 2
+        alone = program(changed(config, {"mesh.model": 1}), dataset, storage, 1)
         expected, _ = alone.evaluate(alone.initial_state(0), "validation")
         assert accuracy(hard) == accuracy(expected)

@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
+from cdml_jax.methods import METHODS
 from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program
 from cdml_jax.training.weights import restore_weights
@@ -12,11 +14,11 @@ from cdml_jax.training.weights import restore_weights
 
 @pytest.fixture
 def trained(request, config, dataset, tmp_path):
-    config.optimizer.ema_decay = getattr(request, "param", 0.0)
-    config.epochs, config.warmup_epochs = 2, 1
-    config.checkpoint.every_seconds = 0.0
+    config = changed(config, {"optimizer.ema_decay": getattr(request, "param", 0.0)})
+    config = changed(config, {"epochs": 2, "warmup_epochs": 1})
+    config = changed(config, {"checkpoint.every_seconds": 0.0})
     program = Program(config, dataset)
-    return program, fit(program, "cdml", 0, folder=tmp_path, save_last=True)
+    return program, fit(program, METHODS["cdml"], 0, folder=tmp_path, save_last=True)
 
 
 def shapes(program):

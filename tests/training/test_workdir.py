@@ -5,14 +5,14 @@ import os
 
 import pytest
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
 from cdml_jax.training import workdir
 
 
 def test_the_same_run_may_come_back_on_another_machine(config, tmp_path):
     workdir.claim(tmp_path / "a", "train", config, "f")
-    config.data.data_dir = "elsewhere"
-    config.data.num_threads = 9
+    config = changed(config, {"data.data_dir": "elsewhere", "data.num_threads": 9})
     workdir.claim(tmp_path / "a", "train", config, "f")
     assert workdir.read(tmp_path / "a")["config"]["batch_size"] == 16
 
@@ -26,7 +26,7 @@ def test_the_same_run_may_come_back_on_another_machine(config, tmp_path):
 )
 def test_another_configuration_is_refused_by_key(config, tmp_path, change, message):
     workdir.claim(tmp_path, "train", config, "f")
-    config.update_from_flattened_dict(change)
+    config = changed(config, change)
     with pytest.raises(UserError, match=message):
         workdir.claim(tmp_path, "train", config, "f")
 

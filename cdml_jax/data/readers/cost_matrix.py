@@ -17,9 +17,9 @@ from cdml_jax.system.files import path_of
 def read_costs(file: str | os.PathLike, classes: Classes) -> np.ndarray:
     """Cost matrix of a file, its rows and columns in the order of the classes.
 
-    The first row holds a cell that is ignored, then the names of the classes that an image may be called; each
-    further row the name of the true class, then the cost of calling an image of it each of them. The classes may
-    be in any order. The diagonal is ignored.
+    The first row holds a cell that is ignored, then the names of the classes that an image may be called;
+    each further row the name of the true class, then the cost of calling an image of it each of them. The
+    classes may be in any order. The diagonal is ignored.
 
     Args:
       file: comma-separated values, UTF-8.

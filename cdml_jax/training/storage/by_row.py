@@ -66,7 +66,7 @@ class ByRow(Placed):
         return add(counts, labels, predictions)
 
     def draw(self, keys: jax.Array, labels: jax.Array, pairs: PairWeights, sample: Sample[Drawn]) -> Drawn:
-        """What `sample` draws of each microbatch; devices exchange weights among the batch's classes alone."""
+        """What `sample` draws of each microbatch; devices exchange the weights of its classes alone."""
         whole = PartitionSpec()
         draw = functools.partial(draw_parts, sample=sample)
         return jax.shard_map(

@@ -40,5 +40,5 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none.csv cannot be read \(No such file"):
         read_costs(tmp_path / "none.csv", CLASSES)
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="bytes.csv cannot be read"):
+    with pytest.raises(UserError, match=r"bytes\.csv cannot be read"):
         read_costs(tmp_path / "bytes.csv", CLASSES)
