@@ -112,7 +112,7 @@ CASES = [
     (
         "unknown row",
         lambda w: w.train("--config.row=cdlm"),
-        "row: 'cdlm' is unknown; choose one of baseline, …",
+        "method: 'cdlm' is unknown; did you mean cdml?",
     ),
     (
         "unknown option",

@@ -57,12 +57,13 @@ def cdml(*arguments, environment=None):
         (["train", "--config=no_such"], "no file no_such; shipped ones are"),
         (["train", "--config=demo", "--config.batchsize=3"], "did you mean --config.batch_size?"),
         (["train", "--config=demo", "--config.objective.margn=3"], "did you mean --config.objective.margin?"),
-        (["train", "--config=demo", "--config.batch_size=many"], "--config.batch_size: 'many' is no int"),
-        (["train", "--config=demo", "--config.image.flip=maybe"], "'maybe' is no bool"),
+        (["train", "--config=demo", "--config.batch_size=many"], "--config.batch_size: 'many' is not an int"),
+        (["train", "--config=demo", "--config.image.flip=maybe"], "'maybe' is not a bool"),
         (["train", "--config=demo", "--config.data=x"], "is a group of keys"),
         (["train", "--config=demo", "--batch=3"], "unknown argument '--batch=3'"),
         (["train", "--config=demo", "--config.batch_size=12"], "choose a multiple of 8"),
-        (["train", "--config=demo", "--config.row=cdlm"], "choose one of baseline"),
+        (["train", "--config=demo", "--config.row=cdlm"], "'cdlm' is unknown; did you mean cdml?"),
+        (["reproduce", "--config=demo", "--config.reproduce.rows=focl"], "did you mean focal?"),
         (["train", "--config=demo", "--config.objective.mode=rates"], "choose one of rate, one_plus_rate"),
         (["train", "--config=demo", "--config.sampling.composed=1.5"], "must be from 0 to 1"),
         (["train", "--config=demo", "--config.warmup_epochs=99"], "exceeds epochs"),
@@ -102,7 +103,9 @@ def test_a_configuration_that_cannot_be_loaded_is_named(tmp_path, capsys):
     ):
         (tmp_path / "mine.py").write_text(text)
         assert cli.main(["train", f"--config={tmp_path / 'mine.py'}"]) == 2
-        assert "mine.py cannot be loaded" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert said.startswith(f"cdml: --config: {tmp_path / 'mine.py'} ")
+        assert said.count("\n") == 1
 
 
 @pytest.mark.program

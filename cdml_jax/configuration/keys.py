@@ -19,7 +19,7 @@ _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 
 def defaults() -> dict[str, Any]:
     """The values of `configs/base.py`, nested and sorted by their keys."""
-    from cdml_jax.configs import base  # here: ml_collections does not come with the base install
+    from cdml_jax.configs import base  # here: it does not come with the base install
 
     return base.get_config().to_dict()
 

@@ -19,7 +19,12 @@ from cdml_jax.models.settings import ModelSettings
 from cdml_jax.system import ranges
 from cdml_jax.training.mesh import MeshSettings
 from cdml_jax.training.optimizer import OptimizerSettings
-from cdml_jax.training.settings import ConfusionSettings, ObjectiveSettings, SamplingSettings
+from cdml_jax.training.settings import (
+    ConfusionSettings,
+    ObjectiveSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,37 +66,16 @@ class ProfileSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(TrainingSettings):
     """All that a run is configured with; what each key means stands in `configs/base.py`.
 
     A value that cannot work raises `UserError` here; `checks.check` compares values with each other.
     """
 
-    source: str
-    data: DataSettings
-    image: Transform
-    model: ModelSettings
-    row: str
-    seed: int
-    epochs: int
-    warmup_epochs: int
-    batch_size: int
-    accumulation: int
-    mesh: MeshSettings
-    evaluate_every: int
-    test_time_flip: bool
-    optimizer: OptimizerSettings
-    confusion: ConfusionSettings
-    objective: ObjectiveSettings
-    sampling: SamplingSettings
     reproduce: ReproduceSettings
     checkpoint: CheckpointSettings
     profile: ProfileSettings
     compilation_cache: str
-
-    def __post_init__(self) -> None:
-        least = {"seed": 0, "batch_size": 1, "epochs": 1, "warmup_epochs": 0, "accumulation": 1}
-        ranges.at_least("", self, **least, evaluate_every=1)
 
 
 _GROUPS: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from cdml_jax.models.spec import STYLES
+from cdml_jax.models.spec import spec_of
 from cdml_jax.system import ranges
 
 
@@ -27,12 +27,6 @@ class ModelSettings:
     frozen_views: int
 
     def __post_init__(self) -> None:
-        # `configuration.checks` looks the name up, since a person's file may add a network.
-        ranges.one_of(
-            "model.",
-            self,
-            embedding_from=("projection", "features"),
-            style=("", *STYLES),
-            dtype=("float32", "bfloat16", "float64"),
-        )
         ranges.at_least("model.", self, embedding_size=1, frozen_views=0)
+        # `Spec` judges what the network is built from; `configuration.checks` looks the name up.
+        spec_of(self, num_classes=1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from cdml_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from cdml_jax.models.settings import ModelSettings
 
 EMBEDDINGS = ("projection", "features")
 DTYPES = ("float32", "bfloat16", "float64")
@@ -86,11 +89,11 @@ class Spec:
 OPTIONS = ("style", "freeze_batch_norm", "remat")
 
 
-def spec_of(settings: Any, num_classes: int) -> Spec:
+def spec_of(settings: ModelSettings, num_classes: int) -> Spec:
     """The network's part of the settings `model`; the other keys there are about training.
 
     Args:
-      settings: has an attribute for each field of `Spec` but `num_classes`.
+      settings: has each field of `Spec` but `num_classes`.
       num_classes: columns of the classifier.
     """
     names = [field.name for field in dataclasses.fields(Spec) if field.name != "num_classes"]

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from cdml_jax.configuration.settings import Settings
 from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -113,7 +114,7 @@ class Checkpoints:
                 args=ocp.args.Composite(run=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta)),
             )
 
-    def restore(self, program: Program) -> Run | None:
+    def restore(self, program: Program[Settings]) -> Run | None:
         """The newest run that is whole, or None where there is none.
 
         A damaged checkpoint is named on standard error and left aside, as `damaged-STEP`.
@@ -149,7 +150,7 @@ class Checkpoints:
         hosts.wait_for_all("left aside")
         self._manager.reload()
 
-    def _restore(self, step: int, program: Program) -> Run:
+    def _restore(self, step: int, program: Program[Settings]) -> Run:
         whole = mesh_lib.replicated(program.mesh)
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         if meta.pop("digest", None) != _digest(meta):
@@ -225,7 +226,7 @@ class Checkpoints:
             self._opened.close()
 
 
-def restore_last(folder: Path, program: Program) -> Run:
+def restore_last(folder: Path, program: Program[Settings]) -> Run:
     """The newest whole run that is kept in the workdir `folder`.
 
     Raises:

@@ -52,7 +52,7 @@ def _prepare(
     stored: Mapping[str, Any] | None = None,
     method: Method | None = None,
     digest: str = "",
-) -> Program:
+) -> Program[Settings]:
     """Everything that can be refused, before anything slow; then the program, and one line about it.
 
     `splits` are those that must be there; `command` is whose run the folder holds. Where the folder's run is
@@ -313,14 +313,14 @@ def reproduce(
     return report
 
 
-def _beside(program: Program, method: Method) -> Program:
+def _beside(program: Program[Settings], method: Method) -> Program[Settings]:
     """The program of a method's structure, on the same images."""
     if method.structure == program.structure:
         return program
     return Program(program.config, program.dataset, feeds=program.feeds, structure=method.structure)
 
 
-def _warm_up(program: Program, baseline: Method, seed: int, folder: Path, stop: Stop) -> Run:
+def _warm_up(program: Program[Settings], baseline: Method, seed: int, folder: Path, stop: Stop) -> Run:
     """The epochs in which every method is the baseline, trained once for all methods of a seed."""
     return fit(
         program,

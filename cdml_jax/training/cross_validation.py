@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cdml_jax.configuration.settings import Settings
 from cdml_jax.data.folds import fold
 from cdml_jax.methods import Method
 from cdml_jax.system import files
@@ -16,7 +17,7 @@ from cdml_jax.training.stop import Stop
 
 
 def cross_validate(
-    program: Program,
+    program: Program[Settings],
     row: str,
     method: Method,
     seed: int,

@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cdml_jax import clustering
-from cdml_jax.configuration.settings import Settings
 from cdml_jax.confusion import Confusion
 from cdml_jax.methods import Method
 from cdml_jax.reporting.embeddings import EmbeddingFigures
@@ -20,6 +19,7 @@ from cdml_jax.retrieval import retrieval
 from cdml_jax.system import console
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
+from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import TrainState
 
 TOP = 5
@@ -47,7 +47,7 @@ class Evaluated(NamedTuple):
     true_probability: np.ndarray
 
 
-def measured_embedding(config: Settings, method: Method) -> str:
+def measured_embedding(config: TrainingSettings, method: Method) -> str:
     """Which embedding of a method is measured: "projection" or "features".
 
     A projection learns from triplets alone. In a method without them it stays as it was drawn, so the pooled
@@ -58,7 +58,9 @@ def measured_embedding(config: Settings, method: Method) -> str:
     return "projection" if trained and config.model.embedding_from == "projection" else "features"
 
 
-def evaluate_split(program: Program, state: TrainState, split: str, embedding: str = "") -> Evaluated:
+def evaluate_split(
+    program: Program[TrainingSettings], state: TrainState, split: str, embedding: str = ""
+) -> Evaluated:
     """Counts, likeliest classes and embeddings of a split in one pass, by averaged weights where kept.
 
     Every process calls it, and every process gets all of them.

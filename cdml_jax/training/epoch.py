@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,12 +12,9 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts, Method
 from cdml_jax.sampling import composition_correction, expected_class_shares, plan_epoch
 from cdml_jax.sampling.mining import MINERS
-from cdml_jax.training.settings import ConfusionSettings
+from cdml_jax.training.settings import ConfusionSettings, TrainingSettings
 from cdml_jax.training.state import Costs
 from cdml_jax.training.storage import Storage
-
-if TYPE_CHECKING:
-    from cdml_jax.configuration.settings import Settings
 
 WATCHED_PAIRS = 10
 
@@ -71,7 +68,7 @@ def statistics_of(
 
 
 def plan_of_epoch(
-    method: Method, config: Settings, labels: np.ndarray, facts: Facts, *, seed: int, epoch: int
+    method: Method, config: TrainingSettings, labels: np.ndarray, facts: Facts, *, seed: int, epoch: int
 ) -> EpochPlan:
     """Costs and order of one epoch of one method, from the facts so far.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,14 +23,16 @@ from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
 from cdml_jax.training import hosts
 from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import split_model
-
-if TYPE_CHECKING:
-    from cdml_jax.configuration.settings import Settings
 
 
 def frozen_feeds(
-    config: Settings, images: Mapping[str, ImageFeed], build_model: Callable[..., Network], *, mesh: Mesh
+    config: TrainingSettings,
+    images: Mapping[str, ImageFeed],
+    build_model: Callable[..., Network],
+    *,
+    mesh: Mesh,
 ) -> dict[str, FeatureFeed]:
     """The splits as the frozen front of the configured network sees them.
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cdml_jax.configuration.settings import Settings
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.errors import UserError
@@ -34,7 +35,7 @@ _AGREE_EVERY = 10  # steps between looks at what other processes were asked: eac
 _CHECK_EVERY = 50  # steps between looks at whether the loss is finite: each waits for the device
 
 
-def begin(program: Program, seed: int) -> Run:
+def begin(program: Program[Settings], seed: int) -> Run:
     """A run before its first step; nothing is confused yet, or what held-out folds of the features say."""
     state, settings = program.initial_state(seed), program.config.confusion
     confusion = program.storage.nothing()
@@ -43,7 +44,7 @@ def begin(program: Program, seed: int) -> Run:
     return Run(state, confusion, statistics_of(confusion, settings, program.costs))
 
 
-def fork(program: Program, run: Run) -> Run:
+def fork(program: Program[Settings], run: Run) -> Run:
     """A copy that can be trained on by `program` while the original stays.
 
     The run may be of a program whose structure has other terms: both are at an epoch's end, where all
@@ -54,7 +55,7 @@ def fork(program: Program, run: Run) -> Run:
 
 
 def fit(
-    program: Program,
+    program: Program[Settings],
     method: Method,
     seed: int,
     *,
@@ -123,7 +124,7 @@ def fit(
 
 @dataclasses.dataclass
 class _Trainer:
-    program: Program
+    program: Program[Settings]
     method: Method
     seed: int
     run: Run

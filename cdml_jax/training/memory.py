@@ -12,6 +12,7 @@ import jax
 from cdml_jax.errors import UserError
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.profiling import size
+from cdml_jax.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from cdml_jax.training.program import Program
@@ -50,7 +51,7 @@ class Needs:
         return sum(self.kept.values()) + max(sum(self.step.values()), sum(self.evaluation.values()))
 
 
-def needs(program: Program) -> Needs:
+def needs(program: Program[TrainingSettings]) -> Needs:
     """What a program's run needs on each device."""
     state, costs = program.abstract_state(), program.abstract_costs()
     apart = ("parameters", "optimizer", "averages", "counts")
@@ -103,7 +104,7 @@ def _host_bytes_available() -> int | None:
     return min(free, int(limit)) if limit.isdecimal() else free
 
 
-def what_runs_where(program: Program) -> str:
+def what_runs_where(program: Program[TrainingSettings]) -> str:
     """Processes, devices, mesh, rows and bytes on each device, in two lines.
 
     Raises:

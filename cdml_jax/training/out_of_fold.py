@@ -17,12 +17,13 @@ from cdml_jax.errors import UserError
 from cdml_jax.system import console
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
+from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import TrainState
 
 FOLDS = 5
 
 
-def out_of_fold_confusion(program: Program, state: TrainState) -> Confusion:
+def out_of_fold_confusion(program: Program[TrainingSettings], state: TrainState) -> Confusion:
     """Counts of the training images by the predictions of fits that did not see them.
 
     They are hard or soft as `confusion.counts` says, and kept as the storage keeps counts of epochs.

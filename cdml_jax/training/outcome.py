@@ -23,7 +23,12 @@ def settings_of_run(config: Settings, row: str, seed: int) -> Settings:
 
 
 def result_of(
-    program: Program, row: str, method: Method, seed: int, run: Run, held_out: np.ndarray | None = None
+    program: Program[Settings],
+    row: str,
+    method: Method,
+    seed: int,
+    run: Run,
+    held_out: np.ndarray | None = None,
 ) -> RunResult:
     """What a finished run of a table leaves; every process calls it.
 
@@ -66,7 +71,7 @@ def result_of(
     )
 
 
-def _predictions(program: Program, split: str, seen: Evaluated, *, keep: bool) -> Predictions:
+def _predictions(program: Program[Settings], split: str, seen: Evaluated, *, keep: bool) -> Predictions:
     """What is kept of a pass over a split; its embeddings where they are to be kept."""
     feed = program.feed(split)
     return Predictions(

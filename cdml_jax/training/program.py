@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from cdml_jax.training.epoch import WATCHED_PAIRS
 from cdml_jax.training.evaluation import evaluation_step
 from cdml_jax.training.frozen import frozen_feeds
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
+from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import (
     Costs,
     TrainState,
@@ -41,11 +42,10 @@ from cdml_jax.training.state import (
 from cdml_jax.training.step import StepSettings, train_step
 from cdml_jax.training.storage import make_storage
 
-if TYPE_CHECKING:
-    from cdml_jax.configuration.settings import Settings
+Config_co = TypeVar("Config_co", bound=TrainingSettings, covariant=True)
 
 
-def load_dataset(config: Settings, **changes: str) -> Dataset:
+def load_dataset(config: TrainingSettings, **changes: str) -> Dataset:
     """The data set that a configuration asks for; `changes` replace keys of `data`, such as test=""."""
     data = dataclasses.replace(config.data, **changes)  # type: ignore[arg-type]
     return load(
@@ -63,7 +63,7 @@ def load_dataset(config: Settings, **changes: str) -> Dataset:
     )
 
 
-class Program:
+class Program(Generic[Config_co]):
     """A configuration and a data set, made ready to train.
 
     Args:
@@ -84,7 +84,7 @@ class Program:
 
     def __init__(
         self,
-        config: Settings,
+        config: Config_co,
         dataset: Dataset,
         devices: Sequence[jax.Device] | None = None,
         *,

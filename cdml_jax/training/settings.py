@@ -1,15 +1,20 @@
-"""What several files of training read: the groups `objective`, `confusion` and `sampling` of the settings.
+"""All settings that decide what is trained, and the groups that several files of training read.
 
-What a single file reads is defined there: `OptimizerSettings` in optimizer.py, `MeshSettings` in mesh.py.
-What each key means stands in `configs/base.py`.
+A group that a single file reads is defined there: `OptimizerSettings` in optimizer.py, `MeshSettings` in
+mesh.py. What each key means stands in `configs/base.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
+from cdml_jax.data.images.transforms import Transform
+from cdml_jax.data.settings import DataSettings
 from cdml_jax.errors import UserError
+from cdml_jax.models.settings import ModelSettings
 from cdml_jax.system import ranges
+from cdml_jax.training.mesh import MeshSettings
+from cdml_jax.training.optimizer import OptimizerSettings
 from cdml_jax.training.storage import NAMES
 
 # What `confusion.source` may be: what is counted, or what stands in the place of counts.
@@ -80,3 +85,30 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         ranges.at_least("sampling.", self, images_per_class=1, classes_per_group=1)
         ranges.shares("sampling.", self, "composed")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """All that decides what is trained; a run over time has more (`configuration.settings.Settings`)."""
+
+    source: str
+    data: DataSettings
+    image: Transform
+    model: ModelSettings
+    row: str
+    seed: int
+    epochs: int
+    warmup_epochs: int
+    batch_size: int
+    accumulation: int
+    mesh: MeshSettings
+    evaluate_every: int
+    test_time_flip: bool
+    optimizer: OptimizerSettings
+    confusion: ConfusionSettings
+    objective: ObjectiveSettings
+    sampling: SamplingSettings
+
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "batch_size": 1, "epochs": 1, "warmup_epochs": 0, "accumulation": 1}
+        ranges.at_least("", self, **least, evaluate_every=1)

@@ -13,7 +13,7 @@ from cdml_jax.configs import base
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.load import load, shipped_configs
 from cdml_jax.configuration.settings import Settings, changed, defaults, from_plain, to_plain
-from cdml_jax.data.transforms import Transform
+from cdml_jax.data.images.transforms import Transform
 from cdml_jax.errors import UserError
 
 
