@@ -14,8 +14,8 @@ import pytest
 from photographs import write_photographs
 
 from cdml_jax.cli import main as cli
+from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
-from cdml_jax.training import hosts
 
 SMALL = [
     "--config.image.image_size=16",
@@ -213,4 +213,4 @@ def test_half_a_cluster_is_refused(monkeypatch, variables, message):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
-        hosts.connect()
+        processes.connect()

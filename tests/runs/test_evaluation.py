@@ -1,0 +1,84 @@
+"""One pass gives counts and embeddings; which embedding of a row is measured, and by what."""
+
+import jax
+import numpy as np
+import pytest
+
+from cdml_jax import clustering
+from cdml_jax.configuration.settings import changed
+from cdml_jax.data.feeds.feed import ImageFeed
+from cdml_jax.retrieval import retrieval
+from cdml_jax.runs.evaluation import evaluate_split, measure, measured_embedding
+from cdml_jax.training.program import Program
+
+
+def outputs(program, state, split, *, projected=True):
+    """The network itself, outside the step, on the split's images in their order."""
+    source = program.dataset.splits[split]
+    images = np.stack([source.image(index) for index in range(len(source))])
+    network = program.model(state)
+    if not projected:
+        network.heads.projection = None
+    return network(images / np.float32(127.5) - 1, train=False), source.labels
+
+
+@pytest.mark.parametrize("embedding", ["projection", "features"])
+def test_one_pass_on_all_devices_gives_counts_and_embeddings_in_order(
+    config, dataset, embedding, monkeypatch
+):
+    program = Program(config, dataset)
+    state, passes, batches = program.initial_state(0), [], ImageFeed.evaluation
+    monkeypatch.setattr(ImageFeed, "evaluation", lambda feed: passes.append(feed) or batches(feed))
+    found = evaluate_split(program, state, "validation", embedding)
+    assert passes == [program.feed("validation")]
+    expected, labels = outputs(program, state, "validation", projected=embedding == "projection")
+    assert found.embeddings.shape == (54, 8 if embedding == "projection" else 16)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=2e-6)
+    assert np.array_equal(found.labels, labels)
+    called = np.zeros((6, 6), int)
+    np.add.at(called, (labels, np.asarray(expected.logits).argmax(axis=1)), 1)
+    assert np.array_equal(found.counts.matrix, called)
+
+
+def test_features_need_no_second_program_where_they_are_the_embedding(config, dataset):
+    config = changed(config, {"model.embedding_from": "features"})
+    program = Program(config, dataset, devices=jax.devices()[:1])
+    state = program.initial_state(0)
+    program.evaluate(state, "validation")
+    found = evaluate_split(program, state, "test", "features")
+    np.testing.assert_allclose(found.embeddings, outputs(program, state, "test")[0].embeddings, atol=2e-6)
+    assert program.traces["evaluate"] == 1
+    assert program.traces["evaluate_features"] == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "embedding_from", "triplet_weight", "measured"),
+    [
+        ("cdml", "projection", 0.3, "projection"),
+        ("cdml", "features", 0.3, "features"),
+        ("cdml", "projection", 0.0, "features"),
+        ("baseline", "projection", 0.3, "features"),
+        ("weighted_softmax", "projection", 0.3, "features"),
+        ("pair_costs_triplets", "projection", 0.3, "projection"),
+    ],
+)
+def test_a_projection_that_nothing_trains_is_not_measured(
+    config, row, embedding_from, triplet_weight, measured
+):
+    config = changed(
+        config, {"model.embedding_from": embedding_from, "objective.triplet_weight": triplet_weight}
+    )
+    assert measured_embedding(config, row) == measured
+
+
+def test_what_is_measured_and_what_is_left_out(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 12)
+    embeddings = np.float32(np.eye(4)[labels] + rng.normal(0, 0.4, (48, 4)))
+    figures = measure(embeddings, labels, "features")
+    assert figures.retrieval == retrieval(embeddings, labels)
+    assert figures.nmi == clustering.normalized_mutual_information(embeddings, labels)
+    assert "mAP@R" in str(figures)
+    assert f"NMI {figures.nmi:.2%}" in str(figures)
+    monkeypatch.setattr(clustering, "LARGEST", 47)
+    assert "NMI" not in str(measure(embeddings, labels, "features"))
