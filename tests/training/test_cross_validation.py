@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cdml_jax.configuration.settings import changed
+from cdml_jax.errors import UserError
 from cdml_jax.reporting import results
 from cdml_jax.training import commands
 from cdml_jax.training.cross_validation import cross_validate
@@ -45,4 +46,11 @@ def test_the_table_trains_on_both_splits_and_shows_what_the_folds_choose(
     np.testing.assert_array_equal(kept["baseline"].validation_counts.sum(axis=1), per_class)
     assert not kept["cdml"].validation_counts.any()
     assert kept["cdml"].test_counts.sum() == len(dataset.splits["test"])
+    assert kept["cdml"].validation is None
+    assert len(kept["cdml"].test.names) == len(dataset.splits["test"])
+    with pytest.raises(UserError, match=r"reproduce\.folds\); choose test"):
+        commands.evaluate(tmp_path / "runs/cdml-seed0", "validation")
+    np.testing.assert_array_equal(
+        commands.evaluate(tmp_path / "runs/cdml-seed0", "test"), kept["cdml"].test_counts
+    )
     assert "CDML" in report.table
