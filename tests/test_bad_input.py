@@ -31,7 +31,7 @@ def trained(tmp_path_factory):
     workdir.claim(world.run, "train", config, dataset.fingerprint())
     loop.fit(Program(config, dataset), METHODS["cdml"], 0, until_epoch=0, folder=world.run, save_last=True)
     stored = world.run / "config.json"
-    stored.write_text(stored.read_text().replace(str(world.birds), "TRAINED"))
+    stored.write_text(stored.read_text().replace(str(world.birds), "TRAINED"))  # `continued` seals it again
     return world.run
 
 

@@ -299,8 +299,42 @@ def test_a_run_without_names_says_how_to_get_them(place, tmp_path):
         cdml_jax.load(tmp_path)
 
 
-def test_a_run_of_another_command_is_refused(place, tmp_path):
+def test_the_folder_of_a_table_names_its_runs(place, tmp_path):
     stored = json.loads((place / "runs/mine/config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(stored | {"command": "reproduce"}))
-    with pytest.raises(UserError, match="holds a run of `cdml reproduce`"):
+    with pytest.raises(UserError, match="of which no run has begun"):
+        cdml_jax.load(tmp_path)
+    for name in ("baseline-seed0", "cdml-seed0"):
+        shutil.copytree(place / "runs/mine", tmp_path / "runs" / name)
+    (tmp_path / "runs/warmup-seed0").mkdir()
+    with pytest.raises(
+        UserError, match=r"choose one, such as .*/runs/cdml-seed0 \(baseline-seed0, cdml-seed0\)"
+    ):
+        cdml_jax.load(tmp_path)
+    assert cdml_jax.load(tmp_path / "runs/cdml-seed0").class_names == ("pink finch", "red finch", "owl")
+
+
+def test_files_of_a_run_that_were_edited_are_named(place, tmp_path, capsys):
+    shutil.copytree(place / "runs/mine", tmp_path / "run")
+    cdml_jax.load(tmp_path / "run")
+    assert capsys.readouterr().err == ""
+    for name, old, new in (
+        ("config.json", '"epochs": 3', '"epochs": 9'),
+        ("classes.json", "owl", "owls"),
+    ):
+        path = tmp_path / "run" / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        cdml_jax.load(tmp_path / "run")
+        said = capsys.readouterr().err
+        assert f"cdml: {path} is not as the run wrote it" in said
+
+
+@pytest.mark.parametrize(
+    "content", ["null", "[]", '{"dataset": "a", "class_names": null}', "\udc80", "[" * 10**5]
+)
+def test_names_that_cannot_be_read_say_how_to_get_them(place, tmp_path, content):
+    shutil.copy(place / "runs/mine/config.json", tmp_path)
+    (tmp_path / "classes.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"classes\.json cannot be read .*delete it, and `cdml evaluate"):
         cdml_jax.load(tmp_path)

@@ -5,6 +5,7 @@ import pytest
 
 from cdml_jax.cli.actions.reproduce import reproduce
 from cdml_jax.configuration.settings import changed
+from cdml_jax.errors import UserError
 from cdml_jax.reporting import results
 from cdml_jax.runs.cross_validation import cross_validate
 from cdml_jax.training.program import Program
@@ -21,23 +22,28 @@ def of_classes(dataset):
 
 
 def test_every_image_is_judged_once(short, dataset):
-    counts = cross_validate(Program(short, dataset), "baseline", 0, folds=3)
+    counts = cross_validate(Program(short, dataset), "baseline", METHODS["baseline"], 0, folds=3)
     assert counts.shape == (3, 6, 6)
     np.testing.assert_array_equal(counts.sum(axis=(0, 2)), of_classes(dataset))
 
 
 def test_finished_folds_are_not_trained_again(short, dataset, tmp_path, monkeypatch):
-    first = cross_validate(Program(short, dataset), "baseline", 0, folds=2, folder=tmp_path)
+    first = cross_validate(
+        Program(short, dataset), "baseline", METHODS["baseline"], 0, folds=2, folder=tmp_path
+    )
     monkeypatch.setattr("cdml_jax.runs.cross_validation.fit", None)
-    again = cross_validate(Program(short, dataset), "baseline", 0, folds=2, folder=tmp_path)
+    again = cross_validate(
+        Program(short, dataset), "baseline", METHODS["baseline"], 0, folds=2, folder=tmp_path
+    )
     np.testing.assert_array_equal(first, again)
 
 
 def test_the_table_trains_on_both_splits_and_shows_what_the_folds_choose(
     short, dataset, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(commands, "load_dataset", lambda config: dataset)
-    short.reproduce.update({"rows": ("baseline", "cdml"), "seeds": 1, "folds": 2})
+    monkeypatch.setattr("cdml_jax.cli.actions.running.load_dataset", lambda config: dataset)
+    changes = {"reproduce.rows": ("baseline", "cdml"), "reproduce.seeds": 1, "reproduce.folds": 2}
+    short = changed(short, changes)
     report = reproduce(short, tmp_path, "cdml reproduce")
     kept = {r.row: r for r in results.load(tmp_path / "results")}
     per_class = of_classes(dataset)
@@ -45,4 +51,11 @@ def test_the_table_trains_on_both_splits_and_shows_what_the_folds_choose(
     np.testing.assert_array_equal(kept["baseline"].validation_counts.sum(axis=1), per_class)
     assert not kept["cdml"].validation_counts.any()
     assert kept["cdml"].test_counts.sum() == len(dataset.splits["test"])
+    assert kept["cdml"].validation is None
+    assert len(kept["cdml"].test.names) == len(dataset.splits["test"])
+    with pytest.raises(UserError, match=r"reproduce\.folds\); choose test"):
+        commands.evaluate(tmp_path / "runs/cdml-seed0", "validation")
+    np.testing.assert_array_equal(
+        commands.evaluate(tmp_path / "runs/cdml-seed0", "test"), kept["cdml"].test_counts
+    )
     assert "CDML" in report.table

@@ -1,14 +1,17 @@
 """One pass gives counts and embeddings; which embedding of a row is measured, and by what."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from cdml_jax import clustering
 from cdml_jax.configuration.settings import changed
+from cdml_jax.data import ArraySource
 from cdml_jax.data.feeds.feed import ImageFeed
 from cdml_jax.retrieval import retrieval
-from cdml_jax.runs.evaluation import evaluate_split, measure, measured_embedding
+from cdml_jax.runs.evaluation import TOP, evaluate_split, measure, measured_embedding
 from cdml_jax.training.program import Program
 
 
@@ -36,8 +39,47 @@ def test_one_pass_on_all_devices_gives_counts_and_embeddings_in_order(
     np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=2e-6)
     assert np.array_equal(found.labels, labels)
     called = np.zeros((6, 6), int)
-    np.add.at(called, (labels, np.asarray(expected.logits).argmax(axis=1)), 1)
+    np.add.at(called, (labels, found.top_classes[:, 0]), 1)
     assert np.array_equal(found.counts.matrix, called)
+    logits = np.asarray(expected.logits, np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+    assert np.array_equal(found.top_classes, likeliest)
+    np.testing.assert_allclose(
+        found.top_probabilities, np.take_along_axis(probabilities, likeliest, axis=1), rtol=1e-5
+    )
+    np.testing.assert_allclose(found.true_probability, probabilities[np.arange(54), labels], rtol=1e-5)
+    assert found.top_probabilities.dtype == found.true_probability.dtype == np.float32
+
+
+def test_a_class_never_trained_has_no_probability_and_no_embeddings_are_gathered_unasked(config, dataset):
+    source = dataset.splits["test"]
+    images = [source.image(index) for index in range(len(source))]
+    strange = ArraySource(images, np.where(source.labels == 5, 17, source.labels))
+    program = Program(config, dataclasses.replace(dataset, splits={**dataset.splits, "test": strange}))
+    found = evaluate_split(program, program.initial_state(0), "test")
+    assert np.array_equal(np.isnan(found.true_probability), source.labels == 5)
+    assert found.embeddings.shape == (60, 0)
+
+
+def test_images_come_in_the_splits_order_whatever_that_of_the_batches(config, dataset, monkeypatch):
+    program = Program(config, dataset)
+    state = program.initial_state(0)
+    expected, batches = evaluate_split(program, state, "validation", "features"), ImageFeed.evaluation
+    monkeypatch.setattr(ImageFeed, "evaluation", lambda feed: reversed(list(batches(feed))))
+    found = evaluate_split(program, state, "validation", "features")
+    for before, after in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("storage", ["by_row", "top"])
+def test_classes_split_over_devices_are_ranked_alike(config, dataset, storage):
+    whole = Program(config, dataset)
+    expected = evaluate_split(whole, whole.initial_state(0), "test")
+    program = Program(changed(config, {"confusion.storage": storage, "mesh.model": 2}), dataset)
+    found = evaluate_split(program, program.initial_state(0), "test")
+    assert np.array_equal(found.top_classes, expected.top_classes)
+    np.testing.assert_allclose(found.top_probabilities, expected.top_probabilities, rtol=1e-5)
 
 
 def test_features_need_no_second_program_where_they_are_the_embedding(config, dataset):

@@ -72,3 +72,36 @@ def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caps
     monkeypatch.setattr("fcntl.flock", unsupported)
     with workdir.held(tmp_path):
         assert "see to it that no other run uses it" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_the_contents_that_it_began_with(config, tmp_path, capsys):
+    workdir.claim(tmp_path, "train", config, "f", contents={"train": "a", "test": "b"})
+    for contents, changed in (
+        ({"train": "a", "test": "c"}, "test"),
+        ({"train": "d", "test": "c"}, "train, test"),
+    ):
+        workdir.claim(tmp_path, "train", config, "f", contents=contents)
+        assert f"some images ({changed}) have changed their content" in capsys.readouterr().err
+    for contents in ({"train": "a"}, {}, None):  # a split that is not read; images that are not checked
+        workdir.claim(tmp_path, "train", config, "f", contents=contents)
+        assert capsys.readouterr().err == ""
+    assert workdir.read(tmp_path)["contents"] == {"train": "a", "test": "b"}
+
+
+def test_a_configuration_that_was_edited_is_not_continued(config, tmp_path, capsys):
+    workdir.claim(tmp_path, "train", config, "f")
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"margin": 0.2', '"margin": 0.5'))
+    config = changed(config, {"objective.margin": 0.5})
+    with pytest.raises(UserError, match="is not as the run wrote it"):
+        workdir.claim(tmp_path, "train", config, "f")
+    assert workdir.read_trained(tmp_path)["config"]["objective"]["margin"] == 0.5
+    assert "may not be of the run that was trained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "metrics.jsonl", "results", "runs"])
+def test_what_a_run_left_without_its_configuration_is_not_continued(config, tmp_path, left):
+    (tmp_path / left).mkdir()
+    with pytest.raises(UserError, match=f"holds {left} of a run whose config.json is gone"):
+        workdir.claim(tmp_path, "train", config, "f")
+    assert not (tmp_path / "config.json").exists()

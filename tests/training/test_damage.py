@@ -122,7 +122,7 @@ def test_results_on_a_full_disk_leave_no_half(tmp_path, monkeypatch):
     def full(self, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(results.Path, "write_bytes", full)
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_bytes", full)
     with pytest.raises(UserError, match="make room there"):
         results.save(result, tmp_path)
     assert not list(tmp_path.iterdir())
