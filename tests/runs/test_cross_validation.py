@@ -6,6 +6,7 @@ import pytest
 from cdml_jax.cli.actions.reproduce import reproduce
 from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
+from cdml_jax.methods import METHODS
 from cdml_jax.reporting import results
 from cdml_jax.runs.cross_validation import cross_validate
 from cdml_jax.training.program import Program
