@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cdml_jax import clustering
 from cdml_jax.confusion import Confusion
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods import Method
-from cdml_jax.reporting.embeddings import EmbeddingFigures
-from cdml_jax.retrieval import retrieval
+from cdml_jax.retrieval import clustering, retrieval
+from cdml_jax.retrieval.figures import EmbeddingFigures
 from cdml_jax.system import console
 from cdml_jax.training.program import Program
 from cdml_jax.training.settings import TrainingSettings
@@ -119,7 +118,7 @@ def _gathered(
 def measure(embeddings: np.ndarray, labels: np.ndarray, embedding: str) -> EmbeddingFigures:
     """Retrieval of embeddings among each other and their NMI, on the devices of this process alone.
 
-    NMI is NaN where `clustering.why_not` has a reason.
+    NMI is NaN where `clustering.why_not` has a reason, and where each image is a class of its own.
     """
     with console.working(f"Measuring the retrieval of {len(labels):,} images"):
         found = retrieval(embeddings, labels, devices=jax.local_devices())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cdml_jax.cli.actions.evaluate import evaluate
 from cdml_jax.cli.actions.reproduce import reproduce
 from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
@@ -55,8 +56,8 @@ def test_the_table_trains_on_both_splits_and_shows_what_the_folds_choose(
     assert kept["cdml"].validation is None
     assert len(kept["cdml"].test.names) == len(dataset.splits["test"])
     with pytest.raises(UserError, match=r"reproduce\.folds\); choose test"):
-        commands.evaluate(tmp_path / "runs/cdml-seed0", "validation")
+        evaluate(tmp_path / "runs/cdml-seed0", "validation")
     np.testing.assert_array_equal(
-        commands.evaluate(tmp_path / "runs/cdml-seed0", "test"), kept["cdml"].test_counts
+        evaluate(tmp_path / "runs/cdml-seed0", "test"), kept["cdml"].test_counts
     )
     assert "CDML" in report.table

@@ -76,12 +76,12 @@ def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caps
 
 def test_a_run_goes_on_with_the_contents_that_it_began_with(config, tmp_path, capsys):
     workdir.claim(tmp_path, "train", config, "f", contents={"train": "a", "test": "b"})
-    for contents, changed in (
+    for contents, named in (
         ({"train": "a", "test": "c"}, "test"),
         ({"train": "d", "test": "c"}, "train, test"),
     ):
         workdir.claim(tmp_path, "train", config, "f", contents=contents)
-        assert f"some images ({changed}) have changed their content" in capsys.readouterr().err
+        assert f"some images ({named}) have changed their content" in capsys.readouterr().err
     for contents in ({"train": "a"}, {}, None):  # a split that is not read; images that are not checked
         workdir.claim(tmp_path, "train", config, "f", contents=contents)
         assert capsys.readouterr().err == ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from cdml_jax import clustering
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration.settings import from_plain
 from cdml_jax.confusion import Confusion
@@ -15,6 +14,7 @@ from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
 from cdml_jax.reporting import drawing
+from cdml_jax.retrieval import clustering
 from cdml_jax.runs import workdir
 from cdml_jax.runs.checkpoint import restore_last
 from cdml_jax.runs.evaluation import evaluate_split, measure
@@ -56,6 +56,8 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
         console.result(f"embeddings ({embedding}): {figures}")
     if left_out:
         console.result(left_out)
+    if figures and figures.warning:
+        console.result(figures.warning)
     if not disjoint and processes.is_first():
         _show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
     say_next("predict", folder, " IMAGE")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdml_jax import clustering
 from cdml_jax.cli.actions.outcome import result_of, settings_of_run
 from cdml_jax.cli.actions.running import claim, held, prepare, say_next
 from cdml_jax.configuration import keys
@@ -22,6 +21,7 @@ from cdml_jax.methods import METHODS, Method, named_method
 from cdml_jax.reporting import results
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
+from cdml_jax.retrieval import clustering
 from cdml_jax.runs.checkpoint import Run, keep_newest, steps_kept
 from cdml_jax.runs.cross_validation import cross_validate
 from cdml_jax.runs.loop import fit, fork
