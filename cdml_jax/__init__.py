@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cdml_jax import retrieval as retrieval
     from cdml_jax import sampling as sampling
     from cdml_jax.configuration.settings import Settings
+    from cdml_jax.data import Dataset
     from cdml_jax.inference.trained_run import TrainedRun
     from cdml_jax.losses import confusion_triplet_loss as confusion_triplet_loss
     from cdml_jax.losses import confusion_weighted_logits as confusion_weighted_logits
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cdml_jax.losses import squared_distance as squared_distance
     from cdml_jax.losses import triplet_margin_loss as triplet_margin_loss
     from cdml_jax.losses import weighted_softmax_cross_entropy as weighted_softmax_cross_entropy
+    from cdml_jax.methods import Method
     from cdml_jax.sampling import Triplets as Triplets
     from cdml_jax.sampling import composition_correction as composition_correction
     from cdml_jax.sampling import expected_class_shares as expected_class_shares
@@ -53,7 +55,7 @@ _MODULES = {
     "triplet_margin_loss": "losses",
     "weighted_softmax_cross_entropy": "losses",
 }
-__all__ = [*_MODULES, "load", "settings"]
+__all__ = [*_MODULES, "load", "settings", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -98,3 +100,31 @@ def settings(name: str, /, **changes: Any) -> Settings:
     from cdml_jax.configuration import load, settings  # here, as above
 
     return settings.changed(load.load(name).settings, changes)
+
+
+def train(
+    settings: Settings,
+    dataset: Dataset,
+    method: str | Method = "cdml",
+    seed: int = 0,
+    workdir: str | os.PathLike | None = None,
+) -> TrainedRun:
+    """Train one method under one seed; needs the extra `train`.
+
+    Args:
+      settings: such as `settings` gives.
+      dataset: a `cdml_jax.data.Dataset`, such as of arrays in memory (`cdml_jax.data.ArraySource`).
+      method: the name of one of `cdml_jax.methods.METHODS`, or a `Method` of your own.
+      seed: of the initial parameters, the order of the data, the augmentation and the draws.
+      workdir: where checkpoints and logs are kept and the same call continues; None keeps nothing.
+
+    Returns:
+      The trained run, as `load` gives it.
+
+    Raises:
+      UserError: settings, data set and method do not go together, the folder holds another run, or the loss
+        is not finite.
+    """
+    from cdml_jax.inference import training  # here, as above
+
+    return training.train(settings, dataset, method, seed, workdir)

@@ -22,9 +22,9 @@ from cdml_jax.data.images.transforms import evaluation_view
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.models import build, spec_of
-from cdml_jax.models.pixels import normalize_images
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.trained_weights import Weights, restore_weights
+from cdml_jax.training.evaluation import evaluated
 from cdml_jax.training.state import split_model
 
 Photograph = str | os.PathLike | bytes | np.ndarray
@@ -241,9 +241,4 @@ def _apply(
     parameters: Any, statistics: Any, images: jax.Array, *, graph: nnx.GraphDef, flip: bool
 ) -> tuple[jax.Array, jax.Array]:
     """Logits and embeddings; with `flip`, logits are the means over an image and its mirror image."""
-    network: Any = nnx.merge(graph, parameters, statistics)
-    logits, embeddings = network(normalize_images(images), train=False)
-    if flip:
-        mirrored, _ = network(normalize_images(images[:, :, ::-1]), train=False)
-        logits = (logits + mirrored) / 2
-    return logits, embeddings
+    return evaluated(nnx.merge(graph, parameters, statistics), images, flip=flip)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdml_jax.cli.actions.outcome import result_of, settings_of_run
-from cdml_jax.cli.actions.running import claim, held, prepare, say_next
+from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.confusion.figures import accuracy
@@ -23,6 +23,7 @@ from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
 from cdml_jax.retrieval import clustering
 from cdml_jax.runs.checkpoint import Run, keep_newest, steps_kept
+from cdml_jax.runs.claims import claim, held
 from cdml_jax.runs.cross_validation import cross_validate
 from cdml_jax.runs.loop import fit, fork
 from cdml_jax.system import console

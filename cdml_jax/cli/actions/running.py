@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.settings import Settings
-from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.mesh import divide_processor, make_mesh
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.methods.structure import PLAIN
 from cdml_jax.runs import class_names, workdir
-from cdml_jax.runs.evaluation import measured_embedding
+from cdml_jax.runs.claims import claim
 from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
@@ -72,38 +70,6 @@ def prepare(
     return program
 
 
-def claim(
-    command: str,
-    config: Settings,
-    folder: Path,
-    dataset: Dataset,
-    method: Method | None = None,
-    *,
-    digest: str = "",
-    pooled: bool = False,
-) -> None:
-    """Make a folder the run's, with what its use needs: settings, names of the classes, and of the method."""
-    used = {"title": method.title, "embedding": measured_embedding(config, method)} if method else {}
-    workdir.claim(
-        folder,
-        command,
-        config,
-        dataset.fingerprint(),
-        split_checksum=dataset.checksum,
-        contents=dataset.contents,
-        pooled=pooled,
-        method=used | ({"digest": digest} if digest else {}),
-        write=processes.is_first(),
-    )
-    if processes.is_first():
-        class_names.write(folder, dataset)
-    processes.wait_for_all("claimed")
-
-
 def say_next(command: str, folder: Path, more: str = "") -> None:
     """What a person may do now, as the last line."""
     console.say(f"Next: cdml {command} --workdir={shlex.quote(str(folder))}{more}")
-
-
-def held(folder: Path) -> contextlib.AbstractContextManager[None]:
-    return workdir.held(folder) if processes.is_first() else contextlib.nullcontext()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from cdml_jax.cli.actions.running import held, prepare, say_next
+from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Stop
 from cdml_jax.methods import METHODS, Method, named_method
 from cdml_jax.runs import timing
 from cdml_jax.runs.checkpoint import Run
+from cdml_jax.runs.claims import held
 from cdml_jax.runs.loop import fit
 from cdml_jax.system import console
 
