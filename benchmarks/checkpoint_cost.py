@@ -23,7 +23,7 @@ from side_by_side import keep
 
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import changed
-from cdml_jax.training.loop import fit
+from cdml_jax.runs.loop import fit
 from cdml_jax.training.program import Program, load_dataset
 
 NEVER = 1e9

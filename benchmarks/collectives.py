@@ -28,8 +28,8 @@ from cdml_jax import confusion
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import Settings, changed, defaults
 from cdml_jax.data import ArraySource, Classes, Dataset
-from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.collectives import Collective, collectives, summary
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.distributed.collectives import Collective, collectives, summary
 from cdml_jax.training.program import Program
 
 

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from side_by_side import keep
 
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.runs.memory import bytes_per_device
 from cdml_jax.sampling import expected_class_shares, plan_epoch
-from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.memory import bytes_per_device
 from cdml_jax.training.storage import Storage, make_storage
 
 DEVICES = 8

@@ -26,9 +26,9 @@ from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import Settings, changed
 from cdml_jax.confusion import DenseConfusion
 from cdml_jax.data import ArraySource, Classes, Dataset
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods import METHODS
 from cdml_jax.models.pixels import normalize_images
-from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.epoch import plan_of_epoch, statistics_of
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cdml_jax import retrieval as retrieval
     from cdml_jax import sampling as sampling
     from cdml_jax.configuration.settings import Settings
-    from cdml_jax.inference import TrainedRun
+    from cdml_jax.inference.trained_run import TrainedRun
     from cdml_jax.losses import confusion_triplet_loss as confusion_triplet_loss
     from cdml_jax.losses import confusion_weighted_logits as confusion_weighted_logits
     from cdml_jax.losses import masked_mean as masked_mean
@@ -77,9 +77,9 @@ def load(workdir: str | os.PathLike, *, devices: Sequence[jax.Device] | None = N
     Raises:
       UserError: it holds no run of `cdml train`, or no checkpoint that can be read.
     """
-    from cdml_jax import inference  # here: what it imports does not come with the base install
+    from cdml_jax.inference import trained_run  # here: what it imports does not come with the base install
 
-    return inference.load(workdir, devices=devices)
+    return trained_run.load(workdir, devices=devices)
 
 
 def settings(name: str, /, **changes: Any) -> Settings:

@@ -20,10 +20,10 @@ import numpy as np
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.confusion.figures import accuracy
-from cdml_jax.data.folds import fold
+from cdml_jax.data.dividing.folds import fold
 from cdml_jax.methods import known_methods, named_method
 from cdml_jax.reporting.comparison import paired_interval
-from cdml_jax.training.loop import fit
+from cdml_jax.runs.loop import fit
 from cdml_jax.training.program import Program, load_dataset
 
 

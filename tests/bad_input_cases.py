@@ -23,6 +23,11 @@ def _into_splits(birds):
         shutil.rmtree(birds / name)
 
 
+def _edit(run):
+    stored = run / "config.json"
+    stored.write_text(stored.read_text().replace('"seed": 0', '"seed": 3'))
+
+
 def _empty_checkpoints(run):
     for path in (run / "checkpoints").rglob("*"):
         if path.is_file():
@@ -460,6 +465,42 @@ CASES = [
         ),
     ),
     (
+        "config.json edited",
+        lambda w: w.continued("--config.seed=3", change=_edit),
+        (
+            "DIR/run/config.json is not as the run wrote it (edited, damaged, or of an older version); bring "
+            "the file back, or choose another --workdir"
+        ),
+    ),
+    (
+        "config.json gone",
+        lambda w: w.continued(
+            "--config.optimizer.learning_rate=0.5", change=lambda run: (run / "config.json").unlink()
+        ),
+        (
+            "DIR/run holds checkpoints and metrics.jsonl of a run whose config.json is gone; "
+            "bring the file back, or choose another --workdir"
+        ),
+    ),
+    (
+        "table evaluated",
+        lambda w: ["evaluate", w.table("baseline-seed0", "cdml-seed0")],
+        (
+            "--workdir: DIR/run holds a table's runs: choose one, such as DIR/run/runs/cdml-seed0 "
+            "(baseline-seed0, cdml-seed0)"
+        ),
+    ),
+    (
+        "table predicted with",
+        lambda w: ["predict", w.table("focal-seed1"), "bird.jpg"],
+        "--workdir: DIR/run holds a table's runs: choose one, such as DIR/run/runs/focal-seed1 (focal-seed1)",
+    ),
+    (
+        "table that has not begun",
+        lambda w: ["export", w.table(), "--out=a.jax"],
+        "--workdir: DIR/run holds a table of `cdml reproduce`, of which no run has begun",
+    ),
+    (
         "older configuration",
         lambda w: w.continued(config={"objective.margn": 0.2}) and ["evaluate", f"--workdir={w.run}"],
         "objective.margn: there is no such key; did you mean objective.margin?",
@@ -503,8 +544,16 @@ CASES = [
         "results damaged",
         lambda w: w.results(b"{"),
         (
-            "DIR/run/results/cdml-seed0.json cannot be read (Expecting …; delete "
-            "cdml-seed0.json to run this row and seed again"
+            "DIR/run/results/cdml-seed0.npz is damaged (its digest is not that of its content): delete it, "
+            "and the same command makes it again from the run's checkpoint"
+        ),
+    ),
+    (
+        "results of an older version",
+        lambda w: w.results(b"{}", "cdml-seed0.json"),
+        (
+            "DIR/run/results/cdml-seed0.json was written by an older version; delete it and cdml-seed0.npz, "
+            "and the same command trains this row and seed again"
         ),
     ),
 ]

@@ -13,10 +13,10 @@ import cdml_jax
 from cdml_jax.cli import main as cli
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import changed
-from cdml_jax.data.batches import read_image
+from cdml_jax.data.feeds.batches import read_image
 from cdml_jax.data.sources import load
 from cdml_jax.methods import METHODS
-from cdml_jax.training import loop, workdir
+from cdml_jax.runs import loop, workdir
 from cdml_jax.training.program import Program, load_dataset
 
 
@@ -31,7 +31,7 @@ def trained(tmp_path_factory):
     workdir.claim(world.run, "train", config, dataset.fingerprint())
     loop.fit(Program(config, dataset), METHODS["cdml"], 0, until_epoch=0, folder=world.run, save_last=True)
     stored = world.run / "config.json"
-    stored.write_text(stored.read_text().replace(str(world.birds), "TRAINED"))
+    stored.write_text(stored.read_text().replace(str(world.birds), "TRAINED"))  # `continued` seals it again
     return world.run
 
 

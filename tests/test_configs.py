@@ -13,7 +13,7 @@ from cdml_jax.data import ArraySource, Classes, Dataset
 from cdml_jax.methods import METHODS
 from cdml_jax.models import build, resnet, spec_of, vit
 from cdml_jax.models.weights.loading import save_weights
-from cdml_jax.training.loop import fit
+from cdml_jax.runs.loop import fit
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import split_model
 

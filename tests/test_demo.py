@@ -7,7 +7,7 @@ from cdml_jax import settings
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families
 from cdml_jax.data.sources import load
 from cdml_jax.methods import METHODS
-from cdml_jax.training.loop import fit
+from cdml_jax.runs.loop import fit
 from cdml_jax.training.program import Program
 
 

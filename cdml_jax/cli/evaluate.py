@@ -19,7 +19,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate; returns the exit status."""
     arguments.refuse("evaluate", options.rest, "; the run's own configuration is used")
-    from cdml_jax.training import commands  # here: a mistake in a flag is answered before JAX is loaded
+    from cdml_jax.cli.actions.evaluate import (
+        evaluate,  # here: a mistake in a flag is answered before JAX is loaded
+    )
 
-    commands.evaluate(options.workdir, options.split)
+    evaluate(options.workdir, options.split)
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cdml_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from cdml_jax.inference import TrainedRun
+    from cdml_jax.inference.trained_run import TrainedRun
 
 
 def trained_run(workdir: Path) -> TrainedRun:
@@ -17,8 +17,8 @@ def trained_run(workdir: Path) -> TrainedRun:
     Raises:
       UserError: it holds no run that can be read.
     """
-    from cdml_jax.inference import load
-    from cdml_jax.training.compiled import keep_compiled
+    from cdml_jax.inference.trained_run import load
+    from cdml_jax.system.compilation_cache import keep_compiled
 
     run = load(workdir)
     keep_compiled(run.config.compilation_cache)

@@ -10,8 +10,8 @@ import cdml_jax
 from cdml_jax.cli import config, embed, evaluate, export, predict, prepare, reproduce, train
 from cdml_jax.cli.output import CLOSED_PIPE, OutputError, careful_output
 from cdml_jax.errors import UserError
-from cdml_jax.huge_pages import restart_with_huge_pages
 from cdml_jax.system import console
+from cdml_jax.system.huge_pages import restart_with_huge_pages
 
 COMMANDS = {
     "train": train,

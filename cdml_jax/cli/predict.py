@@ -14,7 +14,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.system import console
 
 if TYPE_CHECKING:
-    from cdml_jax.inference import Guess
+    from cdml_jax.inference.trained_run import Guess
 
 TEXT = "name the likeliest classes of images, and what each is usually confused with"
 

@@ -8,7 +8,7 @@ import shlex
 from cdml_jax.cli import arguments
 from cdml_jax.cli.train import stopped
 from cdml_jax.configuration.load import load_arguments
-from cdml_jax.training.stop import Interrupted
+from cdml_jax.distributed.signals import Interrupted
 
 TEXT = "train every method under every seed; print the table, draw the figures"
 
@@ -24,11 +24,11 @@ def run(options: argparse.Namespace) -> int:
     loaded = load_arguments(options.rest)
     workdir = options.workdir or arguments.path(f"runs/{loaded.name}-reproduce")
     # Here: a mistake in a flag is answered before JAX is loaded.
+    from cdml_jax.cli.actions.reproduce import reproduce
     from cdml_jax.methods import known_methods
-    from cdml_jax.training import commands
 
     try:
-        commands.reproduce(
+        reproduce(
             loaded.settings,
             workdir,
             shlex.join(["cdml", *options.given]),

@@ -7,7 +7,7 @@ import sys
 
 from cdml_jax.cli import arguments
 from cdml_jax.configuration.load import load_arguments
-from cdml_jax.training.stop import Interrupted
+from cdml_jax.distributed.signals import Interrupted
 
 TEXT = "train one method (--config.row) under one seed; the same command continues a stopped run"
 
@@ -23,11 +23,11 @@ def run(options: argparse.Namespace) -> int:
     loaded = load_arguments(options.rest)
     workdir = options.workdir or arguments.path(f"runs/{loaded.name}-train")
     # Here: a mistake in a flag is answered before JAX is loaded.
+    from cdml_jax.cli.actions.train import train
     from cdml_jax.methods import known_methods
-    from cdml_jax.training import commands
 
     try:
-        commands.train(
+        train(
             loaded.settings,
             workdir,
             known_methods(loaded.methods),

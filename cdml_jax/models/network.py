@@ -88,7 +88,8 @@ class Network(nnx.Module):
             return block(x, train=train)
 
         for block in blocks:
-            x = (nnx.remat(run) if self.remat and train else run)(block, x)
+            step: Callable[..., jax.Array] = nnx.remat(run) if self.remat and train else run
+            x = step(block, x)
         return x
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.errors import UserError
-from cdml_jax.reporting.embeddings import COLUMNS, EmbeddingFigures
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import Provenance
+from cdml_jax.retrieval.figures import COLUMNS, EmbeddingFigures
 from cdml_jax.system.archives import Archive, DamagedError, write_archive
 from cdml_jax.system.files import write_json, write_text, writing
 

@@ -98,6 +98,11 @@ def embeddings_table(table: Table) -> str:
         "NMI %",
     ]
     caption = _EMBEDDINGS_CAPTION + (_MIXED if len(kinds - {""}) > 1 else "")
+    for method, title in table.titles.items():
+        warnings = [run.embeddings.warning for run in table.runs[method].values() if run.embeddings]
+        found = list(filter(None, warnings))
+        if found:
+            caption += f"{title}, {len(found)} of {len(warnings)} runs: {found[0]}.\n"
     return markdown_table(header, lines, "ll" + "r" * (len(header) - 2)) + "\n" + caption
 
 

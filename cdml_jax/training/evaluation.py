@@ -7,9 +7,9 @@ from typing import Any
 import jax
 from flax import nnx
 
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.network import Network
-from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.step import Batch, forward
 from cdml_jax.training.storage import EpochCounts, Storage
 

@@ -13,16 +13,16 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from cdml_jax.data.dataset import Source, stamp_of
-from cdml_jax.data.features import embedded
-from cdml_jax.data.feed import FeatureFeed, ImageFeed
+from cdml_jax.data.feeds.features import embedded
+from cdml_jax.data.feeds.feed import FeatureFeed, ImageFeed
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
 from cdml_jax.models.network import Network
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
-from cdml_jax.training import hosts
-from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import split_model
 
@@ -82,7 +82,7 @@ def frozen_feeds(
             folder=folder,
             made_by=made_by | {"files": _files(feed.source)},
             views=config.model.frozen_views if split in ("train", "validation") else 0,
-            anywhere=lambda lacks: bool(hosts.largest(int(lacks))),
+            anywhere=lambda lacks: bool(processes.largest(int(lacks))),
         )
         for split, feed in images.items()
     }

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.losses import (
     confusion_weighted_logits,
     focal_factor,
@@ -24,7 +25,6 @@ from cdml_jax.methods.structure import Term
 from cdml_jax.models.heads import Outputs
 from cdml_jax.sampling.mining import MINERS, mineable
 from cdml_jax.sampling.triplets import Sample, Triplets, sample_triplets
-from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.state import Costs
 from cdml_jax.training.storage import Storage
 

@@ -16,21 +16,21 @@ from flax import nnx
 
 from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.data.feed import Feed, image_feeds
+from cdml_jax.data.feeds.feed import Feed, image_feeds
 from cdml_jax.data.sources import load
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts
 from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.models import build, spec_of
 from cdml_jax.models.weights.loading import load_weights
-from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.averages import Average
-from cdml_jax.training.costs import cost_matrix
 from cdml_jax.training.epoch import WATCHED_PAIRS
 from cdml_jax.training.evaluation import evaluation_step
 from cdml_jax.training.frozen import frozen_feeds
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
 from cdml_jax.training.settings import TrainingSettings
+from cdml_jax.training.sources.costs import cost_matrix
 from cdml_jax.training.state import (
     Costs,
     TrainState,

@@ -10,10 +10,10 @@ import dataclasses
 
 from cdml_jax.data.images.transforms import Transform
 from cdml_jax.data.settings import DataSettings
+from cdml_jax.distributed.mesh import MeshSettings
 from cdml_jax.errors import UserError
 from cdml_jax.models.settings import ModelSettings
 from cdml_jax.system import ranges
-from cdml_jax.training.mesh import MeshSettings
 from cdml_jax.training.optimizer import OptimizerSettings
 from cdml_jax.training.storage import NAMES
 

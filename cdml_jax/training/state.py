@@ -11,8 +11,8 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding
 
 from cdml_jax.confusion import PairWeights
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods.structure import PLAIN, Structure
-from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.averages import Average
 from cdml_jax.training.storage import EpochCounts, Storage
 

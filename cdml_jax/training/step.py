@@ -11,11 +11,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.network import Network
 from cdml_jax.models.pixels import normalize_images
-from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.averages import Average, average, merge
 from cdml_jax.training.objective import (
     Denominators,

@@ -1,6 +1,8 @@
-"""What all networks share, and a network of one's own in one file."""
+"""What all networks share, and the network in one file that docs/models.md shows."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,55 +12,29 @@ from flax import nnx
 
 from cdml_jax.configs import base
 from cdml_jax.errors import UserError
-from cdml_jax.models import NETWORKS, Network, Spec, Variant, build, spec_of
-from cdml_jax.models.heads import Heads
-from cdml_jax.models.layers import ConvNorm, mean_pool
-from cdml_jax.models.pixels import scale_input
-from cdml_jax.models.spec import OPTIONS, STYLES
-from cdml_jax.models.weights.conversion import Table
+from cdml_jax.models import NETWORKS, Spec, build, spec_of
+from cdml_jax.models.spec import OPTIONS
 from cdml_jax.models.weights.files import WeightFile
 from cdml_jax.models.weights.loading import fill_weights
 from cdml_jax.training.state import split_model
 
-
-# All that a file of a network holds: its class, its tables of names, its NETWORKS.
-class Plain(Network):
-    """A stem, one block, mean pooling, two heads; `width` features."""
-
-    options = OPTIONS
-
-    def __init__(self, spec, *, width, rngs):
-        super().__init__(spec)
-        self.convention = STYLES[spec.style or "torchvision"]
-        common = {"spec": spec, "convention": self.convention, "rngs": rngs}
-        self.stem = ConvNorm(3, width, 3, stride=2, **common)
-        self.blocks = nnx.List([ConvNorm(width, width, 3, **common)])
-        self.heads = Heads(width, spec, rngs=rngs)
-
-    def enter(self, images, *, train):
-        return self.stem(scale_input(images, self.convention).astype(self.dtype), train=train)
-
-    def pool(self, x, *, train):
-        return mean_pool(x)
-
-
-def tables():
-    names = {"stem.conv": "conv1", "stem.norm": "bn1", "blocks.0.conv": "conv2", "blocks.0.norm": "bn2"}
-    return {"elsewhere": Table(names, classifier="fc")}
-
-
-PLAIN = {"plain4": Variant(Plain, {"width": 4}, tables), "plain6": Variant(Plain, {"width": 6}, tables)}
+DOCUMENT = Path(__file__).parents[2] / "docs/models.md"
 
 
 @pytest.fixture(autouse=True)
-def networks(monkeypatch):
-    for name, variant in PLAIN.items():
+def example(monkeypatch):
+    """The file that docs/models.md shows, in the package."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S)
+    module = {"__name__": "plain"}
+    exec(code, module)
+    for name, variant in module["NETWORKS"].items():
         monkeypatch.setitem(NETWORKS, name, variant)
+    return module
 
 
 def jaxpr_of(spec):
     """What a step computes of the network, as text."""
-    graph, *trees = split_model(nnx.eval_shape(lambda: build("plain4", spec, rngs=nnx.Rngs(0))))
+    graph, *trees = split_model(nnx.eval_shape(lambda: build("plain32", spec, rngs=nnx.Rngs(0))))
 
     def run(trees, images):
         model = nnx.merge(graph, *trees)
@@ -86,33 +62,35 @@ def test_every_field_reaches_a_network_of_ones_own():
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_that_a_network_does_not_name_is_refused(option, monkeypatch):
-    monkeypatch.setattr(Plain, "options", ())
-    with pytest.raises(UserError, match=rf"model\.{option}: the network plain6 has no such option"):
-        build("plain6", Spec(num_classes=3, **{option: CHANGES[option]}), rngs=nnx.Rngs(0))
+def test_an_option_that_a_network_does_not_name_is_refused(option, example, monkeypatch):
+    monkeypatch.setattr(example["Plain"], "options", tuple(name for name in OPTIONS if name != option))
+    with pytest.raises(UserError, match=rf"model\.{option}: the network plain32 has no such option"):
+        build("plain32", Spec(num_classes=3, **{option: CHANGES[option]}), rngs=nnx.Rngs(0))
 
 
 def test_a_network_of_ones_own_can_be_cut():
-    model = build("plain6", Spec(num_classes=3), rngs=nnx.Rngs(0))
-    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)), jnp.float32)
+    model = build("plain32", Spec(num_classes=3), rngs=nnx.Rngs(0))
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)), jnp.float32)
     whole = model(images, train=False)
-    halves = model.back(model.front(images, 1, train=False), 1, train=False)
+    halves = model.back(model.front(images, 2, train=False), 2, train=False)
     assert jnp.array_equal(whole.logits, halves.logits)
-    assert model.front_names(1) == ("stem", "blocks.0")
-    assert set(model.front_names(2)) == {"stem", "blocks"}
+    assert model.front_names(2) == ("stem", "blocks.0", "blocks.1")
+    assert set(model.front_names(4)) == {"stem", "blocks"}
 
 
 def test_a_network_of_ones_own_takes_weights_of_another_library():
-    parameters, statistics = split_model(build("plain6", Spec(num_classes=3), rngs=nnx.Rngs(0)))[1:]
+    model = nnx.eval_shape(lambda: build("plain32", Spec(num_classes=3), rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(0)
-    values = {f"conv{k}.weight": rng.random((6, 3 if k == 1 else 6, 3, 3)) for k in (1, 2)}
-    for k in (1, 2):
-        values |= {
-            f"bn{k}.{last}": rng.random(6) for last in ("weight", "bias", "running_mean", "running_var")
-        }
-    filled, _ = fill_weights(WeightFile(values, {}, "file"), parameters, statistics, network="plain6")
-    expected = values["conv2.weight"].transpose(2, 3, 1, 0).astype(np.float32)
-    assert np.array_equal(filled["blocks"][0]["conv"]["kernel"], expected)
+    parts = {"conv1": ("bn1", (32, 3, 7, 7))}
+    parts |= {f"layers.{k}.conv": (f"layers.{k}.bn", (32, 32, 3, 3)) for k in range(3)}
+    values = {}
+    for conv, (norm, shape) in parts.items():
+        values[f"{conv}.weight"] = rng.random(shape)
+        for last in ("weight", "bias", "running_mean", "running_var"):
+            values[f"{norm}.{last}"] = rng.random(32)
+    filled, _ = fill_weights(WeightFile(values, {}, "file"), *split_model(model)[1:], network="plain32")
+    expected = values["layers.1.conv.weight"].transpose(2, 3, 1, 0).astype(np.float32)
+    assert np.array_equal(filled["blocks"][1]["conv"]["kernel"], expected)
 
 
 def test_a_configuration_gives_the_networks_part_of_its_keys():

@@ -15,11 +15,11 @@ from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS
 from cdml_jax.reporting import results
-from cdml_jax.training import loop, workdir
-from cdml_jax.training.checkpoint import Checkpoints
-from cdml_jax.training.integrity import checksums
+from cdml_jax.runs import loop, workdir
+from cdml_jax.runs.checkpoint import Checkpoints
+from cdml_jax.runs.checksums import checksums
+from cdml_jax.runs.log import Writers
 from cdml_jax.training.program import Program
-from cdml_jax.training.writers import Writers
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_results_on_a_full_disk_leave_no_half(tmp_path, monkeypatch):
     def full(self, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(results.Path, "write_bytes", full)
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_bytes", full)
     with pytest.raises(UserError, match="make room there"):
         results.save(result, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -14,8 +14,8 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS
 from cdml_jax.models import Spec, build
 from cdml_jax.models.weights.loading import save_weights
+from cdml_jax.runs.loop import fit
 from cdml_jax.system.trees import named_leaves
-from cdml_jax.training.loop import fit
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import split_model
 
@@ -75,7 +75,7 @@ def test_it_evaluates_as_the_whole_network_does(frozen, dataset):
 
 def test_the_front_is_computed_once(frozen, dataset, monkeypatch):
     one_device(frozen, dataset)
-    monkeypatch.setattr("cdml_jax.data.features._computed", None)
+    monkeypatch.setattr("cdml_jax.data.feeds.features._computed", None)
     again = one_device(frozen, dataset)
     assert again.feeds["train"].features.shape[:2] == (100, 3)
     assert again.feeds["test"].features.shape[:2] == (60, 1)

@@ -7,11 +7,11 @@ import pytest
 from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import ByClassPairWeights, DensePairWeights, TopConfusions, TopPairWeights
 from cdml_jax.confusion.figures import accuracy, mean_class_error
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS
-from cdml_jax.training import loop
-from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.checkpoint import Checkpoints
+from cdml_jax.runs import loop
+from cdml_jax.runs.checkpoint import Checkpoints
 from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
 

@@ -62,13 +62,11 @@ def fill_weights(
     """As `load_weights`, from a file that was read; leaves of the trees may be shapes alone."""
     trees = {"parameters": parameters, "statistics": statistics}
     ours = dict(named_leaves(trees))
-    said = (
-        "tensorflow"
-        if file.metadata.get("padding", "").startswith("SAME")
-        else file.metadata.get("style", "")
-    )
-    if said and said != style:
-        raise UserError(f"model.style: {file.path} is of the style {said}; set model.style={said}")
+    # Our files name their style, converted files of TensorFlow's weights their padding.
+    padded_same = file.metadata.get("padding", "").startswith("SAME")
+    of_file = "tensorflow" if padded_same else file.metadata.get("style", "")
+    if of_file and of_file != style:
+        raise UserError(f"model.style: {file.path} is of the style {of_file}; set model.style={of_file}")
     if any(key.startswith("parameters.") for key in file.values):
         filled = _fill_own(file.values, ours, str(file.path))
     else:

@@ -14,8 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cdml_jax import confusion
 from cdml_jax.confusion import ByClassConfusion, ByClassPairWeights, PairWeights
+from cdml_jax.distributed.mesh import DATA, MODEL, by_row, gather_rows, replicated
 from cdml_jax.sampling.triplets import Drawn, Sample
-from cdml_jax.training.mesh import DATA, MODEL, by_row, gather_rows, replicated
 from cdml_jax.training.storage.parts import Placed, abstract, draw_parts, predictions_of
 from cdml_jax.training.storage.protocol import EpochCounts
 

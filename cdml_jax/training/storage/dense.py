@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from cdml_jax import confusion
 from cdml_jax.confusion import DenseConfusion, DensePairWeights
-from cdml_jax.training.mesh import of_counts, replicated
+from cdml_jax.distributed.mesh import of_counts, replicated
 from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of
 from cdml_jax.training.storage.protocol import EpochCounts
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from cdml_jax.confusion import PairWeights
+from cdml_jax.distributed.mesh import DATA, put_replicated
 from cdml_jax.sampling.triplets import Drawn, Sample
-from cdml_jax.training.mesh import DATA, put_replicated
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

@@ -15,7 +15,7 @@ from cdml_jax import confusion
 from cdml_jax.confusion import TopConfusions, TopPairWeights, init_top
 from cdml_jax.confusion.placing import compiled
 from cdml_jax.confusion.top import merge_stacked
-from cdml_jax.training.mesh import DATA, by_row, replicated
+from cdml_jax.distributed.mesh import DATA, by_row, replicated
 from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of
 from cdml_jax.training.storage.protocol import EpochCounts
 
