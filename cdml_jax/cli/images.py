@@ -31,7 +31,7 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
       UserError: there is none.
     """
-    from cdml_jax.data.decoding import EXTENSIONS
+    from cdml_jax.data.images.decoding import EXTENSIONS
 
     found = [
         path

@@ -56,9 +56,7 @@ class Transform:
         if not 0 <= self.erasing <= 1:
             raise UserError(f"image.erasing must be between 0 and 1, not {self.erasing}")
         if self.resize and self.resize < self.image_size:
-            raise UserError(
-                f"image.resize ({self.resize}) must not be below image.image_size ({self.image_size})"
-            )
+            raise UserError(f"image.resize ({self.resize}) must not be below image_size ({self.image_size})")
 
     @property
     def short_side(self) -> int:
