@@ -172,7 +172,11 @@ def _check_images(
     # 1. What is known: an image whose stamp is in the list of good ones is not opened.
     manifest = None if cache is None else cache / "checked" / f"{_key(dataset)}.json"
     known = _read_manifest(manifest)
-    stamps = {s: [stamp_of(source, i) for i in range(len(source))] for s, source in dataset.splits.items()}
+    with console.working("Looking for changed images"):
+        stamps = {
+            split: [stamp_of(source, i) for i in range(len(source))]
+            for split, source in dataset.splits.items()
+        }
     unknown = [
         (split, i)
         for split, of_split in stamps.items()

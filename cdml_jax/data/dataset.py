@@ -14,8 +14,6 @@ import numpy as np
 from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
 
-SPLITS = ("train", "holdout", "validation", "test")
-
 _LARGEST_LABEL = np.iinfo(np.int32).max
 
 

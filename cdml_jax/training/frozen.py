@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
@@ -62,9 +63,13 @@ def frozen_feeds(
         features = network.front(normalize_images(images), cut, train=False)
         return jax.lax.with_sharding_constraint(features, mesh_lib.replicated(mesh))
 
+    # Only the first call compiles, which can take longer than anybody waits in silence.
+    compiling = iter([console.working("Compiling the frozen front")])
+
     def embed(images: np.ndarray) -> np.ndarray:
         on_devices = mesh_lib.put_batch(mesh, {"image": images})["image"]
-        return np.asarray(front(parameters, statistics, on_devices), np.float32)
+        with next(compiling, contextlib.nullcontext()):
+            return np.asarray(front(parameters, statistics, on_devices), np.float32)
 
     made_by = {
         "cut": cut,

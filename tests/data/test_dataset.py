@@ -1,10 +1,13 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from cdml_jax import data
 from cdml_jax.data.classes import Classes
-from cdml_jax.data.dataset import Dataset, FileSource
+from cdml_jax.data.dataset import ArraySource, Dataset, FileSource
 from cdml_jax.data.dividing.derived import Subset
 from cdml_jax.data.dividing.splits import carve
 from cdml_jax.errors import UserError
@@ -97,3 +100,71 @@ def test_the_fingerprint_does_not_depend_on_where_the_data_lie(dataset):
         for s, x in dataset.splits.items()
     }
     assert dataclasses.replace(dataset, name="other", splits=splits).fingerprint() == dataset.fingerprint()
+
+
+IMAGES = np.arange(3 * 2 * 4 * 3, dtype=np.uint8).reshape(3, 2, 4, 3)
+
+
+def test_arrays_are_a_source_and_are_not_copied():
+    source = ArraySource(IMAGES, [2, 0, 2], ["a", "b", "c"])
+    assert (len(source), source.labels.tolist(), source.labels.dtype) == (3, [2, 0, 2], np.int32)
+    assert np.shares_memory(source.image(1), IMAGES)
+    np.testing.assert_array_equal(source.image(1), IMAGES[1])
+    assert source.name(2) == "c"
+
+
+def test_images_of_several_sizes_and_encoded_ones_are_a_source(png, picture):
+    images = [picture(0, 3, 5), png(picture(1)), picture(2, 7, 4)]
+    source = ArraySource(images, np.array([0, 1, 1], np.int64))
+    assert source.image(1) == images[1]
+    assert [source.image(i).shape for i in (0, 2)] == [(3, 5, 3), (7, 4, 3)]
+
+
+def test_names_of_arrays_tell_their_place_and_content():
+    same, other = ArraySource(IMAGES, [0, 1, 2]), ArraySource(IMAGES + 1, [0, 1, 2])
+    names = [ArraySource(IMAGES, [0, 1, 2]).name(i) for i in range(3)]
+    assert names == [same.name(i) for i in range(3)]
+    assert len({*names, *(other.name(i) for i in range(3))}) == 6
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "names", "message"),
+    [
+        (IMAGES / 255, [0, 1, 2], None, "images: float64, not uint8; scale them"),
+        (IMAGES[..., 0], [0, 1, 2], None, r"images: shape \(3, 2, 4\), not \(n, height, width, 3\); of grey"),
+        (
+            IMAGES.transpose(0, 3, 1, 2),
+            [0, 1, 2],
+            None,
+            r"not \(n, .*; move the channels to the end",
+        ),
+        ([IMAGES[0], IMAGES[1, 0]], [0, 1], None, r"images\[1\]: shape \(4, 3\), not \(height, width, 3\)"),
+        ([IMAGES[0], IMAGES[1] * 1.0], [0, 1], None, r"images\[1\]: float64, not uint8"),
+        (IMAGES, [0, 1], None, "labels: 2 for 3 images"),
+        (IMAGES, [0, 1, 2], ["a"], "names: 1 for 3 images"),
+        (IMAGES, [0, 1.0, 2], None, "labels: float64, not integers"),
+        (IMAGES, [0, 1, -2], None, r"labels\[2\]: -2; labels count from 0"),
+        (IMAGES, [0, 2**31, 1], None, r"labels\[1\]: 2147483648; labels count from 0 to 2,147,483,647"),
+        (IMAGES, np.zeros((3, 2), int), None, r"labels: shape \(3, 2\), not \(n,\)"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(images, labels, names, message):
+    with pytest.raises(UserError, match=message):
+        ArraySource(images, labels, names)
+
+
+def test_a_data_set_is_described_without_opencv_and_tfds():
+    code = (
+        "import sys; from cdml_jax.data import ArraySource, Dataset; "
+        "print(*{'cv2', 'tensorflow_datasets', 'grain', 'jax'} & sys.modules.keys())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not run.stdout.split()
+
+
+def test_the_folder_has_its_public_names_and_no_other():
+    for name in data.__all__:
+        assert getattr(data, name).__name__ == name
+        assert name in dir(data)
+    with pytest.raises(AttributeError, match=r"module .cdml_jax\.data. has no attribute .Datset."):
+        data.Datset  # noqa: B018
