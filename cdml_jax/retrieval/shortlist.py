@@ -14,8 +14,8 @@ in a sure order.
 
 :math:`\kappa` is counted in units of the type's rounding: size + 2 of the product's sum, 2 of moving the
 embeddings, 1 of the squares, 2 of the comparison, and some to spare; twice as many where sums may not round
-to nearest. :math:`\tau` covers numbers below the smallest normal one, and the rounding of distances in float64:
-what ties there must not be called sure.
+to nearest. :math:`\tau` covers numbers below the smallest normal one, and the rounding of distances in
+float64: what ties there must not be called sure.
 """
 
 from __future__ import annotations
