@@ -73,7 +73,7 @@ def weighted_softmax_cross_entropy(
     column = jnp.where(is_class, labels, 0)
     over = logits - jnp.take_along_axis(logits, column[:, None], axis=1)
     # −log p_y = log(1 + Σ_{j≠y} e^{f_j − f_y}): as log1p, a confident row keeps all its digits.
-    others = jnp.where(jnp.arange(num_classes)[None, :] == column[:, None], -jnp.inf, over)
+    others = jnp.where(jnp.arange(num_classes, dtype=jnp.int32)[None, :] == column[:, None], -jnp.inf, over)
     largest = jax.lax.stop_gradient(jnp.maximum(others.max(axis=1), 0))
     losses = largest + jnp.log1p(jnp.exp(others - largest[:, None]).sum(axis=1) + jnp.expm1(-largest))
     losses = losses - jnp.where(label_smoothing == 0, 0, label_smoothing * over.mean(axis=1))

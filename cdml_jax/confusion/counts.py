@@ -50,9 +50,12 @@ class DenseConfusion(NamedTuple):
         probabilities: Float[Array, "batch classes"],
         kept: Bool[Array, " batch"],
     ) -> DenseConfusion:
-        """Counts with probabilities added to their label's row; rows not `kept` may hold anything."""
+        """Counts with probabilities added to their label's row; rows not `kept` may hold anything.
+
+        What is not finite adds nothing.
+        """
         rows = jnp.where(kept, labels, 0)
-        added = jnp.where(kept[:, None], probabilities, 0).astype(self.dtype)
+        added = jnp.where(kept[:, None] & jnp.isfinite(probabilities), probabilities, 0).astype(self.dtype)
         return DenseConfusion(self.matrix.at[rows].add(added))
 
     def add_predictions(

@@ -51,8 +51,9 @@ def update(
       where: rows that count; the others may hold anything.
 
     Returns:
-      Counts of the same kind and dtype. A row is left out if its label or its predicted class is no class, or
-      if one of its probabilities is not finite. What float32 and int32 can hold is said at `init`.
+      Counts of the same kind and dtype. A row is left out if its label or its predicted class is no class.
+      Probabilities that are not finite add nothing, so a row of NaN is left out too. `init` says what float32
+      and int32 can hold.
 
     Raises:
       TypeError: probabilities into integer counts, where they would vanish; labels or predicted classes
@@ -79,7 +80,6 @@ def update(
             raise TypeError(f"predictions: probabilities are floating, not {predictions.dtype}")
         if not jnp.issubdtype(form.dtype, jnp.floating):
             raise TypeError(f"counts: {form.dtype} cannot hold probabilities; use init(C, jnp.float32)")
-        kept &= jnp.isfinite(predictions).all(axis=1)
         added: Any = form.add_probabilities(labels, predictions, kept)
     else:
         if predictions.shape != labels.shape:

@@ -121,7 +121,8 @@ class TopConfusions(NamedTuple):
         labels = jnp.where(kept, labels, 0)
         # The label may be among the largest: one more is taken, one more still to know what comes next.
         found, classes = jax.lax.top_k(probabilities, min(number + 2, num_classes))
-        found = jnp.where(kept[:, None] & (classes != labels[:, None]), found.astype(dtype), 0)
+        counted = kept[:, None] & (classes != labels[:, None]) & jnp.isfinite(found)
+        found = jnp.where(counted, found.astype(dtype), 0)
         found, order = jax.lax.top_k(found, min(number + 1, num_classes))
         classes = jnp.take_along_axis(classes, order, axis=1)
         following = found[:, number:] if found.shape[1] > number else jnp.zeros((batch, 1), dtype)
@@ -134,7 +135,7 @@ class TopConfusions(NamedTuple):
             indices,
             values,
             self.errors.at[labels].add(jnp.where(kept, wrong, 0)),
-            self.correct.at[labels].add(jnp.where(kept, right, 0)),
+            self.correct.at[labels].add(jnp.where(kept & jnp.isfinite(right), right, 0)),
         )
 
     def reduced(self, axis_name: str | tuple[str, ...]) -> TopConfusions:
@@ -154,7 +155,7 @@ class TopConfusions(NamedTuple):
 
         def whole(counters: jax.Array) -> jax.Array:
             # A sum with zeros elsewhere: its result is known to be equal on all devices, a gather's is not.
-            place = jnp.arange(devices)[:, None, None] == jax.lax.axis_index(axis_name)
+            place = jnp.arange(devices, dtype=jnp.int32)[:, None, None] == jax.lax.axis_index(axis_name)
             spread = jnp.where(place, counters[None], 0).reshape(share * devices, k)
             return jax.lax.psum(spread, axis_name)[:num_classes]
 

@@ -91,7 +91,7 @@ def largest(
 def sum_of_others(
     probabilities: Float[Array, "batch classes"], labels: Int[Array, " batch"], dtype: Any
 ) -> Num[Array, " batch"]:
-    """Σ_{j ≠ y_b} p_bj, not 1 − p_y, which would lose the digits of a rare error.
+    """Σ_{j ≠ y_b} p_bj, not 1 − p_y, which would lose the digits of a rare error; NaN adds nothing.
 
     Some columns at a time: where XLA does not fuse the mask with the sum, a copy of all would be made.
     """
@@ -102,7 +102,7 @@ def sum_of_others(
         begin = jnp.minimum(number * width, num_classes - width)
         block = jax.lax.dynamic_slice_in_dim(probabilities, begin, width, axis=1)
         column = begin + jax.lax.broadcasted_iota(jnp.int32, block.shape, 1)
-        counted = (column != labels[:, None]) & (column >= number * width)
+        counted = (column != labels[:, None]) & (column >= number * width) & jnp.isfinite(block)
         return jnp.where(counted, block, 0).sum(axis=1, dtype=dtype)
 
     return jax.lax.fori_loop(1, -(-num_classes // width), lambda i, total: total + part(i), part(0))
