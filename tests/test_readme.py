@@ -223,6 +223,7 @@ def test_importing_the_package_loads_jax_and_numpy_alone():
         "absl",
     }
     others |= {"cv2", "safetensors", "tensorboardX", "tqdm", "PIL", "matplotlib", "scipy.stats", "jaxtyping"}
+    others.add("sklearn")
     assert not others & set(run.stdout.split())
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from cdml_jax.errors import UserError, writing
 from cdml_jax.metrics import accuracy, mean_class_error
-from cdml_jax.reporting.embeddings import COLUMNS, EmbeddingFigures
+from cdml_jax.retrieval.figures import COLUMNS, EmbeddingFigures
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _COLUMNS = (

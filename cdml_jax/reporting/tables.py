@@ -103,7 +103,8 @@ def embeddings_table(
     results = list(results)
     rows = by_row(results)
     lines, kinds, lacking = [], set(), 0
-    for row, title in ordered_rows(rows, row_titles).items():
+    titled = ordered_rows(rows, row_titles)
+    for row, title in titled.items():
         runs = list(rows[row].values())
         lacking += sum(run.embeddings is None for run in runs)
         embedding = " and ".join(sorted({run.embeddings.embedding for run in runs if run.embeddings}))
@@ -132,6 +133,11 @@ def embeddings_table(
             f"{lacking} of {len(results)} runs were made before embeddings were measured: delete their\n"
             "files in results/ and run the command again to have the figures.\n"
         )
+    for row, title in titled.items():
+        warnings = [run.embeddings.warning for run in rows[row].values() if run.embeddings]
+        found = list(filter(None, warnings))
+        if found:
+            caption += f"{title}, {len(found)} of {len(warnings)} runs: {found[0]}.\n"
     return markdown_table(header, lines, "ll" + "r" * (len(header) - 2)) + "\n" + caption
 
 

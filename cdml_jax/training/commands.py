@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdml_jax import clustering
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.folds import pool
 from cdml_jax.errors import UserError, writing
 from cdml_jax.metrics import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.reporting import results
 from cdml_jax.reporting.results import RunResult
+from cdml_jax.retrieval import clustering
 from cdml_jax.top_confusions import TopConfusions
 from cdml_jax.training import classes, hosts, settings, timing, workdir
 from cdml_jax.training.checkpoint import Run, restore_last
@@ -124,6 +124,8 @@ def evaluate(folder: Path, split: str) -> Counts | None:
         hosts.say(f"{split}, {len(dataset.test_class_names)} classes never trained, {embedding}: {figures}")
         if left_out:
             hosts.say(left_out)
+        if figures and figures.warning:
+            hosts.say(figures.warning)
         return None
     if not hosts.is_first():
         return counts
@@ -136,6 +138,8 @@ def evaluate(folder: Path, split: str) -> Counts | None:
     print(f"embeddings ({embedding}): {figures}")
     if left_out:
         print(left_out)
+    if figures and figures.warning:
+        print(figures.warning)
     from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no matplotlib
 
     print("Most confused:")

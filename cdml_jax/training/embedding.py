@@ -10,9 +10,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cdml_jax import clustering
-from cdml_jax.reporting.embeddings import EmbeddingFigures
-from cdml_jax.retrieval import retrieval
+from cdml_jax.retrieval import clustering, retrieval
+from cdml_jax.retrieval.figures import EmbeddingFigures
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
 from cdml_jax.training.rows import named_row
@@ -61,7 +60,7 @@ def evaluate_split(program: Program, state: TrainState, split: str, embedding: s
 def measure(embeddings: np.ndarray, labels: np.ndarray, embedding: str) -> EmbeddingFigures:
     """Retrieval of embeddings among each other and their NMI, on the devices of this process alone.
 
-    NMI is NaN where `clustering.why_not` has a reason.
+    NMI is NaN where `clustering.why_not` has a reason, and where each image is a class of its own.
     """
     found = retrieval(embeddings, labels, devices=jax.local_devices())
     left_out = clustering.why_not(len(labels))

@@ -10,15 +10,15 @@ import pytest
 from cdml_jax.errors import UserError
 from cdml_jax.metrics import mean_class_error
 from cdml_jax.reporting import results as module
-from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.reporting.results import RunResult, by_row, load, save, write_rows
 from cdml_jax.retrieval import Retrieval
+from cdml_jax.retrieval.figures import EmbeddingFigures
 
 # Unequal class sizes 4, 10, 0, 6; classes 0 and 1 are kin, 2 and 3 are.
 COUNTS = np.array([[3, 1, 0, 0], [2, 5, 3, 0], [0, 0, 0, 0], [0, 1, 2, 3]])
 
 
-FIGURES = EmbeddingFigures("projection", Retrieval({1: 0.75, 8: 0.875}, 0.5, 0.375, 20), 0.625)
+FIGURES = EmbeddingFigures("projection", Retrieval({1: 0.75, 8: 0.875}, 0.5, 0.375, 20, 0.25), 0.625)
 
 
 def make(row="baseline", seed=0, *, history=None, embeddings=None):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cdml_jax.reporting import paper
-from cdml_jax.reporting.embeddings import EmbeddingFigures
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.tables import embeddings_table, markdown_table, methods_table
 from cdml_jax.retrieval import Retrieval
+from cdml_jax.retrieval.figures import EmbeddingFigures
 
 TITLES = {"baseline": "baseline", "weighted_softmax": "weighted softmax", "cdml": "CDML"}
 
@@ -61,6 +61,16 @@ def test_the_table_without_a_baseline():
 def embedded(row, seed, recall, *, embedding="features", nmi=0.5):
     found = Retrieval({1: recall, 2: 1.0}, 0.25 + recall / 2, recall / 2, 200)
     return dataclasses.replace(run(row, seed, 60), embeddings=EmbeddingFigures(embedding, found, nmi))
+
+
+def test_embeddings_that_rounding_decides_are_named_below_the_table():
+    fine, noise = embedded("baseline", 0, 0.6), embedded("cdml", 0, 0.1)
+    found = dataclasses.replace(noise.embeddings.retrieval, unresolved=0.97)
+    collapsed = dataclasses.replace(noise, embeddings=EmbeddingFigures("features", found, 0.5))
+    text = embeddings_table([fine, collapsed, embedded("cdml", 1, 0.6)], row_titles=TITLES)
+    assert f"CDML, 1 of 2 runs: {found.warning}.\n" in text
+    assert "97%" in found.warning
+    assert "runs:" not in embeddings_table([fine, noise], row_titles=TITLES)
 
 
 def test_the_table_of_embeddings_to_the_letter():

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from cdml_jax import clustering
-from cdml_jax.retrieval import retrieval
+from cdml_jax.retrieval import clustering, retrieval
 from cdml_jax.training.embedding import evaluate_split, measure, measured_embedding
 from cdml_jax.training.program import Program
 
@@ -79,3 +78,13 @@ def test_what_is_measured_and_what_is_left_out(monkeypatch):
     assert f"NMI {figures.nmi:.2%}" in str(figures)
     monkeypatch.setattr(clustering, "LARGEST", 47)
     assert "NMI" not in str(measure(embeddings, labels, "features"))
+
+
+def test_embeddings_that_have_collapsed_are_said_to_have():
+    labels = np.repeat(np.arange(4), 12)
+    spread = np.random.default_rng(0).normal(size=(48, 4))
+    assert measure(np.float32(1 + 1e-2 * spread), labels, "features").warning is None
+    assert "noise" in measure(np.float32(1 + 1e-9 * spread), labels, "features").warning
+    one_each = measure(np.float32(spread), np.arange(48), "features")
+    assert np.isnan(one_each.nmi)
+    assert one_each.columns()["test_nmi"] is None

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cdml_jax.retrieval import Retrieval
+from cdml_jax.retrieval.measures import Retrieval
 
 COLUMNS = ("embedding", "test_recall_at_1", "test_map_at_r", "test_r_precision", "test_nmi")
 """Names in rows.csv."""
@@ -19,7 +19,8 @@ class EmbeddingFigures:
     Args:
       embedding: which it is, "projection" or "features".
       retrieval: of each image among the others.
-      nmi: normalised mutual information of the classes and as many clusters; NaN where it was left out.
+      nmi: normalised mutual information of the classes and as many clusters; NaN where it was left out, or
+        each image is a class of its own.
     """
 
     embedding: str
@@ -29,6 +30,11 @@ class EmbeddingFigures:
     def __str__(self) -> str:
         nmi = "" if math.isnan(self.nmi) else f", NMI {self.nmi:.2%}"
         return f"{self.retrieval}{nmi}"
+
+    @property
+    def warning(self) -> str | None:
+        """One line where the retrieval figures are noise; None elsewhere."""
+        return self.retrieval.warning
 
     def columns(self) -> dict[str, Any]:
         """`COLUMNS`, rates as fractions in [0, 1], None where there is none."""
@@ -45,6 +51,7 @@ class EmbeddingFigures:
             "r_precision": _or_none(found.r_precision),
             "map_at_r": _or_none(found.map_at_r),
             "queries": found.queries,
+            "unresolved": found.unresolved,
             "nmi": _or_none(self.nmi),
         }
 
@@ -60,6 +67,7 @@ class EmbeddingFigures:
             r_precision=_or_nan(record["r_precision"]),
             map_at_r=_or_nan(record["map_at_r"]),
             queries=int(record["queries"]),
+            unresolved=float(record.get("unresolved", 0.0)),  # which older results lack
         )
         return cls(record["embedding"], found, _or_nan(record["nmi"]))
 

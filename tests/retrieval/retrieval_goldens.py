@@ -1,6 +1,6 @@
 """Inputs of the tests of retrieval and clustering, and what pytorch-metric-learning says of them.
 
-    python tests/retrieval_goldens.py
+    python tests/retrieval/retrieval_goldens.py
 
 writes retrieval_goldens.json beside this file, by its AccuracyCalculator; it needs torch, faiss-cpu,
 scikit-learn and pytorch-metric-learning 2.9.0, which the tests do not.

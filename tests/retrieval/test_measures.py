@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from hard_sets import hard_sets, labels_of
 from retrieval_goldens import FILE, RECALL_AT, cases, sorted_by_distance
 
-from cdml_jax.retrieval import retrieval
+from cdml_jax.retrieval import measures, neighbours, retrieval
 
 CASES = cases()
+HARD = hard_sets(300)
 
 
 def brute_force(embeddings, labels, references=None, reference_labels=None):
@@ -97,3 +99,22 @@ def test_queries_given_as_their_own_references_find_themselves():
 def test_what_is_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         retrieval(*arguments)
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_figures_of_hard_embeddings_are_those_of_brute_force(name):
+    rows, labels = np.asarray(HARD[name], np.float64), labels_of(300)
+    found = retrieval(HARD[name], labels, recall_at=RECALL_AT)
+    recall, precision, average, queries = brute_force(rows, labels)
+    assert found.recall == pytest.approx(recall, abs=1e-9)
+    assert (found.r_precision, found.map_at_r) == pytest.approx((precision, average), abs=1e-6)
+    assert found.queries == queries
+
+
+def test_figures_are_the_same_in_one_block_and_in_many(monkeypatch):
+    """Blocks that are filled across the borders of the blocks in which neighbours come."""
+    rows, labels = HARD["far clusters, copies"], labels_of(300)
+    whole = retrieval(rows, labels)
+    monkeypatch.setattr(measures, "_ENTRIES", 40 * 16)
+    monkeypatch.setattr(neighbours, "_SCORES", {"cpu": 24 * 384})
+    assert retrieval(rows, labels) == whole
