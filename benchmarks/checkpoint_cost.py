@@ -21,10 +21,11 @@ from pathlib import Path
 import jax
 from side_by_side import keep
 
+from cdml_jax.configuration.datasets import load_dataset
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import changed
 from cdml_jax.runs.loop import fit
-from cdml_jax.training.program import Program, load_dataset
+from cdml_jax.training.program import Program
 
 NEVER = 1e9
 

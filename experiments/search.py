@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.datasets import load_dataset
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.confusion.figures import accuracy
 from cdml_jax.data.dividing.folds import fold
 from cdml_jax.methods import known_methods, named_method
 from cdml_jax.reporting.comparison import paired_interval
 from cdml_jax.runs.loop import fit
-from cdml_jax.training.program import Program, load_dataset
+from cdml_jax.training.program import Program
 
 
 def main() -> None:

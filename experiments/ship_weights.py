@@ -12,13 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from cdml_jax.configuration.datasets import load_dataset
 from cdml_jax.configuration.settings import from_plain
 from cdml_jax.errors import UserError
 from cdml_jax.models.weights.files import SHIPPED_FOLDER
 from cdml_jax.models.weights.loading import save_weights
 from cdml_jax.runs import workdir
 from cdml_jax.runs.checkpoint import restore_last
-from cdml_jax.training.program import Program, load_dataset
+from cdml_jax.training.program import Program
 
 
 def main() -> int:

@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from cdml_jax.configuration.datasets import load_dataset
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.models.weights.files import SHIPPED_FOLDER
 from cdml_jax.system.archives import sealed
 from cdml_jax.training import workdir
-from cdml_jax.training.program import load_dataset
 
 CLASSES = ("crow", "owl")
 ROWS = "".join(f"{name}/{k}.png,{label}\n" for label, name in enumerate(CLASSES) for k in range(6))

@@ -11,13 +11,14 @@ from PIL import Image
 
 import cdml_jax
 from cdml_jax.cli import main as cli
+from cdml_jax.configuration.datasets import load_dataset
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import changed
 from cdml_jax.data.feeds.batches import read_image
 from cdml_jax.data.sources import load
 from cdml_jax.methods import METHODS
 from cdml_jax.runs import loop, workdir
-from cdml_jax.training.program import Program, load_dataset
+from cdml_jax.training.program import Program
 
 
 @pytest.fixture(scope="module")

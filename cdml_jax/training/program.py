@@ -1,9 +1,8 @@
-"""All that is compiled and loaded once, and then serves every row and seed of a table."""
+"""All that is compiled and loaded once, and then serves every method and seed of a table."""
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -17,7 +16,6 @@ from flax import nnx
 from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.feeds.feed import Feed, image_feeds
-from cdml_jax.data.sources import load
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts
@@ -43,24 +41,6 @@ from cdml_jax.training.step import StepSettings, train_step
 from cdml_jax.training.storage import make_storage
 
 Config_co = TypeVar("Config_co", bound=TrainingSettings, covariant=True)
-
-
-def load_dataset(config: TrainingSettings, **changes: str) -> Dataset:
-    """The data set that a configuration asks for; `changes` replace keys of `data`, such as test=""."""
-    data = dataclasses.replace(config.data, **changes)  # type: ignore[arg-type]
-    return load(
-        config.source,
-        data_dir=data.data_dir,
-        train=data.train,
-        validation=data.validation,
-        test=data.test,
-        holdout=data.holdout,
-        holdout_fraction=data.holdout_fraction,
-        validation_fraction=data.validation_fraction,
-        test_fraction=data.test_fraction,
-        check=data.check,
-        class_disjoint=data.class_disjoint,
-    )
 
 
 class Program(Generic[Config_co]):
@@ -222,7 +202,7 @@ class Program(Generic[Config_co]):
         return self.feeds[split]
 
     def initial_state(self, seed: int) -> TrainState:
-        """State before the first step: the same parameters for every row of a seed."""
+        """State before the first step: the same parameters for every method of a seed."""
         state = self._init(np.uint32(seed))
         if self.config.model.weights:
             loaded = self._loaded(state)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.datasets import load_dataset
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.mesh import divide_processor, make_mesh
@@ -19,7 +20,7 @@ from cdml_jax.runs.claims import claim
 from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
-from cdml_jax.training.program import Program, load_dataset
+from cdml_jax.training.program import Program
 
 
 def prepare(
