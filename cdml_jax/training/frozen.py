@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from cdml_jax.data.dataset import Source, stamp_of
 from cdml_jax.data.feeds.features import embedded
-from cdml_jax.data.feeds.feed import FeatureFeed, ImageFeed
+from cdml_jax.data.feeds.feed import FeatureFeed, Feed, ImageFeed, image_feeds
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
@@ -26,6 +26,32 @@ from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
 from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import split_model
+
+
+def feeds_of(
+    config: TrainingSettings,
+    splits: Mapping[str, Source],
+    build_model: Callable[..., Network],
+    *,
+    mesh: Mesh,
+) -> Mapping[str, Feed]:
+    """The batches of each split: of its images, or of what the frozen front makes of them.
+
+    Args:
+      config: the settings.
+      splits: of a data set.
+      build_model: makes the network.
+      mesh: the devices.
+    """
+    images = image_feeds(
+        splits,
+        transform=config.image,
+        batch_size=config.batch_size,
+        num_threads=config.data.num_threads,
+        cache_bytes=config.data.cache_bytes,
+        shard=mesh_lib.process_shard(mesh),
+    )
+    return frozen_feeds(config, images, build_model, mesh=mesh) if config.model.frozen else images
 
 
 def frozen_feeds(

@@ -15,7 +15,7 @@ from flax import nnx
 
 from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.data.feeds.feed import Feed, image_feeds
+from cdml_jax.data.feeds.feed import Feed
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts
@@ -25,7 +25,7 @@ from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training.averages import Average
 from cdml_jax.training.epoch import WATCHED_PAIRS
 from cdml_jax.training.evaluation import evaluation_step
-from cdml_jax.training.frozen import frozen_feeds
+from cdml_jax.training.frozen import feeds_of
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
 from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.sources.costs import cost_matrix
@@ -101,7 +101,7 @@ class Program(Generic[Config_co]):
             network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
             cut = network.cut(config.model.frozen)
             outside = network.front_names(cut)
-        self.feeds = self._feeds(build_model) if feeds is None else feeds
+        self.feeds = feeds_of(config, dataset.splits, build_model, mesh=self.mesh) if feeds is None else feeds
         optimizer = make_optimizer(
             config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
         )
@@ -178,18 +178,6 @@ class Program(Generic[Config_co]):
             return function(*arguments)
 
         return jax.jit(traced, donate_argnums=0, out_shardings=out_shardings)
-
-    def _feeds(self, build_model: Callable[..., Any]) -> Mapping[str, Feed]:
-        config = self.config
-        images = image_feeds(
-            self.dataset.splits,
-            transform=config.image,
-            batch_size=config.batch_size,
-            num_threads=config.data.num_threads,
-            cache_bytes=config.data.cache_bytes,
-            shard=mesh_lib.process_shard(self.mesh),
-        )
-        return frozen_feeds(config, images, build_model, mesh=self.mesh) if config.model.frozen else images
 
     def feed(self, split: str) -> Feed:
         """The batches of a split.
