@@ -3,12 +3,15 @@
 DIR is the folder of the test; … stands for what depends on other things.
 """
 
+import json
 import os
 import shutil
 
 import numpy as np
 from bad_inputs import CLASSES, PICKLE, ROWS, SHIPPED_FOLDER, encoded, jpeg_of, picture, png_of
 from PIL import Image
+
+from cdml_jax.system.archives import sealed
 
 ONE = "folder:DIR/birds cannot be used: 1 problem; mend or remove\n  "
 LIST = "list:DIR/birds cannot be used: 1 problem; mend or remove\n  "
@@ -21,6 +24,12 @@ def _into_splits(birds):
         (birds / "val" / name).mkdir(parents=True)
         shutil.move(birds / name / "0.png", birds / "val" / name)
         shutil.rmtree(birds / name)
+
+
+def _without_method(run):
+    stored = json.loads((run / "config.json").read_text())
+    del stored["method"], stored["digest"]
+    (run / "config.json").write_text(json.dumps(sealed(stored)))
 
 
 def _edit(run):
@@ -462,6 +471,14 @@ CASES = [
         (
             "DIR/run/config.json cannot be read (it is not what a run writes); choose "
             "another --workdir, or bring the file back"
+        ),
+    ),
+    (
+        "config.json of an older version",
+        lambda w: w.continued(change=_without_method) and ["evaluate", f"--workdir={w.run}"],
+        (
+            "--workdir: DIR/run does not say how its method is measured: it is of an older version; train it "
+            "again"
         ),
     ),
     (

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from cdml_jax.configuration.datasets import load_dataset
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.models.weights.files import SHIPPED_FOLDER
+from cdml_jax.runs import workdir
 from cdml_jax.system.archives import sealed
 from cdml_jax.training import workdir
 

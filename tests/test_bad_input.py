@@ -29,7 +29,8 @@ def trained(tmp_path_factory):
     arguments = [a for a in world.train()[1:] if not a.startswith("--workdir")]
     config = load_arguments(arguments).settings
     dataset = load_dataset(changed(config, {"data.data_dir": str(root)}))
-    workdir.claim(world.run, "train", config, dataset.fingerprint())
+    method = {"title": "CDML", "embedding": "projection"}
+    workdir.claim(world.run, "train", config, dataset.fingerprint(), method=method)
     loop.fit(Program(config, dataset), METHODS["cdml"], 0, until_epoch=0, folder=world.run, save_last=True)
     stored = world.run / "config.json"
     stored.write_text(stored.read_text().replace(str(world.birds), "TRAINED"))  # `continued` seals it again

@@ -17,7 +17,7 @@ from cdml_jax.confusion.figures import (
     family_accuracy,
     kinship,
 )
-from cdml_jax.reporting import drawing, figures
+from cdml_jax.reporting import drawing
 from cdml_jax.reporting import paper as published
 from cdml_jax.reporting.comparison import compare, verdict
 from cdml_jax.reporting.pairs import call_rates, confused_pairs, confused_subcategories
@@ -117,7 +117,7 @@ def _pictures(table: Table, folder: Path) -> dict[str, Path]:
 
 def _drawings(table: Table) -> dict[str, Callable[[Path], object]]:
     """What draws each picture that the table gives reason for."""
-    from cdml_jax.reporting import matrices  # here: they load matplotlib
+    from cdml_jax.reporting import figures, matrices  # here: they load matplotlib
 
     drawings: dict[str, Callable[[Path], object]] = {}
     if table.has_baseline and len(confused_subcategories(table)):

@@ -73,10 +73,10 @@ def test_embeddings_that_rounding_decides_are_named_below_the_table():
     fine, noise = embedded("baseline", 0, 0.6), embedded("cdml", 0, 0.1)
     found = dataclasses.replace(noise.embeddings.retrieval, unresolved=0.97)
     collapsed = dataclasses.replace(noise, embeddings=EmbeddingFigures("features", found, 0.5))
-    text = embeddings_table([fine, collapsed, embedded("cdml", 1, 0.6)], row_titles=TITLES)
+    text = embeddings_table(table([fine, collapsed, embedded("cdml", 1, 0.6)]))
     assert f"CDML, 1 of 2 runs: {found.warning}.\n" in text
     assert "97%" in found.warning
-    assert "runs:" not in embeddings_table([fine, noise], row_titles=TITLES)
+    assert "runs:" not in embeddings_table(table([fine, noise]))
 
 
 def test_the_table_of_embeddings_to_the_letter():

@@ -9,6 +9,7 @@ import pytest
 from cdml_jax.configuration.settings import changed
 from cdml_jax.data import ArraySource
 from cdml_jax.data.feeds.feed import ImageFeed
+from cdml_jax.methods import METHODS
 from cdml_jax.retrieval import clustering, retrieval
 from cdml_jax.runs.evaluation import TOP, evaluate_split, measure, measured_embedding
 from cdml_jax.training.program import Program
@@ -109,7 +110,7 @@ def test_a_projection_that_nothing_trains_is_not_measured(
     config = changed(
         config, {"model.embedding_from": embedding_from, "objective.triplet_weight": triplet_weight}
     )
-    assert measured_embedding(config, row) == measured
+    assert measured_embedding(config, METHODS[row]) == measured
 
 
 def test_what_is_measured_and_what_is_left_out(monkeypatch):

@@ -37,7 +37,12 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
         )
     config = from_plain(stored["config"])
     # A configuration file is not run here: what its method says of the embedding was kept.
-    kept = stored["method"]
+    kept = stored.get("method", {})
+    if {"title", "embedding"} - kept.keys():
+        raise UserError(
+            f"--workdir: {folder} does not say how its method is measured: it is of an older version; "
+            "train it again"
+        )
     program = prepare("train", config, folder, split, stored=stored)
     run = restore_last(folder, program)
     if run.epoch < config.epochs:
