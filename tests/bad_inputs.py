@@ -19,7 +19,6 @@ from cdml_jax.configuration.load import load_arguments
 from cdml_jax.models.weights.files import SHIPPED_FOLDER
 from cdml_jax.runs import workdir
 from cdml_jax.system.archives import sealed
-from cdml_jax.training import workdir
 
 CLASSES = ("crow", "owl")
 ROWS = "".join(f"{name}/{k}.png,{label}\n" for label, name in enumerate(CLASSES) for k in range(6))

@@ -43,6 +43,7 @@ def evaluation_step(
     """
     model = nnx.merge(graph, mesh_lib.gather_parameters(parameters, shardings), statistics)
     if features:
+        # The model was merged above and is seen by this call alone: no other one loses its projection.
         model.heads.projection = None
     logits, embeddings = evaluated(model, batch["image"], cut=cut, flip=flip)
     return storage.add(counts, batch, logits, soft=soft), embeddings, logits

@@ -10,11 +10,12 @@ from flax import nnx
 from cdml_jax import confusion, losses, sample_triplets
 from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import DensePairWeights
-from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.sampling.mining import MINERS
+from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import Costs
+from cdml_jax.training.step import ema_decay
 
 
 @pytest.fixture
@@ -244,16 +245,27 @@ def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
 
 
 def test_moving_averages_follow_the_parameters(config, dataset, costs):
-    config = changed(config, {"optimizer.ema_decay": 0.75})
+    """Their decay is min(d, (1 + t) / (10 + t)): 0.1, 2/11, 3/12, and then d."""
+    config = changed(config, {"optimizer.ema_decay": 0.22})
     program = Program(config, dataset, devices=jax.devices()[:1])
-    first = jax.tree.map(np.asarray, program.initial_state(3).parameters)
-    batch = make_batch(np.random.default_rng(1))
-    config = changed(config, {"optimizer.warmup_share": 0.0})
-    program, state = run_steps(config, dataset, costs, [batch])
-    # At the first step the decay is (1 + 0) / (10 + 0), less than what is configured.
-    expected = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * np.asarray(b), first, state.parameters)
-    for ours, theirs in zip(jax.tree.leaves(state.averages[0]), jax.tree.leaves(expected)):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    state = program.initial_state(3)
+    on_devices = mesh_lib.put_replicated(program.mesh, costs)
+    rng = np.random.default_rng(1)
+    expected = jax.tree.map(np.float64, state.parameters)
+    for decay in (0.1, 2 / 11, 0.22):
+        state = program.step(state, mesh_lib.put_batch(program.mesh, make_batch(rng)), on_devices)
+        expected = jax.tree.map(
+            lambda a, p, d=decay: d * a + (1 - d) * np.float64(p), expected, state.parameters
+        )
+        for ours, theirs in zip(jax.tree.leaves(state.averages[0]), jax.tree.leaves(expected)):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_moving_averages_of_a_short_run_forget_its_beginning():
+    """Of 40 steps at d = 0.999, less than a millionth of the averages is the first parameters."""
+    of_the_first = np.prod([float(ema_decay(step, 0.999)) for step in range(40)])
+    assert of_the_first < 1e-6 < 0.999**40
+    assert float(ema_decay(10**6, 0.999)) == np.float32(0.999)
 
 
 def test_the_first_loss_that_is_not_finite_is_remembered(config, dataset, costs):
