@@ -195,7 +195,7 @@ def test_peak_memory_is_the_fullest_devices():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system tells it")
 def test_the_seconds_since_the_start_include_what_came_before_this_module():
-    code = "import time\ntime.sleep(0.3)\nfrom cdml_jax.training import timing\nprint(timing.%s())"
+    code = "import time\ntime.sleep(0.3)\nfrom cdml_jax.runs import timing\nprint(timing.%s())"
     code %= timing.seconds_since_start.__name__
     began = time.monotonic()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -203,7 +203,7 @@ def test_the_seconds_since_the_start_include_what_came_before_this_module():
 
 
 def test_training_is_loaded_without_what_draws_and_counts_for_reports():
-    code = "import sys; from cdml_jax.training import commands; print(*sys.modules)"
+    code = "import sys; from cdml_jax.cli.actions import train; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "scipy.stats", "scipy.optimize", "sklearn", "tensorflow"} & set(
         run.stdout.split()

@@ -10,9 +10,9 @@ from flax import nnx
 from cdml_jax import confusion, losses, sample_triplets
 from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import DensePairWeights
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.sampling.mining import MINERS
-from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import Costs
 from cdml_jax.training.step import ema_decay

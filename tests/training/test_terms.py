@@ -8,13 +8,13 @@ from flax import nnx
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import DensePairWeights
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods import METHODS, Method
 from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.methods.terms import ConfusedPairs, PairwiseConfusion
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.sampling.triplets import sample_pairs
-from cdml_jax.training import loop
-from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.runs import loop
 from cdml_jax.training.objective import TERMS
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import Costs
