@@ -12,10 +12,10 @@ import pytest
 from flax import nnx
 
 from cdml_jax.configs import base
+from cdml_jax.data import Classes
 from cdml_jax.exporting import export
 from cdml_jax.inference import TrainedRun
 from cdml_jax.models import build
-from cdml_jax.training.classes import Classes
 from cdml_jax.training.state import split_model
 from cdml_jax.training.weights import Weights
 
@@ -30,7 +30,7 @@ def run():
     network = build("small_resnet", num_classes=5, embedding_size=24, rngs=nnx.Rngs(3))
     graph, parameters, statistics = jax.tree.map(lambda leaf: leaf, split_model(network))
     weights = Weights(*jax.tree.map(np.asarray, (parameters, statistics)), np.zeros((5, 5), np.float32), 1)
-    return TrainedRun(config, Classes("birds", tuple("vwxyz")), graph, weights, jax.devices()[:1])
+    return TrainedRun(config, "birds", Classes(tuple("vwxyz")), graph, weights, jax.devices()[:1])
 
 
 def test_it_says_what_the_run_says_for_any_batch(run, tmp_path):
