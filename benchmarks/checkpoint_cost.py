@@ -21,9 +21,11 @@ from pathlib import Path
 import jax
 from side_by_side import keep
 
-from cdml_jax.cli import load_config
-from cdml_jax.training.loop import fit
-from cdml_jax.training.program import Program, load_dataset
+from cdml_jax.configuration.datasets import load_dataset
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.configuration.settings import changed
+from cdml_jax.runs.loop import fit
+from cdml_jax.training.program import Program
 
 NEVER = 1e9
 
@@ -38,12 +40,12 @@ def main() -> None:
     options, overrides = parser.parse_known_args()
     if not any(argument.startswith("--config=") for argument in overrides):
         overrides.append(f"--config={Path(__file__).parent.parent / 'configs' / 'base.py'}")
-    config, _ = load_config(overrides)
-    config.update({"epochs": 2, "warmup_epochs": 0, "evaluate_every": 2})
+    few = {"epochs": 2, "warmup_epochs": 0, "evaluate_every": 2}
+    config = changed(load_arguments(overrides).settings, few)
     program = Program(config, load_dataset(config))
 
     def epoch(every: float) -> tuple[float, float, dict]:
-        config.checkpoint.every_seconds = every
+        program.config = changed(config, {"checkpoint.every_seconds": every})
         with tempfile.TemporaryDirectory() as folder:
             began, cpu = time.perf_counter(), time.process_time()
             run = fit(program, "cdml", 0, until_epoch=1, folder=Path(folder))

@@ -25,11 +25,11 @@ import numpy as np
 from side_by_side import keep
 
 from cdml_jax import confusion
-from cdml_jax.cli import load_config
-from cdml_jax.configs import base
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.configuration.settings import Settings, changed, defaults
 from cdml_jax.data import ArraySource, Classes, Dataset
-from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.collectives import Collective, collectives, summary
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.distributed.collectives import Collective, collectives, summary
 from cdml_jax.training.program import Program
 
 
@@ -39,10 +39,9 @@ def nothing(images: int, classes: int) -> ArraySource:
     return ArraySource(pixels, np.arange(images) % classes)
 
 
-def program_of(config, classes: int, devices: int, rows: int) -> Program:
+def program_of(config: Settings, classes: int, devices: int, rows: int) -> Program:
     """A program with `rows` on each of so many devices."""
-    config.batch_size = rows * devices
-    config.model.weights = ""
+    config = changed(config, {"batch_size": rows * devices, "model.weights": ""})
     images = nothing(max(4 * config.batch_size, classes), classes)
     dataset = Dataset("nothing", Classes(tuple(map(str, range(classes)))), {"train": images})
     return Program(config, dataset, jax.devices()[:devices])
@@ -72,7 +71,7 @@ def peer_collectives(program: Program, classes: int) -> list[Collective]:
     return collectives(update.lower(*arguments).compile().as_text())
 
 
-def weak_scaling(config, classes: int, rows: int) -> dict:
+def weak_scaling(config: Settings, classes: int, rows: int) -> dict:
     """Collectives for 1, 2, 4 and 8 devices, ours and the peer's."""
     table = []
     for devices in (1, 2, 4, 8):
@@ -149,10 +148,8 @@ MACHINES = (
 def on_paper(name: str, classes: int, rows: int) -> list[dict]:
     """Predicted step of ResNet-50 at 224 pixels with embeddings of 128, on each machine."""
     small = 2  # rows a device while compiling: operations and gathered rows grow with them
-    config = base.get_config()
-    config.model.update({"name": "resnet50", "embedding_size": 128, "dtype": "bfloat16"})
-    config.image.image_size = 224
-    config.confusion.storage = "dense"
+    large = {"model.name": "resnet50", "model.embedding_size": 128, "model.dtype": "bfloat16"}
+    config = changed(defaults(), large | {"image.image_size": 224, "confusion.storage": "dense"})
     program = program_of(config, classes, 8, small)
     found, operations = step_collectives(program)
     table = []
@@ -220,7 +217,7 @@ def main() -> None:
             "jax": jax.__version__,
         }
     else:
-        config, _ = load_config([f"--config={options.config}", *overrides])
+        config = load_arguments([f"--config={options.config}", *overrides]).settings
         result = weak_scaling(config, options.classes, options.rows)
     keep(result, options.json)
 

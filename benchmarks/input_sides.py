@@ -34,8 +34,8 @@ def photographs(folder: Path) -> list[str]:
 
 def ours(folder: Path, batch: int, size: int, jitter: float, *, threads: int, kept: bool) -> Batches:
     """What `cdml train` reads: `data.cache_bytes` of 0, or decoded images kept."""
-    from cdml_jax.data.batches import cached, training_batches
     from cdml_jax.data.dataset import FileSource
+    from cdml_jax.data.feeds.batches import cached, training_batches
     from cdml_jax.data.images.transforms import Transform
 
     paths = photographs(folder)

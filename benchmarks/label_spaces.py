@@ -22,10 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from side_by_side import keep
 
-from cdml_jax.plan import expected_class_shares, plan_epoch
-from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.memory import bytes_per_device
-from cdml_jax.training.rows import confusion_statistics
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.runs.memory import bytes_per_device
+from cdml_jax.sampling import expected_class_shares, plan_epoch
 from cdml_jax.training.storage import Storage, make_storage
 
 DEVICES = 8
@@ -48,10 +47,6 @@ CASES = (
     ("top", 100_000, 256, 32),
     ("top", 300_000, 256, 32),
 )
-
-
-class _Settings:
-    smoothing, symmetric = 1.0, False
 
 
 def _milliseconds(run: Any, repeats: int) -> float:
@@ -104,9 +99,8 @@ def measure(kind: str, classes: int, size: int, k: int, repeats: int) -> dict[st
         counts = held[0]
     result["counts_bytes"] = bytes_per_device(counts)
 
-    total = storage.total(counts)
-    kept = storage.keep(storage.nothing(), 0.5, total)
-    found = confusion_statistics(kept, _Settings)  # type: ignore[arg-type]
+    kept = storage.nothing().plus(storage.total(counts), decay=0.5)
+    found = kept.statistics(smoothing=1.0, symmetric=False)
     pairs = storage.put_pairs(found.pairs)
     result["pair_weights_bytes"] = bytes_per_device(pairs)
     number = TRIPLETS_PER_IMAGE * size
@@ -118,11 +112,11 @@ def measure(kind: str, classes: int, size: int, k: int, repeats: int) -> dict[st
     result["draw_ms"] = _milliseconds(lambda: jax.block_until_ready(draw(key, whole, pairs)), repeats)
 
     def sum_up():
-        kept = storage.keep(storage.nothing(), 0.5, storage.total(counts))
-        jax.block_until_ready(confusion_statistics(kept, _Settings).pairs)  # type: ignore[arg-type]
+        kept = storage.nothing().plus(storage.total(counts), decay=0.5)
+        jax.block_until_ready(kept.statistics(smoothing=1.0, symmetric=False).pairs)
 
     result["epoch_ms"] = _milliseconds(sum_up, min(repeats, 2))
-    host = jax.tree.map(lambda a: np.asarray(a)[:classes], found.pairs)
+    host = found.pairs.on_host()
     labels = np.repeat(np.arange(classes), 2)
     composition = {"batch_size": size, "composed": 0.5, "images_per_class": 2, "classes_per_group": 4}
     began = time.perf_counter()

@@ -20,17 +20,19 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from ml_collections import ConfigDict
 from side_by_side import keep, own_devices
 
-from cdml_jax.cli import load_config
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.configuration.settings import Settings, changed
+from cdml_jax.confusion import DenseConfusion
 from cdml_jax.data import ArraySource, Classes, Dataset
-from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.methods import METHODS
+from cdml_jax.models.pixels import normalize_images
+from cdml_jax.training.epoch import plan_of_epoch, statistics_of
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, confusion_statistics, plan_row_epoch
 from cdml_jax.training.state import Costs
-from cdml_jax.training.step import normalize_images
 
 
 def noise(images: int, classes: int, size: int) -> ArraySource:
@@ -55,7 +57,7 @@ def plain_step(state, batch, *, graph, optimizer):
     return (optax.apply_updates(parameters, updates), new_statistics, optimizer_state), loss
 
 
-def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
+def prepared(config: Settings, classes: int) -> tuple[Program, dict, Costs]:
     """A program for noise; on the device a batch, and the costs of CDML's first epoch behind its warm-up.
 
     The device is one accelerator, or the processor, divided as the configuration has it.
@@ -64,15 +66,10 @@ def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
     images = noise(4 * config.batch_size, classes, config.image.image_size)
     names = Classes(tuple(map(str, range(classes))))
     program = Program(config, Dataset("noise", names, {"train": images}), own_devices())
-    counts = np.random.default_rng(1).random((classes, classes)).astype(np.float32)
-    costs, order = plan_row_epoch(
-        ROWS["cdml"],
-        config,
-        images.labels,
-        counts,
-        confusion_statistics(counts, config.confusion),
-        seed=0,
-        epoch=config.warmup_epochs,
+    counts = DenseConfusion(np.random.default_rng(1).random((classes, classes)).astype(np.float32))
+    facts = program.facts(statistics_of(counts, config.confusion), counts)
+    costs, order = plan_of_epoch(
+        METHODS["cdml"], config, images.labels, facts, seed=0, epoch=config.warmup_epochs
     )
     rows = order[0]
     batch = mesh_lib.put_batch(
@@ -81,9 +78,10 @@ def prepared(config: ConfigDict, classes: int) -> tuple[Program, dict, Costs]:
             "image": np.stack([images.image(int(i)) for i in rows]),
             "label": images.labels[rows],
             "mask": np.ones(rows.size, bool),
+            "index": rows.astype(np.int32),
         },
     )
-    return program, batch, mesh_lib.put_replicated(program.mesh, costs)
+    return program, batch, program.put_costs(costs)
 
 
 def main() -> None:
@@ -96,8 +94,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="in each repeat")
     parser.add_argument("--json", type=Path)
     options, overrides = parser.parse_known_args()
-    config, _ = load_config([f"--config={options.config}", *overrides])
-    config.model.weights = ""
+    loaded = load_arguments([f"--config={options.config}", *overrides])
+    config = changed(loaded.settings, {"model.weights": ""})
     program, batch, costs = prepared(config, options.classes)
     state = program.initial_state(0)
     optimizer = make_optimizer(config.optimizer, program.schedule, steps_per_epoch=program.steps_per_epoch)

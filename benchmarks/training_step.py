@@ -56,12 +56,12 @@ def begin(case: str, folder: Path) -> tuple[Callable[[int], object], dict]:
     import jax
     from step_overhead import prepared
 
-    from cdml_jax.models.layers import TORCHVISION
+    from cdml_jax.configuration.settings import changed, from_plain
+    from cdml_jax.models.spec import TORCHVISION
 
     platform = next(name for name, cases in CASES.items() if case in cases)
     classes, module, changes = CASES[platform][case]
-    config = module.get_config()
-    config.update_from_flattened_dict({"model.name": case} | changes)
+    config = changed(from_plain(module.get_config().to_dict()), {"model.name": case} | changes)
     program, batch, costs = prepared(config, classes)
     state = program.initial_state(0)
     lowered = program.step.lower(state, batch, costs)
@@ -81,7 +81,7 @@ def begin(case: str, folder: Path) -> tuple[Callable[[int], object], dict]:
         image=batch["image"],
         label=batch["label"],
         class_weights=costs.class_weights,
-        pair_weights=costs.pair_weights,
+        pair_weights=costs.pair_weights.matrix,
         scale=np.float32(1 / (255 * np.array(std))),
         shift=np.float32(-np.array(mean) / std),
     )

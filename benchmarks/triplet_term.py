@@ -31,7 +31,7 @@ import numpy as np
 from side_by_side import alternate, compare, keep, machine, milliseconds, missing_peers
 
 from cdml_jax import confusion, confusion_triplet_loss, masked_mean, sample_triplets, triplet_margin_loss
-from cdml_jax.controls import batch_hard_triplets, semi_hard_triplets
+from cdml_jax.sampling.mining import batch_hard_triplets, semi_hard_triplets
 
 SIZE, IMAGES_PER_CLASS, MARGIN, PER_IMAGE = 128, 4, 0.2, 4
 OURS = "confusion_triplet_loss"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from cdml_jax.confusion.labels import class_labels
 from cdml_jax.sampling import sample_triplets
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def weighted_softmax_cross_entropy(
 
     Source: Zhao and Peng (2018), weighted softmax.
     """
-    logits, labels, class_weights = jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(class_weights)
+    logits, labels, class_weights = jnp.asarray(logits), class_labels(labels), jnp.asarray(class_weights)
     _check_rows("logits", logits, labels, where)
     if class_weights.shape != logits.shape[1:]:
         raise ValueError(f"class_weights: shape {class_weights.shape} does not fit logits {logits.shape}")
@@ -72,13 +73,31 @@ def weighted_softmax_cross_entropy(
     column = jnp.where(is_class, labels, 0)
     over = logits - jnp.take_along_axis(logits, column[:, None], axis=1)
     # −log p_y = log(1 + Σ_{j≠y} e^{f_j − f_y}): as log1p, a confident row keeps all its digits.
-    others = jnp.where(jnp.arange(num_classes)[None, :] == column[:, None], -jnp.inf, over)
+    others = jnp.where(jnp.arange(num_classes, dtype=jnp.int32)[None, :] == column[:, None], -jnp.inf, over)
     largest = jax.lax.stop_gradient(jnp.maximum(others.max(axis=1), 0))
     losses = largest + jnp.log1p(jnp.exp(others - largest[:, None]).sum(axis=1) + jnp.expm1(-largest))
     losses = losses - jnp.where(label_smoothing == 0, 0, label_smoothing * over.mean(axis=1))
     losses = losses * class_weights.astype(losses.dtype)[column]
     losses = jnp.where(is_class, losses, jnp.nan)
     return losses if where is None else jnp.where(where, losses, 0)
+
+
+def focal_factor(cross_entropy: Float[Array, " batch"], gamma: float | jax.Array) -> Float[Array, " batch"]:
+    r"""Factor of each row's cross-entropy in the focal loss, (1 − p_y)^γ.
+
+    .. math:: (1 - e^{-\ell_b})^\gamma
+
+    Args:
+      cross_entropy: unweighted, without label smoothing.
+      gamma: γ ≥ 0; 0 gives ones and zero gradients.
+
+    >>> focal_factor(jnp.array([0.0, 0.6931472]), 2.0).round(3).tolist()
+    [0.0, 0.25]
+
+    Source: Lin, Goyal, Girshick, He and Dollár, "Focal Loss for Dense Object Detection", ICCV 2017.
+    """
+    wrong = jnp.maximum(-jnp.expm1(-cross_entropy), 1e-7)
+    return jnp.where(gamma > 0, wrong ** jnp.maximum(gamma, 1e-7), 1)
 
 
 def confusion_weighted_logits(
@@ -116,7 +135,7 @@ def confusion_weighted_logits(
     Source: ours, a per-pair form of Zhao and Peng (2018); the shape is that of logit adjustment (Menon et
     al., ICLR 2021).
     """
-    logits, labels, pair_weights = jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(pair_weights)
+    logits, labels, pair_weights = jnp.asarray(logits), class_labels(labels), jnp.asarray(pair_weights)
     _check_rows("logits", logits, labels, None)
     num_classes = logits.shape[1]
     if pair_weights.shape != (num_classes, num_classes):
@@ -215,7 +234,7 @@ def confusion_triplet_loss(
 
     Source: Zhao and Peng (2018), confusion driven deep metric learning.
     """
-    embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
+    embeddings, labels = jnp.asarray(embeddings), class_labels(labels)
     _check_rows("embeddings", embeddings, labels, where)
     embeddings = _at_least_float32(embeddings)
     if where is not None:

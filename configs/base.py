@@ -1,6 +1,7 @@
 """Every key that a configuration has, with the method's defaults; experiments say what differs.
 
-Keys are named after the arguments that they end in. A key that is not here is an error.
+Keys are named after the arguments that they end in. A key that is not here is an error. The package reads
+them as `cdml_jax.configuration.settings.Settings`, whose fields have these names, types and order.
 """
 
 from ml_collections import ConfigDict
@@ -77,10 +78,12 @@ def get_config() -> ConfigDict:
                 "layer_decay": 1.0,  # learning rate of a block over that of the next one
                 "freeze": (),  # parameters whose names begin so, such as "stem", "blocks.0"
                 "freeze_epochs": 0,  # for so long; -1 for ever
-                "ema_decay": 0.0,  # 0 for none
+                "ema_decay": 0.0,  # 0 for none; at step t no more than (1 + t) / (10 + t)
             },
             "confusion": {
                 "counts": "soft",
+                # train or holdout: counts of the epochs; out_of_fold: of a linear classifier on pretrained
+                # features, before the first step; taxonomy or file:PATH (a CSV matrix): costs in their place
                 "source": "train",
                 "decay": 0.5,
                 "smoothing": 1.0,
@@ -99,6 +102,7 @@ def get_config() -> ConfigDict:
                 "in_batch": "confusion",
                 "label_smoothing": 0.0,
                 "pair_beta": 1.0,  # of the confusion-weighted logits
+                "term_factor": 1.0,  # of the published weight of a method's own terms
             },
             "sampling": {
                 "composed": 0.5,
@@ -112,6 +116,8 @@ def get_config() -> ConfigDict:
                 # Train on training and validation images; the baseline's confusion on so many folds of them
                 # chooses what the figures show. 0 keeps the validation split apart.
                 "folds": 0,
+                # Whether results keep the embeddings of all validation and test images, in half precision.
+                "embeddings": False,
             },
             "checkpoint": {"every_seconds": 60.0, "keep": 2},
             "profile": {"steps": 0, "start_step": 20},  # a trace of so many steps, into the workdir

@@ -1,7 +1,7 @@
 """Pretrains the network that the demo fine-tunes, on 120 other species of drawn birds.
 
 Command:  cdml train --config=demo_upstream --workdir=runs/demo_upstream
-          python -m cdml_jax.models.ship runs/demo_upstream
+          python experiments/ship_weights.py runs/demo_upstream
 Hardware: 2 CPU cores, about 5 minutes.
 Expect:   91 % on its validation split.
 

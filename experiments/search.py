@@ -17,13 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cdml_jax.cli import load_config
-from cdml_jax.data.folds import fold
-from cdml_jax.metrics import accuracy
+from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.datasets import load_dataset
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.confusion.figures import accuracy
+from cdml_jax.data.dividing.folds import fold
+from cdml_jax.methods import known_methods, named_method
 from cdml_jax.reporting.comparison import paired_interval
-from cdml_jax.training import settings
-from cdml_jax.training.loop import fit
-from cdml_jax.training.program import Program, load_dataset
+from cdml_jax.runs.loop import fit
+from cdml_jax.training.program import Program
 
 
 def main() -> None:
@@ -38,14 +40,15 @@ def main() -> None:
     parser.add_argument("candidates", nargs="+")
     options, overrides = parser.parse_known_args()
     arguments = [f"--config={options.config}", *overrides]
-    base, _ = load_config(arguments)
+    base = load_arguments(arguments).settings
     dataset = load_dataset(base, test="")
     first: list[float] = []
     for candidate in options.candidates:
         row, *words = candidate.split()
-        config, _ = load_config([*arguments, *(f"--config.{word}" for word in words)])
-        settings.check(config)
-        whole = Program(config, dataset)
+        loaded = load_arguments([*arguments, *(f"--config.{word}" for word in words)])
+        config, method = loaded.settings, named_method(row, known_methods(loaded.methods))
+        check(config)
+        whole = Program(config, dataset, structure=method.structure)
         parts = (
             [fold(whole.feeds, index, options.folds) for index in range(options.folds)]
             if options.folds
@@ -53,11 +56,10 @@ def main() -> None:
         )
         accuracies, train = [], []
         for part in parts:
-            program = Program(config, dataset, feeds=part)
+            program = Program(config, dataset, feeds=part, structure=method.structure)
             for seed in range(options.first_seed, options.first_seed + options.seeds):
-                run = fit(program, row, seed)
-                counts, _ = program.evaluate(run.state, "validation")
-                accuracies.append(100 * accuracy(counts))
+                run = fit(program, method, seed)
+                accuracies.append(100 * accuracy(program.evaluate(run.state, "validation")))
                 train.append(100 * run.history[-1]["accuracy"])
         first = first or accuracies
         differences = [a - b for a, b in zip(accuracies, first, strict=True)]

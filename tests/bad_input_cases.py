@@ -3,12 +3,15 @@
 DIR is the folder of the test; … stands for what depends on other things.
 """
 
+import json
 import os
 import shutil
 
 import numpy as np
 from bad_inputs import CLASSES, PICKLE, ROWS, SHIPPED_FOLDER, encoded, jpeg_of, picture, png_of
 from PIL import Image
+
+from cdml_jax.system.archives import sealed
 
 ONE = "folder:DIR/birds cannot be used: 1 problem; mend or remove\n  "
 LIST = "list:DIR/birds cannot be used: 1 problem; mend or remove\n  "
@@ -21,6 +24,17 @@ def _into_splits(birds):
         (birds / "val" / name).mkdir(parents=True)
         shutil.move(birds / name / "0.png", birds / "val" / name)
         shutil.rmtree(birds / name)
+
+
+def _without_method(run):
+    stored = json.loads((run / "config.json").read_text())
+    del stored["method"], stored["digest"]
+    (run / "config.json").write_text(json.dumps(sealed(stored)))
+
+
+def _edit(run):
+    stored = run / "config.json"
+    stored.write_text(stored.read_text().replace('"seed": 0', '"seed": 3'))
 
 
 def _empty_checkpoints(run):
@@ -50,10 +64,7 @@ CASES = [
     (
         "no get_config",
         lambda w: w.config("x = 1\n"),
-        (
-            "--config: DIR/mine.py cannot be loaded (AttributeError: module 'config_config' "
-            "has no attribute 'get_config')"
-        ),
+        ("--config: DIR/mine.py has no get_config(); begin with base.get_config()"),
     ),
     (
         "get_config gives a number",
@@ -63,7 +74,7 @@ CASES = [
     (
         "configuration that exits",
         lambda w: w.config("raise SystemExit('bye')\n"),
-        "--config: DIR/mine.py cannot be loaded (SystemExit: bye)",
+        "--config: DIR/mine.py cannot be loaded (SystemExit: bye, line 1)",
     ),
     (
         "configuration of zero bytes in text",
@@ -90,7 +101,7 @@ CASES = [
         lambda w: w.train("--config.objective.margn=3"),
         "--config.objective.margn: there is no such key; did you mean --config.objective.margin?",
     ),
-    ("wrong type", lambda w: w.train("--config.epochs=1.5"), "--config.epochs: '1.5' is no int"),
+    ("wrong type", lambda w: w.train("--config.epochs=1.5"), "--config.epochs: '1.5' is not an int"),
     ("out of range", lambda w: w.train("--config.epochs=0"), "epochs: 0 must be at least 1"),
     (
         "not a number",
@@ -115,7 +126,7 @@ CASES = [
     (
         "unknown row",
         lambda w: w.train("--config.row=cdlm"),
-        "row: 'cdlm' is unknown; choose one of baseline, …",
+        "method: 'cdlm' is unknown; did you mean cdml?",
     ),
     (
         "unknown option",
@@ -135,12 +146,12 @@ CASES = [
     (
         "unknown crop",
         lambda w: w.train("--config.image.crop=centre"),
-        "crop must be one of random_resized, random, none, not 'centre'",
+        "image.crop must be one of random_resized, random, none, not 'centre'",
     ),
     (
         "scale upside down",
         lambda w: w.train("--config.image.scale=(1.0, 0.3)"),
-        "scale must be two numbers with 0 < low <= high <= 1, not (1.0, 0.3)",
+        "image.scale must be two numbers with 0 < low <= high <= 1, not (1.0, 0.3)",
     ),
     (
         "shares leave nothing",
@@ -463,6 +474,50 @@ CASES = [
         ),
     ),
     (
+        "config.json of an older version",
+        lambda w: w.continued(change=_without_method) and ["evaluate", f"--workdir={w.run}"],
+        (
+            "--workdir: DIR/run does not say how its method is measured: it is of an older version; train it "
+            "again"
+        ),
+    ),
+    (
+        "config.json edited",
+        lambda w: w.continued("--config.seed=3", change=_edit),
+        (
+            "DIR/run/config.json is not as the run wrote it (edited, damaged, or of an older version); bring "
+            "the file back, or choose another --workdir"
+        ),
+    ),
+    (
+        "config.json gone",
+        lambda w: w.continued(
+            "--config.optimizer.learning_rate=0.5", change=lambda run: (run / "config.json").unlink()
+        ),
+        (
+            "DIR/run holds checkpoints and metrics.jsonl of a run whose config.json is gone; "
+            "bring the file back, or choose another --workdir"
+        ),
+    ),
+    (
+        "table evaluated",
+        lambda w: ["evaluate", w.table("baseline-seed0", "cdml-seed0")],
+        (
+            "--workdir: DIR/run holds a table's runs: choose one, such as DIR/run/runs/cdml-seed0 "
+            "(baseline-seed0, cdml-seed0)"
+        ),
+    ),
+    (
+        "table predicted with",
+        lambda w: ["predict", w.table("focal-seed1"), "bird.jpg"],
+        "--workdir: DIR/run holds a table's runs: choose one, such as DIR/run/runs/focal-seed1 (focal-seed1)",
+    ),
+    (
+        "table that has not begun",
+        lambda w: ["export", w.table(), "--out=a.jax"],
+        "--workdir: DIR/run holds a table of `cdml reproduce`, of which no run has begun",
+    ),
+    (
         "older configuration",
         lambda w: w.continued(config={"objective.margn": 0.2}) and ["evaluate", f"--workdir={w.run}"],
         "objective.margn: there is no such key; did you mean objective.margin?",
@@ -506,8 +561,16 @@ CASES = [
         "results damaged",
         lambda w: w.results(b"{"),
         (
-            "DIR/run/results/cdml-seed0.json cannot be read (Expecting …; delete "
-            "cdml-seed0.json to run this row and seed again"
+            "DIR/run/results/cdml-seed0.npz is damaged (its digest is not that of its content): delete it, "
+            "and the same command makes it again from the run's checkpoint"
+        ),
+    ),
+    (
+        "results of an older version",
+        lambda w: w.results(b"{}", "cdml-seed0.json"),
+        (
+            "DIR/run/results/cdml-seed0.json was written by an older version; delete it and cdml-seed0.npz, "
+            "and the same command trains this row and seed again"
         ),
     ),
 ]

@@ -14,7 +14,11 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from cdml_jax.models.weight_files import SHIPPED_FOLDER
+from cdml_jax.configuration.datasets import load_dataset
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.models.weights.files import SHIPPED_FOLDER
+from cdml_jax.runs import workdir
+from cdml_jax.system.archives import sealed
 
 CLASSES = ("crow", "owl")
 ROWS = "".join(f"{name}/{k}.png,{label}\n" for label, name in enumerate(CLASSES) for k in range(6))
@@ -132,7 +136,8 @@ class World:
         for key, value in (config or {}).items():
             group, _, name = key.rpartition(".")
             (stored["config"][group] if group else stored["config"])[name] = value
-        (self.run / "config.json").write_text(json.dumps(stored))
+        del stored["digest"]
+        (self.run / "config.json").write_text(json.dumps(sealed(stored)))
         change(self.run)
         return self.train(*more)
 
@@ -148,14 +153,30 @@ class World:
         (self.birds / "emu").mkdir()
         for k in range(6):
             self.image(encoded(picture(30 + k), "PNG"), f"emu/{k}.png")
+        arguments = self.claimed(self.train())
         shutil.copytree(self.trained / "checkpoints", self.run / "checkpoints")
-        return self.train()
+        return arguments
 
-    def results(self, content):
+    def results(self, content, name="cdml-seed0.npz"):
         """A table to reproduce, one result of which is damaged."""
-        (self.run / "results").mkdir(parents=True)
-        (self.run / "results" / "cdml-seed0.json").write_bytes(content)
-        return ["reproduce", *self.train()[1:]]
+        arguments = self.claimed(["reproduce", *self.train()[1:], "--config.data.test_fraction=0.2"])
+        (self.run / "results").mkdir()
+        (self.run / "results" / name).write_bytes(content)
+        return arguments
+
+    def table(self, *runs):
+        """The folder of a table, with the runs that have begun."""
+        self.claimed(["reproduce", *self.train()[1:], "--config.data.test_fraction=0.2"])
+        for name in runs:
+            shutil.copytree(self.trained, self.run / "runs" / name)
+        return f"--workdir={self.run}"
+
+    def claimed(self, arguments):
+        """A workdir that holds the configuration of a run and nothing else yet."""
+        command, *rest = arguments
+        config = load_arguments([a for a in rest if not a.startswith("--workdir")]).settings
+        workdir.claim(self.run, command, config, load_dataset(config).fingerprint())
+        return arguments
 
 
 class _Harm:

@@ -10,11 +10,15 @@ from bad_inputs import CLASSES, ROWS, World, encoded, picture
 from PIL import Image
 
 import cdml_jax
-from cdml_jax import cli
-from cdml_jax.data.batches import read_image
+from cdml_jax.cli import main as cli
+from cdml_jax.configuration.datasets import load_dataset
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.configuration.settings import changed
+from cdml_jax.data.feeds.batches import read_image
 from cdml_jax.data.sources import load
-from cdml_jax.training import loop, workdir
-from cdml_jax.training.program import Program, load_dataset
+from cdml_jax.methods import METHODS
+from cdml_jax.runs import loop, workdir
+from cdml_jax.training.program import Program
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +27,13 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     world = World(root, root)
     arguments = [a for a in world.train()[1:] if not a.startswith("--workdir")]
-    config, _ = cli.load_config([*arguments, f"--config.data.data_dir={root}"])
-    config.data.data_dir = ""
-    dataset = load_dataset(config)
-    workdir.claim(world.run, "train", config, dataset.fingerprint())
-    loop.fit(Program(config, dataset), "cdml", 0, until_epoch=0, folder=world.run, save_last=True)
+    config = load_arguments(arguments).settings
+    dataset = load_dataset(changed(config, {"data.data_dir": str(root)}))
+    method = {"title": "CDML", "embedding": "projection"}
+    workdir.claim(world.run, "train", config, dataset.fingerprint(), method=method)
+    loop.fit(Program(config, dataset), METHODS["cdml"], 0, until_epoch=0, folder=world.run, save_last=True)
     stored = world.run / "config.json"
-    stored.write_text(stored.read_text().replace(str(world.birds), "TRAINED"))
+    stored.write_text(stored.read_text().replace(str(world.birds), "TRAINED"))  # `continued` seals it again
     return world.run
 
 

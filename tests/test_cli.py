@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from photographs import write_photographs
 
-from cdml_jax import cli
+from cdml_jax.cli import main as cli
+from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
-from cdml_jax.training import hosts
+from cdml_jax.reporting import results
 
 SMALL = [
     "--config.image.image_size=16",
@@ -57,12 +58,13 @@ def cdml(*arguments, environment=None):
         (["train", "--config=no_such"], "no file no_such; shipped ones are"),
         (["train", "--config=demo", "--config.batchsize=3"], "did you mean --config.batch_size?"),
         (["train", "--config=demo", "--config.objective.margn=3"], "did you mean --config.objective.margin?"),
-        (["train", "--config=demo", "--config.batch_size=many"], "--config.batch_size: 'many' is no int"),
-        (["train", "--config=demo", "--config.image.flip=maybe"], "'maybe' is no bool"),
+        (["train", "--config=demo", "--config.batch_size=many"], "--config.batch_size: 'many' is not an int"),
+        (["train", "--config=demo", "--config.image.flip=maybe"], "'maybe' is not a bool"),
         (["train", "--config=demo", "--config.data=x"], "is a group of keys"),
         (["train", "--config=demo", "--batch=3"], "unknown argument '--batch=3'"),
         (["train", "--config=demo", "--config.batch_size=12"], "choose a multiple of 8"),
-        (["train", "--config=demo", "--config.row=cdlm"], "choose one of baseline"),
+        (["train", "--config=demo", "--config.row=cdlm"], "'cdlm' is unknown; did you mean cdml?"),
+        (["reproduce", "--config=demo", "--config.reproduce.rows=focl"], "did you mean focal?"),
         (["train", "--config=demo", "--config.objective.mode=rates"], "choose one of rate, one_plus_rate"),
         (["train", "--config=demo", "--config.sampling.composed=1.5"], "must be from 0 to 1"),
         (["train", "--config=demo", "--config.warmup_epochs=99"], "exceeds epochs"),
@@ -102,7 +104,9 @@ def test_a_configuration_that_cannot_be_loaded_is_named(tmp_path, capsys):
     ):
         (tmp_path / "mine.py").write_text(text)
         assert cli.main(["train", f"--config={tmp_path / 'mine.py'}"]) == 2
-        assert "mine.py cannot be loaded" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert said.startswith(f"cdml: --config: {tmp_path / 'mine.py'} ")
+        assert said.count("\n") == 1
 
 
 @pytest.mark.program
@@ -153,6 +157,8 @@ def test_train_stop_continue_evaluate(photographs, environment, tmp_path):
     assert "right family" in evaluated.stdout
     assert "embeddings (projection): Recall@1" in evaluated.stdout
     assert cv2.imread(str(second / "confusion_test.png")).std() > 5
+    assert trained.stdout.splitlines()[-1] == f"Next: cdml evaluate --workdir={second}"
+    assert evaluated.stdout.splitlines()[-1] == f"Next: cdml predict --workdir={second} IMAGE"
 
 
 @pytest.mark.program
@@ -169,8 +175,11 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
     assert first.returncode == 0, first.stderr
     for title in ("Baseline", "Weighted softmax", "Confusion driven metric learning", "CDML"):
         assert f"| {title} " in first.stdout
-    for path in first.stdout.split()[-7:]:
+    *paths, last = first.stdout.splitlines()[-8:]
+    for path in paths:
         assert Path(path).is_file()
+    run = tmp_path / "runs/cdml-seed0"
+    assert last == f"Next: cdml predict --workdir={run} IMAGE"
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {(row["row"], row["seed"]) for row in rows} == {
         (row, seed) for row in ("baseline", "weighted_softmax", "confusion_driven", "cdml") for seed in (0, 1)
@@ -183,16 +192,50 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
         0 <= row[key] <= 1 + 1e-9 for row in rows for key in ("test_map_at_r", "test_recall_at_1", "test_nmi")
     )
 
-    result = next((tmp_path / "results").glob("cdml-seed1.json"))
-    result.unlink()
+    kept = {(result.row, result.seed): result for result in results.load(tmp_path / "results")}
+    images = sorted(path.relative_to(photographs).as_posix() for path in photographs.rglob("*.png"))
+    for (row, seed), result in kept.items():
+        for split in ("validation", "test"):
+            said, counts = getattr(result, split), np.zeros((3, 3), int)
+            np.add.at(counts, (said.labels, said.top_classes[:, 0]), 1)
+            np.testing.assert_array_equal(counts, getattr(result, f"{split}_counts"))
+            assert set(said.names) < set(images)
+            assert said.names == getattr(kept["baseline", 0], split).names
+            assert said.embeddings is None
+        assert (result.provenance.settings["row"], result.provenance.settings["seed"]) == (row, seed)
+        assert len(list((tmp_path / f"runs/{row}-seed{seed}/checkpoints").iterdir())) == 1
+
+    # Every run of the table can be used.
+    by_name = {(row["row"], row["seed"]): row for row in rows}
+    evaluated = cdml("evaluate", f"--workdir={run}", "--split=test", environment=environment)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"test: top-1 {by_name['cdml', 0]['test_accuracy']:.2%}" in evaluated.stdout
+    assert evaluated.stdout.splitlines()[-1] == last
+    said = kept["cdml", 0].test
+    predicted = cdml(
+        "predict",
+        f"--workdir={run}",
+        "--json",
+        *(photographs / name for name in said.names),
+        environment=environment,
+    )
+    assert predicted.returncode == 0, predicted.stderr
+    names = json.loads((run / "classes.json").read_text())["class_names"]
+    for line, top, probabilities in zip(
+        predicted.stdout.splitlines(), said.top_classes, said.top_probabilities, strict=True
+    ):
+        likeliest = json.loads(line)["classes"][0]
+        assert likeliest["name"] == names[top[0]]
+        assert likeliest["probability"] == pytest.approx(probabilities[0], abs=1e-4)
+
+    # What is missing comes again from the run's checkpoint, and is the same.
+    (tmp_path / "results/cdml-seed1.npz").unlink()
     again = cdml(*command, environment=environment)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count(": validation ") == 1  # the one run that was missing
+    assert again.stdout.count(": validation ") == 1
+    assert "CDML, seed 1: continuing at step " in again.stdout
     assert "CDML, seed 1: validation " in again.stdout
-    assert json.loads((tmp_path / "rows.json").read_text()) == [
-        row | {"seconds": new["seconds"]}
-        for row, new in zip(rows, json.loads((tmp_path / "rows.json").read_text()))
-    ]
+    assert json.loads((tmp_path / "rows.json").read_text()) == rows
 
 
 @pytest.mark.parametrize(
@@ -210,4 +253,4 @@ def test_half_a_cluster_is_refused(monkeypatch, variables, message):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
-        hosts.connect()
+        processes.connect()

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cdml_jax import cli
+from cdml_jax import settings
+from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.load import shipped_configs
+from cdml_jax.configuration.settings import changed
 from cdml_jax.data import ArraySource, Classes, Dataset
-from cdml_jax.models import build, resnet, vit
-from cdml_jax.models.pretrained import save_weights
-from cdml_jax.training import settings
-from cdml_jax.training.loop import fit
+from cdml_jax.methods import METHODS
+from cdml_jax.models import build, resnet, spec_of, vit
+from cdml_jax.models.weights.loading import save_weights
+from cdml_jax.runs.loop import fit
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import split_model
 
@@ -30,47 +33,53 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def network_arguments(config):
-    arguments = config.model.to_dict()
-    return {key: arguments[key] for key in arguments.keys() - {"weights", "frozen", "frozen_views"}}
-
-
-@pytest.mark.parametrize("name", cli.shipped_configs())
+@pytest.mark.parametrize("name", shipped_configs())
 def test_it_holds_together_and_its_network_takes_its_images(name):
-    config, _ = cli.load_config([f"--config={name}"])
-    settings.check(config)
-    arguments = network_arguments(config)
+    config = settings(name)
+    check(config)
     side = config.image.image_size
 
     def outputs(images):
-        return build(num_classes=7, rngs=nnx.Rngs(0), **arguments)(images, train=False)
+        network = build(config.model.name, spec_of(config.model, 7), rngs=nnx.Rngs(0))
+        return network(images, train=False)
 
     shapes = jax.eval_shape(outputs, jax.ShapeDtypeStruct((2, side, side, 3), np.float32))
     assert shapes.logits.shape == (2, 7)
     assert shapes.embeddings.shape[0] == 2
 
 
-@pytest.mark.parametrize("name", cli.shipped_configs())
+@pytest.mark.parametrize("name", shipped_configs())
 def test_two_steps_of_it_run(name, monkeypatch, tmp_path, quick_compilation):
     # As wide as they are, but shallow: what is deep takes a minute to compile here.
     monkeypatch.setitem(resnet.DEPTHS, 50, (1, 1, 1, 1))
     monkeypatch.setattr(vit, "BLOCKS", 1)
-    config, _ = cli.load_config([f"--config={name}"])
+    config = settings(name)
 
     def network():
-        return build(num_classes=CLASSES, rngs=nnx.Rngs(0), **network_arguments(config))
+        return build(config.model.name, spec_of(config.model, CLASSES), rngs=nnx.Rngs(0))
 
     parameters, statistics = jax.jit(lambda: split_model(network())[1:])()
     save_weights(tmp_path / "weights.safetensors", parameters, statistics, {"style": config.model.style})
-    config.model.weights = str(tmp_path / "weights.safetensors")
-    if config.model.frozen not in ("", "backbone"):
-        config.model.frozen = str(len(nnx.eval_shape(network).blocks))
-    config.model.frozen_views = min(config.model.frozen_views, 1)
-    config.image.update({"image_size": SIDE, "resize": SIDE})
-    config.update({"epochs": 2, "warmup_epochs": 1, "batch_size": IMAGES, "evaluate_every": 2})
-    config.data.update({"data_dir": str(tmp_path), "num_threads": 0})
+    frozen = config.model.frozen
+    some_blocks = str(len(nnx.eval_shape(network).blocks))
+    config = changed(
+        config,
+        {
+            "model.weights": str(tmp_path / "weights.safetensors"),
+            "model.frozen": frozen if frozen in ("", "backbone") else some_blocks,
+            "model.frozen_views": min(config.model.frozen_views, 1),
+            "image.image_size": SIDE,
+            "image.resize": SIDE,
+            "epochs": 2,
+            "warmup_epochs": 1,
+            "batch_size": IMAGES,
+            "evaluate_every": 2,
+            "data.data_dir": str(tmp_path),
+            "data.num_threads": 0,
+        },
+    )
     splits = {split: noise(split) for split in ("train", "validation", "test")}
     dataset = Dataset("noise", Classes(tuple("abc")), splits)
-    run = fit(Program(config, dataset, devices=jax.devices()[:1]), "cdml", 0)
+    run = fit(Program(config, dataset, devices=jax.devices()[:1]), METHODS["cdml"], 0)
     assert int(run.state.step) == 2
     assert np.isfinite([entry["loss"] for entry in run.history]).all()

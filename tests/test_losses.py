@@ -358,3 +358,15 @@ def test_confusion_weighted_logits_refuse_pair_weights_of_other_classes(batch):
         confusion_weighted_logits(
             jnp.float32(batch["logits"]), jnp.asarray(batch["labels"]), jnp.ones((CLASSES, CLASSES + 1))
         )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_factor(gamma):
+    cross_entropy = np.array([1e-6, 0.3, 1.0, 9.0])
+    expected = (1 - np.exp(-cross_entropy)) ** gamma
+    np.testing.assert_allclose(losses.focal_factor(jnp.float32(cross_entropy), gamma), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_gradient_is_finite_at_a_certain_answer(gamma):
+    assert np.isfinite(jax.grad(lambda x: losses.focal_factor(x, gamma).sum())(jnp.array([0.0, 50.0]))).all()

@@ -14,7 +14,8 @@ from flax import jax_utils, nnx
 from flax import linen as nn
 
 import cdml_jax
-from cdml_jax import cli, cli_use
+from cdml_jax.cli.main import COMMANDS, parser
+from cdml_jax.configuration.load import load_arguments, shipped_configs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -137,7 +138,7 @@ def test_the_pmap_loop_trains_what_the_linen_loop_trains():
     np.testing.assert_allclose(many["counts"], one["counts"], rtol=1e-5, atol=1e-5)
 
 
-COMMANDS = [
+LINES = [
     (page, line)
     for page in PAGES
     for block in (blocks(page, "sh") if (ROOT / page).exists() else [])
@@ -146,18 +147,18 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[line for _, line in COMMANDS])
+@pytest.mark.parametrize(("page", "line"), LINES, ids=[line for _, line in LINES])
 def test_commands_have_keys_and_values_that_exist(page, line):
     command, *arguments = shlex.split(line)[1:]
-    assert command in ("prepare", "train", "evaluate", "reproduce", *cli_use.COMMANDS)
-    _, rest = cli._parser().parse_known_args([command, *arguments])
-    if command in ("prepare", "evaluate", *cli_use.COMMANDS):
+    assert command in COMMANDS
+    _, rest = parser().parse_known_args([command, *arguments])
+    if command not in ("train", "reproduce", "config"):
         assert not rest
     else:
         base = f"--config={ROOT / 'configs' / 'base.py'}"
-        cli.load_config([base, *(a for a in rest if not a.startswith("--config="))])
+        load_arguments([base, *(a for a in rest if not a.startswith("--config="))])
         (name,) = [a.partition("=")[2] for a in rest if a.startswith("--config=")]
-        assert name in (*cli.shipped_configs(), "NAME") or (ROOT / name).is_file()
+        assert name in (*shipped_configs(), "NAME") or (ROOT / name).is_file()
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -189,13 +190,13 @@ def test_keys_that_the_pages_name_exist():
 
 
 def test_rows_and_logged_figures_are_described():
-    from cdml_jax.training.rows import ROWS
+    from cdml_jax.methods import METHODS
     from cdml_jax.training.state import empty_metrics
 
     text = (ROOT / "docs/method.md").read_text()
     first_cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
     described = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
-    assert ROWS.keys() <= described
+    assert METHODS.keys() <= described
     assert empty_metrics(1).keys() - {"watched_share"} <= described
 
 
@@ -223,11 +224,16 @@ def test_importing_the_package_loads_jax_and_numpy_alone():
         "absl",
     }
     others |= {"cv2", "safetensors", "tensorboardX", "tqdm", "PIL", "matplotlib", "scipy.stats", "jaxtyping"}
+    others.add("sklearn")
     assert not others & set(run.stdout.split())
 
 
 def test_the_command_line_answers_without_jax():
-    code = "import sys, cdml_jax.cli; assert cdml_jax.cli.main(['train']) == 2; print(*sys.modules)"
+    wrong = [["train"], ["train", "--config=demo", "--config.epohcs=3"], ["evaluate", "--workdir=x", "--y"]]
+    code = (
+        "import sys; from cdml_jax.cli.main import main; "
+        f"assert [main(a) for a in {wrong}] == [2] * 3; print(*sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"jax", "numpy"} & set(run.stdout.split())
 

@@ -73,7 +73,7 @@ def verify(
     cache: epath.Path | None,
     images: bool = True,
     published: bool = False,
-) -> None:
+) -> dict[str, str]:
     """Raises one UserError that tells everything wrong with a data set.
 
     Found are: fewer than two classes, a class name given twice, a class without a training image, a label out
@@ -86,6 +86,9 @@ def verify(
       cache: folder for the list of images known to be good; None for none.
       images: whether to decode the images and compare their contents.
       published: the splits are a publisher's own: the same content in two of them is only a warning.
+
+    Returns:
+      Digest of the contents of each split's images; empty if they were not decoded.
 
     Raises:
       UserError: there is any problem.
@@ -100,14 +103,19 @@ def verify(
         for i in np.flatnonzero((labels < 0) | (labels >= count)).tolist():
             problems.add(f"label out of range 0 to {count - 1}", f"{source.name(i)} has {labels[i]}")
     _check_names(dataset, problems)
+    digests = _check_images(dataset, problems, cache) if images else {}
     if images:
-        copies = _find_copies(dataset, _check_images(dataset, problems, cache))
+        copies = _find_copies(dataset, digests)
         if published and copies:
             # A benchmark is what its publisher made it; to refuse it would help nobody.
             console.warn(f"{len(copies)} images are in two splits, for one: {copies[0]}")
         for copy in [] if published else copies:
             problems.add("image in two splits", copy)
     problems.raise_if_any()
+    return {
+        split: hashlib.sha256("".join(filter(None, each)).encode()).hexdigest()
+        for split, each in digests.items()
+    }
 
 
 def _check_classes(dataset: Dataset, problems: Problems) -> None:

@@ -198,6 +198,7 @@ class Dataset:
       classes: the classes' names, and their families where those are known.
       splits: sources under "train" and any of "holdout", "validation" and "test".
       checksum: digest of the publisher's splits, where there is one (`split_checksum`); else "".
+      contents: digest of the contents of each split's images, where they were decoded and checked.
       test_class_names: the test split's own classes, which its labels number from 0, where training never
         sees them; None where they are `classes`.
 
@@ -211,6 +212,7 @@ class Dataset:
     splits: Mapping[str, Source]
     checksum: str = ""
     test_class_names: tuple[str, ...] | None = None
+    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

@@ -8,13 +8,13 @@ from etils import epath
 
 from cdml_jax.data.checks import Problems, verify
 from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.dividing.splits import assign, by_classes, carve
 from cdml_jax.data.published.catalogue import SETS
 from cdml_jax.data.published.listing import ABSENT
 from cdml_jax.data.published.reading import differences, read_published
 from cdml_jax.data.readers.array_record import read_records
 from cdml_jax.data.readers.folder import read_folder
 from cdml_jax.data.readers.lists import read_lists
-from cdml_jax.data.splits import assign, by_classes, carve
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
@@ -82,8 +82,8 @@ def load(
     published = kind not in ("folder", "list")
     if kind in SETS and problems.has(ABSENT):
         check = False  # an archive that was not extracted whole is told once, not once more for every image
-    verify(dataset, problems, cache=images_cache(data_dir), images=check, published=published)
-    return dataset
+    contents = verify(dataset, problems, cache=images_cache(data_dir), images=check, published=published)
+    return dataclasses.replace(dataset, contents=contents)
 
 
 def images_cache(data_dir: str) -> epath.Path | None:

@@ -6,16 +6,20 @@ torchvision undoes the ImageNet scaling before the first layer (`transform_input
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Heads
-from cdml_jax.models.layers import HALF, Convention, ConvNorm, Settings, max_pool, mean_pool, scale_input
-from cdml_jax.models.network import Network
+from cdml_jax.models.layers import ConvNorm, max_pool, mean_pool
+from cdml_jax.models.network import Network, Variant
+from cdml_jax.models.pixels import scale_input
+from cdml_jax.models.spec import HALF, Convention, Spec
+from cdml_jax.models.weights.conversion import Table
 
 CONVENTION = Convention("symmetric", 1e-3, *HALF)
 
@@ -57,15 +61,14 @@ _BRANCHES = {
 class Inception(nnx.Module):
     """Four branches side by side; a pooling by 2 before them where the table says so."""
 
-    def __init__(self, inputs: int, widths: Widths, settings: Settings, rngs: nnx.Rngs):
-        common: dict[str, Any] = {"settings": settings, "rngs": rngs}
+    def __init__(self, inputs: int, widths: Widths, conv_norm: Callable[..., ConvNorm]):
         self.window = widths.window
-        self.one = ConvNorm(inputs, widths.one, 1, **common)
-        self.three_reduce = ConvNorm(inputs, widths.three_reduce, 1, **common)
-        self.three = ConvNorm(widths.three_reduce, widths.three, 3, **common)
-        self.five_reduce = ConvNorm(inputs, widths.five_reduce, 1, **common)
-        self.five = ConvNorm(widths.five_reduce, widths.five, 3, **common)
-        self.pool = ConvNorm(inputs, widths.pool, 1, **common)
+        self.one = conv_norm(inputs, widths.one, 1)
+        self.three_reduce = conv_norm(inputs, widths.three_reduce, 1)
+        self.three = conv_norm(widths.three_reduce, widths.three, 3)
+        self.five_reduce = conv_norm(inputs, widths.five_reduce, 1)
+        self.five = conv_norm(widths.five_reduce, widths.five, 3)
+        self.pool = conv_norm(inputs, widths.pool, 1)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         if self.window:
@@ -82,41 +85,24 @@ class Inception(nnx.Module):
 class GoogLeNet(Network):
     """Three convolutions, nine inception blocks, mean pooling, two heads; 1024 features."""
 
+    options = ("freeze_batch_norm", "remat")
     entry_names = ("conv1", "conv2", "conv3")
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        embedding_size: int,
-        embedding_from: str,
-        dtype: Any,
-        rngs: nnx.Rngs,
-        freeze_batch_norm: bool = False,
-        remat: bool = False,
-    ):
-        settings = Settings(CONVENTION, dtype, freeze_batch_norm)
-        self.settings, self.remat = settings, remat
-        common: dict[str, Any] = {"settings": settings, "rngs": rngs}
-        self.conv1 = ConvNorm(3, 64, 7, stride=2, **common)
-        self.conv2 = ConvNorm(64, 64, 1, **common)
-        self.conv3 = ConvNorm(64, 192, 3, **common)
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
+        super().__init__(spec)
+        conv_norm = functools.partial(ConvNorm, spec=spec, convention=CONVENTION, rngs=rngs)
+        self.conv1 = conv_norm(3, 64, 7, stride=2)
+        self.conv2 = conv_norm(64, 64, 1)
+        self.conv3 = conv_norm(64, 192, 3)
         blocks, inputs = [], 192
         for widths in BLOCKS.values():
-            blocks.append(Inception(inputs, widths, settings, rngs))
+            blocks.append(Inception(inputs, widths, conv_norm))
             inputs = widths.one + widths.three + widths.five + widths.pool
         self.blocks = nnx.List(blocks)
-        self.heads = Heads(
-            inputs,
-            num_classes=num_classes,
-            embedding_size=embedding_size,
-            embedding_from=embedding_from,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.heads = Heads(inputs, spec, rngs=rngs)
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
-        x = scale_input(images, self.settings.convention).astype(self.settings.dtype)
+        x = scale_input(images, CONVENTION).astype(self.dtype)
         x = max_pool(self.conv1(x, train=train), 3, 2, ceil=True)
         return self.conv3(self.conv2(x, train=train), train=train)
 
@@ -134,3 +120,6 @@ def tables() -> dict[str, Table]:
             modules[f"blocks.{number}.{branch}.conv"] = f"{theirs}.{place}.conv"
             modules[f"blocks.{number}.{branch}.norm"] = f"{theirs}.{place}.bn"
     return {"torchvision": Table(modules, classifier="fc", left=(r"aux[12]\..*",))}
+
+
+NETWORKS = {"googlenet": Variant(GoogLeNet, tables=tables)}

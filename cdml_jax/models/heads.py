@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from cdml_jax.models.spec import Spec
 
 
 class Outputs(NamedTuple):
@@ -16,44 +19,25 @@ class Outputs(NamedTuple):
     embeddings: jax.Array
 
 
-def wide(dtype: jnp.dtype) -> jnp.dtype:
-    """What parameters, statistics and heads are kept in: float64 for float64, float32 for all narrower.
-
-    >>> [str(wide(jnp.dtype(name))) for name in ("bfloat16", "float32")]
-    ['float32', 'float32']
-    """
-    return jnp.promote_types(dtype, jnp.float32)
-
-
 def l2_normalize(values: jax.Array) -> jax.Array:
     """Rows scaled to length 1: e · rsqrt(max(Σ e², 1e-12)), in float32 or wider; its gradient at 0 is finite.
 
     >>> l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
-    values = values.astype(wide(values.dtype))
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     return values * jax.lax.rsqrt(jnp.maximum(jnp.sum(values**2, axis=-1, keepdims=True), 1e-12))
 
 
 class Heads(nnx.Module):
     """Classifier and embedding on pooled features (batch, features), in float32 or wider."""
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        num_classes: int,
-        embedding_size: int,
-        embedding_from: str,
-        dtype=jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        self.dtype = wide(dtype)
-        self.classifier = nnx.Linear(features, num_classes, param_dtype=self.dtype, rngs=rngs)
+    def __init__(self, features: int, spec: Spec, *, rngs: nnx.Rngs):
+        self.dtype = spec.param_dtype
+        linear = functools.partial(nnx.Linear, features, param_dtype=self.dtype, rngs=rngs)
+        self.classifier = linear(spec.num_classes)
         self.projection = (
-            nnx.Linear(features, embedding_size, use_bias=False, param_dtype=self.dtype, rngs=rngs)
-            if embedding_from == "projection"
-            else None
+            linear(spec.embedding_size, use_bias=False) if spec.embedding_from == "projection" else None
         )
 
     def __call__(self, features: jax.Array) -> Outputs:

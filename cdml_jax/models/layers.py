@@ -1,63 +1,15 @@
-"""What the families share: convolution with batch norm, pooling, scaling of the input."""
+"""What the families share: convolution with batch norm, pooling."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from cdml_jax.models.convolution import convolution
-from cdml_jax.models.heads import wide
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # leaves [-1, 1] as it is
-
-
-@dataclasses.dataclass(frozen=True)
-class Convention:
-    """How one source of weights computes: it is no part of the weights, so the network must be told.
-
-    Attributes:
-      padding: `"symmetric"`, (size - 1) / 2 zeros on both sides as in PyTorch, or `"SAME"` as in TensorFlow.
-      epsilon: of batch norm.
-      mean, std: of RGB in [0, 1], taken off and divided by.
-    """
-
-    padding: str
-    epsilon: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-TORCHVISION = Convention("symmetric", 1e-5, *IMAGENET)
-TENSORFLOW = Convention("SAME", 1e-3, *HALF)
-STYLES = {"torchvision": TORCHVISION, "tensorflow": TENSORFLOW}
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What all layers of a network share.
-
-    Attributes:
-      convention: padding, epsilon and input.
-      dtype: of the activations.
-      freeze_batch_norm: whether batch norm uses its running statistics, unchanged, in training too.
-    """
-
-    convention: Convention
-    dtype: Any
-    freeze_batch_norm: bool = False
-
-
-def scale_input(images: jax.Array, convention: Convention) -> jax.Array:
-    """Images in [-1, 1] as the convention wants them: (x / 2 + 1/2 - mean) / std by channel."""
-    scale = [0.5 / std for std in convention.std]
-    shift = [(0.5 - mean) / std for mean, std in zip(convention.mean, convention.std)]
-    return images * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)
+from cdml_jax.models.spec import Convention, Spec
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -84,6 +36,48 @@ class BatchNorm(nnx.BatchNorm):
         return x * factor + (self.bias[...] - mean * factor)
 
 
+def conv(
+    inputs: int,
+    outputs: int,
+    size: int,
+    *,
+    spec: Spec,
+    rngs: nnx.Rngs,
+    stride: int = 1,
+    padding: str | tuple[tuple[int, int], ...] = "SAME",
+    groups: int = 1,
+    use_bias: bool = False,
+) -> nnx.Conv:
+    """A size x size convolution, He-initialised, in the form that is fastest on each platform."""
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (size, size),
+        strides=stride,
+        padding=padding,
+        feature_group_count=groups,
+        use_bias=use_bias,
+        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
+        dtype=spec.dtype,
+        param_dtype=spec.param_dtype,
+        conv_general_dilated=convolution,
+        rngs=rngs,
+    )
+
+
+def batch_norm(features: int, *, epsilon: float, spec: Spec, rngs: nnx.Rngs, scale: float = 1.0) -> BatchNorm:
+    """`BatchNorm` whose scale starts at `scale`, in float32 or wider: bfloat16 would round its statistics."""
+    return BatchNorm(
+        features,
+        momentum=0.9,
+        epsilon=epsilon,
+        scale_init=nnx.initializers.constant(scale),
+        dtype=spec.param_dtype,
+        param_dtype=spec.param_dtype,
+        rngs=rngs,
+    )
+
+
 class ConvNorm(nnx.Module):
     """Convolution, batch norm, activation; by default no bias, for the norm has one.
 
@@ -96,7 +90,8 @@ class ConvNorm(nnx.Module):
         outputs: int,
         size: int,
         *,
-        settings: Settings,
+        spec: Spec,
+        convention: Convention,
         rngs: nnx.Rngs,
         stride: int = 1,
         groups: int = 1,
@@ -105,34 +100,21 @@ class ConvNorm(nnx.Module):
         activation: Callable[[jax.Array], jax.Array] | None = jax.nn.relu,
     ):
         around = (size - 1) // 2
-        same = settings.convention.padding == "SAME"
-        parameters = wide(settings.dtype)
-        self.conv = nnx.Conv(
+        symmetric = ((around, around), (around, around))
+        self.conv = conv(
             inputs,
             outputs,
-            (size, size),
-            strides=stride,
-            padding="SAME" if same else ((around, around), (around, around)),
-            feature_group_count=groups,
+            size,
+            stride=stride,
+            padding="SAME" if convention.padding == "SAME" else symmetric,
+            groups=groups,
             use_bias=use_bias,
-            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
-            dtype=settings.dtype,
-            param_dtype=parameters,
-            conv_general_dilated=convolution,
+            spec=spec,
             rngs=rngs,
         )
-        # float32 for bfloat16 activations: in bfloat16 the running statistics would be rounded.
-        self.norm = BatchNorm(
-            outputs,
-            momentum=0.9,
-            epsilon=settings.convention.epsilon,
-            scale_init=nnx.initializers.constant(scale),
-            dtype=parameters,
-            param_dtype=parameters,
-            rngs=rngs,
-        )
+        self.norm = batch_norm(outputs, epsilon=convention.epsilon, scale=scale, spec=spec, rngs=rngs)
         self.activation = activation
-        self.dtype, self.frozen = settings.dtype, settings.freeze_batch_norm
+        self.dtype, self.frozen = spec.dtype, spec.freeze_batch_norm
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = self.norm(self.conv(x), use_running_average=self.frozen or not train)
@@ -154,4 +136,4 @@ def max_pool(x: jax.Array, size: int, stride: int, *, padding: int = 0, ceil: bo
 
 def mean_pool(x: jax.Array) -> jax.Array:
     """Mean over the image, (batch, height, width, channels) -> (batch, channels), in float32 or wider."""
-    return x.astype(wide(x.dtype)).mean((1, 2))
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
 
 import jax
 from flax import nnx
 
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Heads
-from cdml_jax.models.layers import STYLES, ConvNorm, Settings, mean_pool, scale_input
-from cdml_jax.models.network import Network
+from cdml_jax.models.layers import ConvNorm, mean_pool
+from cdml_jax.models.network import Network, Variant
+from cdml_jax.models.pixels import scale_input
+from cdml_jax.models.spec import STYLES, Spec
+from cdml_jax.models.weights.conversion import Table
 
 # Expansion, output channels, blocks, stride of the first block.
 STAGES = (
@@ -29,17 +32,12 @@ class Block(nnx.Module):
     """Inverted residual: expansion (unless by 1), depthwise convolution, linear projection, shortcut."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, expansion: int, settings: Settings, rngs: nnx.Rngs
+        self, inputs: int, outputs: int, stride: int, expansion: int, conv_norm: Callable[..., ConvNorm]
     ):
         hidden = inputs * expansion
-        common: dict[str, Any] = {"settings": settings, "rngs": rngs}
-        self.expand = (
-            ConvNorm(inputs, hidden, 1, activation=jax.nn.relu6, **common) if expansion > 1 else None
-        )
-        self.depthwise = ConvNorm(
-            hidden, hidden, 3, stride=stride, groups=hidden, activation=jax.nn.relu6, **common
-        )
-        self.project = ConvNorm(hidden, outputs, 1, activation=None, **common)
+        self.expand = conv_norm(inputs, hidden, 1) if expansion > 1 else None
+        self.depthwise = conv_norm(hidden, hidden, 3, stride=stride, groups=hidden)
+        self.project = conv_norm(hidden, outputs, 1, activation=None)
         self.shortcut = stride == 1 and inputs == outputs
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -51,45 +49,29 @@ class Block(nnx.Module):
 class MobileNetV2(Network):
     """Stem, 17 inverted residual blocks, a last 1 x 1 convolution, mean pooling, two heads; 1280 features.
 
-    `style` is that of the weights: `"torchvision"` (which timm shares) or `"tensorflow"`.
+    Its own style is `"torchvision"`, which timm shares.
     """
 
-    pool_names = ("last",)
+    options = ("style", "freeze_batch_norm", "remat")
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        embedding_size: int,
-        embedding_from: str,
-        dtype: Any,
-        rngs: nnx.Rngs,
-        style: str = "torchvision",
-        freeze_batch_norm: bool = False,
-        remat: bool = False,
-    ):
-        settings = Settings(STYLES[style], dtype, freeze_batch_norm)
-        common: dict[str, Any] = {"settings": settings, "rngs": rngs, "activation": jax.nn.relu6}
-        self.settings, self.remat = settings, remat
-        self.stem = ConvNorm(3, STEM, 3, stride=2, **common)
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
+        super().__init__(spec)
+        self.convention = STYLES[spec.style or "torchvision"]
+        conv_norm = functools.partial(
+            ConvNorm, spec=spec, convention=self.convention, activation=jax.nn.relu6, rngs=rngs
+        )
+        self.stem = conv_norm(3, STEM, 3, stride=2)
         blocks, inputs = [], STEM
         for expansion, outputs, number, stride in STAGES:
             for index in range(number):
-                blocks.append(Block(inputs, outputs, stride if index == 0 else 1, expansion, settings, rngs))
+                blocks.append(Block(inputs, outputs, stride if index == 0 else 1, expansion, conv_norm))
                 inputs = outputs
         self.blocks = nnx.List(blocks)
-        self.last = ConvNorm(inputs, FEATURES, 1, **common)
-        self.heads = Heads(
-            FEATURES,
-            num_classes=num_classes,
-            embedding_size=embedding_size,
-            embedding_from=embedding_from,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.last = conv_norm(inputs, FEATURES, 1)
+        self.heads = Heads(FEATURES, spec, rngs=rngs)
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
-        x = scale_input(images, self.settings.convention).astype(self.settings.dtype)
+        x = scale_input(images, self.convention).astype(self.dtype)
         return self.stem(x, train=train)
 
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -118,3 +100,6 @@ def tables() -> dict[str, Table]:
         "torchvision": Table(torchvision, classifier="classifier.1"),
         "timm": Table(timm, classifier="classifier"),
     }
+
+
+NETWORKS = {"mobilenet_v2": Variant(MobileNetV2, tables=tables)}

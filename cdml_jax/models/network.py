@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 from flax import nnx
 
 from cdml_jax.errors import UserError
 from cdml_jax.models.heads import Heads, Outputs
+from cdml_jax.models.spec import Spec
+
+if TYPE_CHECKING:
+    from cdml_jax.models.weights.conversion import Table
 
 
 class Network(nnx.Module):
-    """Base of the families; they set `blocks` and `heads` and say how to enter and how to pool.
+    """Base of the families, which are constructed as `Family(spec, rngs=…, numbers of its own)`.
+
+    A family sets `blocks` and `heads` (last: the order of the draws is that of the constructor), defines
+    `enter` and `pool`, and says which options it obeys.
 
     Attributes:
+      options: those of `spec.OPTIONS` that the family obeys; `build` refuses the others.
+      entry_names: first names of the parameters that `enter` uses.
       blocks: modules called one after another as `block(x, train=…)`.
       heads: classifier and embedding on the pooled features.
-      entry_names, pool_names: parameters of the entry and of the pooling, by their first names.
+      dtype: of the activations.
       remat: whether a block's activations are computed again for the gradient instead of being kept.
     """
 
+    options: ClassVar[tuple[str, ...]] = ()
+    entry_names: ClassVar[tuple[str, ...]] = ("stem",)
     blocks: nnx.List
     heads: Heads
-    entry_names: ClassVar[tuple[str, ...]] = ("stem",)
-    pool_names: ClassVar[tuple[str, ...]] = ()
-    remat: bool = False
+
+    def __init__(self, spec: Spec):
+        self.dtype, self.remat = spec.dtype, spec.remat
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
         """What the first block takes, from images (batch, height, width, 3) in [-1, 1]."""
@@ -67,13 +79,30 @@ class Network(nnx.Module):
 
     def front_names(self, blocks: int) -> tuple[str, ...]:
         """Beginnings of the names of the parameters that `front` uses and `back` does not."""
-        names = (*self.entry_names, *(f"blocks.{k}" for k in range(min(blocks, len(self.blocks)))))
-        return names if blocks <= len(self.blocks) else (*names, *self.pool_names)
+        if blocks > len(self.blocks):
+            return tuple(name for name in nnx.as_pure(nnx.state(self, nnx.Param)) if name != "heads")
+        return (*self.entry_names, *(f"blocks.{k}" for k in range(blocks)))
 
     def _through(self, blocks: Iterable[nnx.Module], x: jax.Array, train: bool) -> jax.Array:
         def run(block, x):
             return block(x, train=train)
 
         for block in blocks:
-            x = (nnx.remat(run) if self.remat and train else run)(block, x)
+            step: Callable[..., jax.Array] = nnx.remat(run) if self.remat and train else run
+            x = step(block, x)
         return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A network that is built by its name, as a line of a family's `NETWORKS`.
+
+    Attributes:
+      family: its class.
+      numbers: what the constructor takes besides a `Spec` and keys.
+      tables: by source, the names that other libraries give to its arrays; by default none are known.
+    """
+
+    family: type[Network]
+    numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tables: Callable[[], dict[str, Table]] = dict

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
 
 import jax
 from flax import nnx
 
-from cdml_jax.models.foreign import Table
 from cdml_jax.models.heads import Heads
-from cdml_jax.models.layers import TORCHVISION, ConvNorm, Settings, max_pool, mean_pool, scale_input
-from cdml_jax.models.network import Network
+from cdml_jax.models.layers import ConvNorm, max_pool, mean_pool
+from cdml_jax.models.network import Network, Variant
+from cdml_jax.models.pixels import scale_input
+from cdml_jax.models.spec import TORCHVISION, Spec
+from cdml_jax.models.weights.conversion import Table
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -21,24 +24,23 @@ class Block(nnx.Module):
     """Two 3 x 3 convolutions, or 1 x 1, 3 x 3 and 1 x 1, around a shortcut."""
 
     def __init__(
-        self, inputs: int, width: int, stride: int, bottleneck: bool, settings: Settings, rngs: nnx.Rngs
+        self, inputs: int, width: int, stride: int, bottleneck: bool, conv_norm: Callable[..., ConvNorm]
     ):
-        common: dict[str, Any] = {"settings": settings, "rngs": rngs}
         outputs = 4 * width if bottleneck else width
         if bottleneck:
             convolutions = [
-                ConvNorm(inputs, width, 1, **common),
-                ConvNorm(width, width, 3, stride=stride, **common),
-                ConvNorm(width, outputs, 1, scale=0.0, activation=None, **common),
+                conv_norm(inputs, width, 1),
+                conv_norm(width, width, 3, stride=stride),
+                conv_norm(width, outputs, 1, scale=0.0, activation=None),
             ]
         else:
             convolutions = [
-                ConvNorm(inputs, width, 3, stride=stride, **common),
-                ConvNorm(width, outputs, 3, scale=0.0, activation=None, **common),
+                conv_norm(inputs, width, 3, stride=stride),
+                conv_norm(width, outputs, 3, scale=0.0, activation=None),
             ]
         self.convolutions = nnx.List(convolutions)
         self.shortcut = (
-            ConvNorm(inputs, outputs, 1, stride=stride, activation=None, **common)
+            conv_norm(inputs, outputs, 1, stride=stride, activation=None)
             if stride != 1 or inputs != outputs
             else None
         )
@@ -53,40 +55,24 @@ class Block(nnx.Module):
 class ResNet(Network):
     """Stem, four stages of residual blocks, mean pooling, two heads; 512 or 2048 features."""
 
-    def __init__(
-        self,
-        *,
-        depth: int,
-        num_classes: int,
-        embedding_size: int,
-        embedding_from: str,
-        dtype: Any,
-        rngs: nnx.Rngs,
-        freeze_batch_norm: bool = False,
-        remat: bool = False,
-    ):
-        settings = Settings(TORCHVISION, dtype, freeze_batch_norm)
-        self.settings, self.remat = settings, remat
-        self.stem = ConvNorm(3, WIDTHS[0], 7, stride=2, settings=settings, rngs=rngs)
+    options = ("freeze_batch_norm", "remat")
+
+    def __init__(self, spec: Spec, *, depth: int, rngs: nnx.Rngs):
+        super().__init__(spec)
+        conv_norm = functools.partial(ConvNorm, spec=spec, convention=TORCHVISION, rngs=rngs)
+        self.stem = conv_norm(3, WIDTHS[0], 7, stride=2)
         bottleneck = depth >= BOTTLENECK_FROM
         blocks, inputs = [], WIDTHS[0]
         for stage, (width, number) in enumerate(zip(WIDTHS, DEPTHS[depth])):
             for index in range(number):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(Block(inputs, width, stride, bottleneck, settings, rngs))
+                blocks.append(Block(inputs, width, stride, bottleneck, conv_norm))
                 inputs = 4 * width if bottleneck else width
         self.blocks = nnx.List(blocks)
-        self.heads = Heads(
-            inputs,
-            num_classes=num_classes,
-            embedding_size=embedding_size,
-            embedding_from=embedding_from,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.heads = Heads(inputs, spec, rngs=rngs)
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
-        x = scale_input(images, self.settings.convention).astype(self.settings.dtype)
+        x = scale_input(images, TORCHVISION).astype(self.dtype)
         return max_pool(self.stem(x, train=train), 3, 2, padding=1)
 
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -107,3 +93,8 @@ def tables(depth: int) -> dict[str, Table]:
             modules[f"{ours}.shortcut.norm"] = f"{theirs}.downsample.1"
             number += 1
     return {"torchvision": Table(modules, classifier="fc")}
+
+
+NETWORKS = {
+    f"resnet{depth}": Variant(ResNet, {"depth": depth}, functools.partial(tables, depth)) for depth in DEPTHS
+}

@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 from flax import nnx
 
-from cdml_jax.models.convolution import convolution
-from cdml_jax.models.heads import Heads, wide
-from cdml_jax.models.layers import BatchNorm
-from cdml_jax.models.network import Network
+from cdml_jax.models.heads import Heads
+from cdml_jax.models.layers import batch_norm, conv, mean_pool
+from cdml_jax.models.network import Network, Variant
+from cdml_jax.models.spec import Spec
 
 WIDTHS = (16, 32, 64, 128)
-
-
-def _convolution(inputs: int, outputs: int, size: int, stride: int, dtype, rngs: nnx.Rngs) -> nnx.Conv:
-    return nnx.Conv(
-        inputs,
-        outputs,
-        (size, size),
-        strides=stride,
-        padding="SAME",
-        use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
-        dtype=dtype,
-        param_dtype=wide(dtype),
-        conv_general_dilated=convolution,
-        rngs=rngs,
-    )
-
-
-def _batch_norm(features: int, dtype, rngs: nnx.Rngs, scale: float = 1.0) -> BatchNorm:
-    # float32 or wider whatever the activations are: in bfloat16 the running statistics would be rounded.
-    return BatchNorm(
-        features,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=wide(dtype),
-        param_dtype=wide(dtype),
-        scale_init=nnx.initializers.constant(scale),
-        rngs=rngs,
-    )
+EPSILON = 1e-5
 
 
 class Block(nnx.Module):
     """Two 3 x 3 convolutions and a shortcut; the second norm starts at 0, so the block starts as identity."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, dtype, rngs: nnx.Rngs):
-        self.dtype = dtype
-        self.conv1 = _convolution(inputs, outputs, 3, stride, dtype, rngs)
-        self.norm1 = _batch_norm(outputs, dtype, rngs)
-        self.conv2 = _convolution(outputs, outputs, 3, 1, dtype, rngs)
-        self.norm2 = _batch_norm(outputs, dtype, rngs, scale=0.0)
+    def __init__(self, inputs: int, outputs: int, stride: int, spec: Spec, rngs: nnx.Rngs):
+        self.dtype = spec.dtype
+        norm = functools.partial(batch_norm, outputs, epsilon=EPSILON, spec=spec, rngs=rngs)
+        self.conv1 = conv(inputs, outputs, 3, stride=stride, spec=spec, rngs=rngs)
+        self.norm1 = norm()
+        self.conv2 = conv(outputs, outputs, 3, spec=spec, rngs=rngs)
+        self.norm2 = norm(scale=0.0)
         change = stride != 1 or inputs != outputs
-        self.shortcut = _convolution(inputs, outputs, 1, stride, dtype, rngs) if change else None
-        self.shortcut_norm = _batch_norm(outputs, dtype, rngs) if change else None
+        self.shortcut = conv(inputs, outputs, 1, stride=stride, spec=spec, rngs=rngs) if change else None
+        self.shortcut_norm = norm() if change else None
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = jax.nn.relu(self.norm1(self.conv1(x), use_running_average=not train)).astype(self.dtype)
@@ -68,30 +43,15 @@ class SmallResNet(Network):
 
     entry_names = ("stem", "stem_norm")
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        embedding_size: int,
-        embedding_from: str,
-        dtype,
-        rngs: nnx.Rngs,
-    ):
-        self.dtype = dtype
-        self.stem = _convolution(12, WIDTHS[0], 3, 1, dtype, rngs)
-        self.stem_norm = _batch_norm(WIDTHS[0], dtype, rngs)
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
+        super().__init__(spec)
+        self.stem = conv(12, WIDTHS[0], 3, spec=spec, rngs=rngs)
+        self.stem_norm = batch_norm(WIDTHS[0], epsilon=EPSILON, spec=spec, rngs=rngs)
         inputs = (WIDTHS[0], *WIDTHS[:-1])
         self.blocks = nnx.List(
-            [Block(i, o, 1 if k == 0 else 2, dtype, rngs) for k, (i, o) in enumerate(zip(inputs, WIDTHS))]
+            [Block(i, o, 1 if k == 0 else 2, spec, rngs) for k, (i, o) in enumerate(zip(inputs, WIDTHS))]
         )
-        self.heads = Heads(
-            WIDTHS[-1],
-            num_classes=num_classes,
-            embedding_size=embedding_size,
-            embedding_from=embedding_from,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.heads = Heads(WIDTHS[-1], spec, rngs=rngs)
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
         batch, height, width, channels = images.shape
@@ -103,4 +63,7 @@ class SmallResNet(Network):
         return jax.nn.relu(x).astype(self.dtype)
 
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return x.astype(wide(self.dtype)).mean((1, 2))
+        return mean_pool(x.astype(self.dtype))
+
+
+NETWORKS = {"small_resnet": Variant(SmallResNet)}

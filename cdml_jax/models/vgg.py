@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cdml_jax.models.foreign import Table
-from cdml_jax.models.heads import Heads, wide
-from cdml_jax.models.layers import TORCHVISION, ConvNorm, Settings, max_pool, scale_input
-from cdml_jax.models.network import Network
+from cdml_jax.models.heads import Heads
+from cdml_jax.models.layers import ConvNorm, max_pool
+from cdml_jax.models.network import Network, Variant
+from cdml_jax.models.pixels import scale_input
+from cdml_jax.models.spec import TORCHVISION, Spec
+from cdml_jax.models.weights.conversion import Table
 
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of a stage
@@ -22,12 +26,9 @@ GRID, FEATURES = 7, 4096
 class Stage(nnx.Module):
     """Some 3 x 3 convolutions of one width, then a pooling by 2."""
 
-    def __init__(self, inputs: int, width: int, number: int, settings: Settings, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int, number: int, conv_norm: Callable[..., ConvNorm]):
         self.convolutions = nnx.List(
-            [
-                ConvNorm(width if index else inputs, width, 3, use_bias=True, settings=settings, rngs=rngs)
-                for index in range(number)
-            ]
+            [conv_norm(width if index else inputs, width, 3, use_bias=True) for index in range(number)]
         )
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -39,41 +40,23 @@ class Stage(nnx.Module):
 class VGG(Network):
     """Five stages, mean pooling to 7 x 7, two dense layers, two heads; 4096 features."""
 
+    options = ("freeze_batch_norm", "remat")
     entry_names = ()
-    pool_names = ("dense1", "dense2")
 
-    def __init__(
-        self,
-        *,
-        depth: int,
-        num_classes: int,
-        embedding_size: int,
-        embedding_from: str,
-        dtype: Any,
-        rngs: nnx.Rngs,
-        freeze_batch_norm: bool = False,
-        remat: bool = False,
-    ):
-        settings = Settings(TORCHVISION, dtype, freeze_batch_norm)
-        self.settings, self.remat = settings, remat
+    def __init__(self, spec: Spec, *, depth: int, rngs: nnx.Rngs):
+        super().__init__(spec)
+        conv_norm = functools.partial(ConvNorm, spec=spec, convention=TORCHVISION, rngs=rngs)
         inputs = (3, *WIDTHS[:-1])
         stages = zip(inputs, WIDTHS, DEPTHS[depth])
-        self.blocks = nnx.List([Stage(i, width, n, settings, rngs) for i, width, n in stages])
+        self.blocks = nnx.List([Stage(i, width, n, conv_norm) for i, width, n in stages])
         # The first dense layer as a convolution over the whole 7 x 7 map: its weights keep their geometry.
-        common: dict[str, Any] = {"dtype": dtype, "param_dtype": wide(dtype), "rngs": rngs}
+        common: dict[str, Any] = {"dtype": spec.dtype, "param_dtype": spec.param_dtype, "rngs": rngs}
         self.dense1 = nnx.Conv(WIDTHS[-1], FEATURES, (GRID, GRID), padding="VALID", **common)
         self.dense2 = nnx.Linear(FEATURES, FEATURES, **common)
-        self.heads = Heads(
-            FEATURES,
-            num_classes=num_classes,
-            embedding_size=embedding_size,
-            embedding_from=embedding_from,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.heads = Heads(FEATURES, spec, rngs=rngs)
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
-        return scale_input(images, self.settings.convention).astype(self.settings.dtype)
+        return scale_input(images, TORCHVISION).astype(self.dtype)
 
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = jax.nn.relu(self.dense1(adaptive_mean_pool(x, GRID)))
@@ -92,7 +75,7 @@ def adaptive_mean_pool(x: jax.Array, size: int) -> jax.Array:
         for row in range(size):
             begin, end = row * length // size, -(-(row + 1) * length // size)
             matrix[row, begin:end] = 1 / (end - begin)
-        return jnp.asarray(matrix, wide(x.dtype))
+        return jnp.asarray(matrix, jnp.promote_types(x.dtype, jnp.float32))
 
     rows, columns = shares(x.shape[1]), shares(x.shape[2])
     pooled = jnp.einsum("ph,bhwc,qw->bpqc", rows, x.astype(rows.dtype), columns, precision="highest")
@@ -114,3 +97,8 @@ def tables(depth: int) -> dict[str, Table]:
         "torchvision": Table(torchvision, classifier="classifier.6"),
         "timm": Table(timm, classifier="head.fc"),
     }
+
+
+NETWORKS = {
+    f"vgg{depth}_bn": Variant(VGG, {"depth": depth}, functools.partial(tables, depth)) for depth in DEPTHS
+}

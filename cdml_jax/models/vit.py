@@ -6,33 +6,35 @@ register tokens. The features are the class token after the last norm.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.foreign import Table
-from cdml_jax.models.heads import Heads, wide
-from cdml_jax.models.layers import STYLES, scale_input
-from cdml_jax.models.network import Network
+from cdml_jax.models.heads import Heads
+from cdml_jax.models.network import Network, Variant
+from cdml_jax.models.pixels import scale_input
+from cdml_jax.models.spec import STYLES, Spec
+from cdml_jax.models.weights.conversion import Table
 
 BLOCKS, HEAD_SIZE, EPSILON = 12, 64, 1e-6
 
 
-def _norm(width: int, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def _norm(width: int, spec: Spec, rngs: nnx.Rngs) -> nnx.LayerNorm:
     # float32 or wider whatever the activations are.
-    return nnx.LayerNorm(width, epsilon=EPSILON, dtype=wide(dtype), param_dtype=wide(dtype), rngs=rngs)
+    dtype = spec.param_dtype
+    return nnx.LayerNorm(width, epsilon=EPSILON, dtype=dtype, param_dtype=dtype, rngs=rngs)
 
 
-def _linear(inputs: int, outputs: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(inputs: int, outputs: int, spec: Spec, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(
         inputs,
         outputs,
         kernel_init=nnx.initializers.truncated_normal(0.02),
-        dtype=dtype,
-        param_dtype=wide(dtype),
+        dtype=spec.dtype,
+        param_dtype=spec.param_dtype,
         rngs=rngs,
     )
 
@@ -40,14 +42,14 @@ def _linear(inputs: int, outputs: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear
 class Block(nnx.Module):
     """Attention and a perceptron, each after a norm and around a shortcut, scaled by channel in DINOv2."""
 
-    def __init__(self, width: int, layer_scale: float, dtype: Any, rngs: nnx.Rngs):
-        self.dtype, self.num_heads = dtype, width // HEAD_SIZE
-        self.norm1, self.norm2 = _norm(width, dtype, rngs), _norm(width, dtype, rngs)
-        self.attention_in = _linear(width, 3 * width, dtype, rngs)
-        self.attention_out = _linear(width, width, dtype, rngs)
-        self.dense1 = _linear(width, 4 * width, dtype, rngs)
-        self.dense2 = _linear(4 * width, width, dtype, rngs)
-        scale = jnp.full(width, layer_scale, wide(dtype))
+    def __init__(self, width: int, layer_scale: float, spec: Spec, rngs: nnx.Rngs):
+        self.dtype, self.num_heads = spec.dtype, width // HEAD_SIZE
+        self.norm1, self.norm2 = _norm(width, spec, rngs), _norm(width, spec, rngs)
+        self.attention_in = _linear(width, 3 * width, spec, rngs)
+        self.attention_out = _linear(width, width, spec, rngs)
+        self.dense1 = _linear(width, 4 * width, spec, rngs)
+        self.dense2 = _linear(4 * width, width, spec, rngs)
+        scale = jnp.full(width, layer_scale, spec.param_dtype)
         self.scale1 = nnx.Param(scale) if layer_scale else None
         self.scale2 = nnx.Param(scale) if layer_scale else None
 
@@ -68,53 +70,42 @@ class VisionTransformer(Network):
     """Patches and a class token with position embeddings, 12 blocks, a norm, two heads; `width` features.
 
     Position embeddings are kept on a `grid` x `grid` map, that of the weights, and resampled to the image's.
-    `style` says how the input is scaled: `"torchvision"` by ImageNet's mean and deviation (DINOv2),
-    `"tensorflow"` to [-1, 1] (the ViTs that were trained in JAX).
+    The style says how the input is scaled, `own_style` unless the spec names another: `"torchvision"` by
+    ImageNet's mean and deviation (DINOv2), `"tensorflow"` to [-1, 1] (the ViTs that were trained in JAX).
     """
 
+    options = ("style", "remat")
     entry_names = ("patches", "class_token", "positions")
-    pool_names = ("norm",)
 
     def __init__(
         self,
+        spec: Spec,
         *,
         width: int,
         patch: int,
         grid: int,
         layer_scale: float,
-        num_classes: int,
-        embedding_size: int,
-        embedding_from: str,
-        dtype: Any,
+        own_style: str,
         rngs: nnx.Rngs,
-        style: str,
-        remat: bool = False,
     ):
-        self.patch, self.grid, self.dtype = patch, grid, dtype
-        self.convention, self.remat = STYLES[style], remat
+        super().__init__(spec)
+        self.patch, self.grid, self.convention = patch, grid, STYLES[spec.style or own_style]
         self.patches = nnx.Conv(
             3,
             width,
             (patch, patch),
             strides=patch,
             padding="VALID",
-            dtype=dtype,
-            param_dtype=wide(dtype),
+            dtype=spec.dtype,
+            param_dtype=spec.param_dtype,
             rngs=rngs,
         )
         normal = nnx.initializers.normal(0.02)
-        self.class_token = nnx.Param(normal(rngs.params(), (1, 1, width), wide(dtype)))
-        self.positions = nnx.Param(normal(rngs.params(), (1, 1 + grid * grid, width), wide(dtype)))
-        self.blocks = nnx.List([Block(width, layer_scale, dtype, rngs) for _ in range(BLOCKS)])
-        self.norm = _norm(width, dtype, rngs)
-        self.heads = Heads(
-            width,
-            num_classes=num_classes,
-            embedding_size=embedding_size,
-            embedding_from=embedding_from,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.class_token = nnx.Param(normal(rngs.params(), (1, 1, width), spec.param_dtype))
+        self.positions = nnx.Param(normal(rngs.params(), (1, 1 + grid * grid, width), spec.param_dtype))
+        self.blocks = nnx.List([Block(width, layer_scale, spec, rngs) for _ in range(BLOCKS)])
+        self.norm = _norm(width, spec, rngs)
+        self.heads = Heads(width, spec, rngs=rngs)
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
         batch, height, width, _ = images.shape
@@ -188,3 +179,16 @@ def tables(*, layer_scale: bool) -> dict[str, Table]:
     if layer_scale:  # the token that stands for hidden patches in pretraining is not needed
         found["transformers"] = Table(transformers, arrays, left=(r"embeddings\.mask_token",))
     return found
+
+
+_DINOV2 = {"patch": 14, "grid": 37, "layer_scale": 1e-5, "own_style": "torchvision"}
+_PATCH16 = {"patch": 16, "grid": 14, "layer_scale": 0.0, "own_style": "tensorflow"}
+NETWORKS = {
+    f"vit_{size}_{kind}": Variant(
+        VisionTransformer,
+        {"width": width, **numbers},
+        functools.partial(tables, layer_scale=bool(numbers["layer_scale"])),
+    )
+    for kind, numbers in (("patch14_dinov2", _DINOV2), ("patch16", _PATCH16))
+    for size, width in (("small", 384), ("base", 768))
+}

@@ -1,22 +1,23 @@
-"""What the seeds say of two rows: a figure's paired difference, its interval, and one honest sentence."""
+"""What the seeds say of two methods: a figure's paired difference, its interval, and one honest sentence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from cdml_jax.metrics import accuracy
-from cdml_jax.reporting.results import RunResult, by_row
+from cdml_jax.confusion.figures import accuracy
+from cdml_jax.reporting.results import RunResult
+from cdml_jax.reporting.table import Table
 
 
 class Comparison(NamedTuple):
-    """A row against the baseline, in points, paired by seed."""
+    """A method against the baseline, in points, paired by seed."""
 
-    row: str
+    method: str
     seeds: tuple[int, ...]  # in which both have the figure
     mean: float
     low: float
@@ -61,31 +62,22 @@ def top_1(result: RunResult) -> float:
     return accuracy(result.test_counts)
 
 
-def compare(
-    results: Iterable[RunResult],
-    row: str,
-    *,
-    baseline: str = "baseline",
-    figure: Callable[[RunResult], float] = top_1,
-) -> Comparison:
-    """A row's figure minus the baseline's, in points, over the seeds in which both have it.
+def compare(table: Table, method: str, *, figure: Callable[[RunResult], float] = top_1) -> Comparison:
+    """A method's figure minus the baseline's, in points, over the seeds in which both have it.
 
     Args:
-      results: results of all rows and seeds.
-      row: the row to compare.
-      baseline: the row to compare it with.
+      table: results of all methods and seeds.
+      method: the one to compare.
       figure: a share in [0, 1] of a result, by default of the test images called rightly; NaN for none.
 
     Returns:
       The comparison; without a common seed its figures are NaN.
     """
-    rows = by_row(results)
-    ours, theirs = rows.get(row, {}), rows.get(baseline, {})
     differences = {
-        seed: 100.0 * (figure(ours[seed]) - figure(theirs[seed])) for seed in ours if seed in theirs
+        seed: 100.0 * (figure(ours) - figure(theirs)) for seed, (ours, theirs) in table.pairs(method).items()
     }
     known = {seed: value for seed, value in differences.items() if not math.isnan(value)}
-    return Comparison(row, tuple(known), *paired_interval(list(known.values())))
+    return Comparison(method, tuple(known), *paired_interval(list(known.values())))
 
 
 def verdict(comparison: Comparison, title: str, *, baseline_title: str = "the baseline") -> str:
@@ -93,7 +85,7 @@ def verdict(comparison: Comparison, title: str, *, baseline_title: str = "the ba
 
     Args:
       comparison: from `compare`.
-      title: the row's name in the sentence.
+      title: the method's name in the sentence.
       baseline_title: the name of what it is compared with.
 
     Returns:

@@ -12,31 +12,26 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.optimize import isotonic_regression
 
-from cdml_jax.reporting.canvas import INK, blank, save, shortened
+from cdml_jax.data.classes import Classes
+from cdml_jax.reporting.canvas import INK, blank, literal, save, shortened
+from cdml_jax.reporting.pairs import call_rates
 
 _CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#ffffff", "#fdbb6b", "#d7301f", "#5c0011"])
 _TICKS = np.array([0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0])  # per cent
 
 
-def draw_confusion(
-    panels: Mapping[str, np.ndarray],
-    class_names: Sequence[str],
-    families: Sequence[int] | np.ndarray | None = None,
-    family_names: Sequence[str] | None = None,
-) -> Figure:
+def draw_confusion(panels: Mapping[str, np.ndarray], classes: Classes) -> Figure:
     """Confusion matrices side by side, ordered by kinship: share of the images of class i called j ≠ i.
 
     Args:
       panels: title -> (C, C) counts, [i, j] = images of class i called j; one to three of them.
-      class_names: (C,) names.
-      families: (C,) integers, the family of every class; None leaves the classes in their order.
-      family_names: name of family k at [k].
+      classes: their names and families; without families the classes stay in their order.
 
     Returns:
       The figure. Rows are normalised, the diagonal is grey, one colour scale serves all panels; its square
       root keeps rare confusions visible.
     """
-    number = len(class_names)
+    number, families = classes.number, classes.families
     groups = np.zeros(number, int) if families is None else np.asarray(families)
     order = np.argsort(groups, kind="stable")
     edges = np.flatnonzero(np.diff(groups[order])) + 1
@@ -56,31 +51,17 @@ def draw_confusion(
             norm=PowerNorm(0.5, 0.0, top),
             interpolation="nearest",
         )
-        axes.set_facecolor("#e4e4e4")
-        axes.set_title(title, fontsize=11, color=INK)
-        axes.set_xlabel("called (same order)", fontsize=10)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_color("#888888")
-        if families is None:
-            continue
-        for edge in edges:
-            axes.axhline(edge - 0.5, color="#888888", linewidth=0.25)
-            axes.axvline(edge - 0.5, color="#888888", linewidth=0.25)
-        for start, end in zip(starts, ends, strict=True):
-            size = end - start
-            box = Rectangle((start - 0.5,) * 2, size, size, fill=False, edgecolor="#1f5fa8", linewidth=0.9)
-            axes.add_patch(box)
-    size = min(9.0, (0.68 if len(panels) == 1 else 0.74) * 72 * side / number)
+        _dress(axes, title)
+        if families is not None:
+            _frame_families(axes, starts, ends)
     if named:
-        names = [shortened(class_names[i]) for i in order]
-        grid[0].set_yticks(np.arange(number), names, fontsize=size)
+        size = min(9.0, (0.68 if len(panels) == 1 else 0.74) * 72 * side / number)
+        grid[0].set_yticks(np.arange(number), [shortened(classes.names[i]) for i in order], fontsize=size)
         grid[0].tick_params(axis="y", length=0, pad=2)
     else:
         grid[0].set_ylabel("class of the image", fontsize=10)
-    if families is not None and family_names is not None:
-        labels = [family_names[groups[order[start]]] for start in starts]
+    if classes.family_names is not None:
+        labels = [classes.family_names[groups[order[start]]] for start in starts]
         _side_labels(grid[-1], (starts + ends - 1) / 2, labels, side)
     bar = figure.colorbar(image, ax=list(grid), location="bottom", shrink=0.5, aspect=40, pad=0.02)
     bar.set_label("share of the images of the row's class, %; grey: the right answer", fontsize=9)
@@ -88,44 +69,33 @@ def draw_confusion(
     bar.set_ticks([tick / 100 for tick in ticks], labels=[f"{tick:g}" for tick in ticks])
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=8)
-    return figure
+    return literal(figure)
 
 
-def confusion_figure(
-    counts: np.ndarray,
-    class_names: Sequence[str],
-    families: Sequence[int] | np.ndarray | None,
-    family_names: Sequence[str] | None,
-    path: str | Path,
-    *,
-    title: str = "",
-) -> Path:
-    """Save one confusion matrix ordered by kinship (see `draw_confusion`) as PNG; returns the path."""
-    return save(draw_confusion({title: counts}, class_names, families, family_names), path)
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_facecolor("#e4e4e4")
+    axes.set_title(title, fontsize=11, color=INK)
+    axes.set_xlabel("called (same order)", fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color("#888888")
 
 
-def confusion_comparison_figure(
-    panels: Mapping[str, np.ndarray],
-    class_names: Sequence[str],
-    families: Sequence[int] | np.ndarray | None,
-    family_names: Sequence[str] | None,
-    path: str | Path,
-) -> Path:
-    """Save confusion matrices side by side, such as baseline and CDML, as PNG; returns the path."""
-    return save(draw_confusion(panels, class_names, families, family_names), path)
+def _frame_families(axes: Axes, starts: np.ndarray, ends: np.ndarray) -> None:
+    """Lines between families, and a box around each family's confusion with itself."""
+    for edge in starts[1:]:
+        axes.axhline(edge - 0.5, color="#888888", linewidth=0.25)
+        axes.axvline(edge - 0.5, color="#888888", linewidth=0.25)
+    for start, end in zip(starts, ends, strict=True):
+        size = end - start
+        box = Rectangle((start - 0.5,) * 2, size, size, fill=False, edgecolor="#1f5fa8", linewidth=0.9)
+        axes.add_patch(box)
 
 
-def call_rates(counts: np.ndarray) -> np.ndarray:
-    """Share of the images of class i that were called j: counts[i, j] / Σ_k counts[i, k].
-
-    Args:
-      counts: (C, C) integers; [i, j] = images of class i called j.
-
-    Returns:
-      (C, C) float64; NaN in the rows of classes without images.
-    """
-    sizes = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, sizes, out=np.full(counts.shape, np.nan), where=sizes > 0)
+def confusion_figure(panels: Mapping[str, np.ndarray], classes: Classes, path: str | Path) -> Path:
+    """Save `draw_confusion` (same arguments) as PNG; returns the path."""
+    return save(draw_confusion(panels, classes), path)
 
 
 def _off_diagonal(counts: np.ndarray) -> np.ndarray:

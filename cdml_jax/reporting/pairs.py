@@ -1,16 +1,14 @@
-"""Which pairs of classes are confused most."""
+"""Which classes, and which pairs of classes, are confused most; the validation split chooses them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from cdml_jax.reporting import figures
-from cdml_jax.reporting.matrices import call_rates
-from cdml_jax.reporting.results import RunResult, by_row
-from cdml_jax.top_confusions import TopConfusions
+from cdml_jax.confusion import Confusion, as_confusion
+from cdml_jax.confusion.figures import class_error
+from cdml_jax.reporting.table import Table
 
 _PAIRS = 10
 
@@ -23,32 +21,53 @@ class ConfusedPair(NamedTuple):
     rate: float
 
 
-def confused_pairs(
-    results: Iterable[RunResult], number: int = _PAIRS, *, baseline: str = "baseline"
-) -> list[ConfusedPair]:
+def confused_subcategories(table: Table, number: int = 20) -> np.ndarray:
+    """The subcategories that the baseline gets wrong most often on the VALIDATION split, seeds summed.
+
+    The test split has no say: choosing its worst would make any second method look better by
+    regression to the mean.
+
+    Args:
+      table: results of all methods and seeds.
+      number: how many to choose; fewer come back where fewer classes have validation images.
+
+    Returns:
+      (≤ number,) class indices, the worst first, ties by index.
+
+    Raises:
+      ValueError: no result of the baseline.
+    """
+    if not table.has_baseline:
+        raise ValueError(
+            f"no result of row {table.baseline!r}, whose validation confusion chooses the subcategories"
+        )
+    rates = class_error(table.counts(table.baseline, "validation"))
+    order = np.argsort(-rates, kind="stable")  # NaN, a class without images, sorts last
+    return order[: min(number, int((~np.isnan(rates)).sum()))]
+
+
+def confused_pairs(table: Table, number: int = _PAIRS) -> list[ConfusedPair]:
     """The ordered pairs that the baseline confuses most on the VALIDATION split, seeds summed.
 
     As with the subcategories, the test split has no say in the choice.
 
     Args:
-      results: results of all rows and seeds.
+      table: results of all methods and seeds.
       number: how many at most; pairs that are never confused are left out.
-      baseline: the row that chooses.
 
     Returns:
       The pairs with their validation rates, the highest first, ties by index; none without the baseline.
     """
-    runs = by_row(results).get(baseline)
-    if not runs:
+    if not table.has_baseline:
         return []
-    return confused_pairs_of(figures.sum_counts(runs.values(), "validation_counts"), number)
+    return confused_pairs_of(table.counts(table.baseline, "validation"), number)
 
 
-def confused_pairs_of(counts: np.ndarray | TopConfusions, number: int = _PAIRS) -> list[ConfusedPair]:
+def confused_pairs_of(counts: np.ndarray | Confusion, number: int = _PAIRS) -> list[ConfusedPair]:
     """The ordered pairs of classes confused most, by the share of the first's images.
 
     Args:
-      counts: (C, C); [i, j] = images of class i called j. Or `TopConfusions`, whose counters may fall short.
+      counts: (C, C); [i, j] = images of class i called j. Or another form, whose counts may fall short.
       number: how many at most; pairs that are never confused are left out.
 
     Returns:
@@ -57,14 +76,18 @@ def confused_pairs_of(counts: np.ndarray | TopConfusions, number: int = _PAIRS) 
     >>> confused_pairs_of(np.array([[3, 1], [0, 4]]))
     [ConfusedPair(true=0, called=1, rate=0.25)]
     """
-    if isinstance(counts, TopConfusions):
-        true, counter = np.nonzero(counts.values)
-        called = counts.indices[true, counter]
-        found = counts.values[true, counter] / (counts.errors + counts.correct)[true]
-    else:
-        rates = call_rates(counts)
-        np.fill_diagonal(rates, 0.0)
-        true, called = np.nonzero(np.nan_to_num(rates))
-        found = rates[true, called]
-    chosen = np.lexsort([called, true, -found])[:number]
-    return [ConfusedPair(int(true[k]), int(called[k]), float(found[k])) for k in chosen]
+    found = as_confusion(counts).most_confused(number)
+    return [ConfusedPair(int(true), int(called), float(rate)) for true, called, rate in zip(*found)]
+
+
+def call_rates(counts: np.ndarray) -> np.ndarray:
+    """Share of the images of class i that were called j: counts[i, j] / Σ_k counts[i, k].
+
+    Args:
+      counts: (C, C) integers; [i, j] = images of class i called j.
+
+    Returns:
+      (C, C) float64; NaN in the rows of classes without images.
+    """
+    sizes = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, sizes, out=np.full(counts.shape, np.nan), where=sizes > 0)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdml_jax.metrics import accuracy, class_error, confusion_inside_families, family_accuracy, kinship
-from cdml_jax.reporting import figures
+from cdml_jax.confusion.figures import (
+    accuracy,
+    class_error,
+    confusion_inside_families,
+    family_accuracy,
+    kinship,
+)
+from cdml_jax.reporting import drawing
 from cdml_jax.reporting import paper as published
 from cdml_jax.reporting.comparison import compare, verdict
-from cdml_jax.reporting.matrices import call_rates
-from cdml_jax.reporting.pairs import confused_pairs
-from cdml_jax.reporting.results import RunResult, by_row, write_rows
-from cdml_jax.reporting.tables import embeddings_table, markdown_table, methods_table, ordered_rows
-from cdml_jax.system.files import writing
+from cdml_jax.reporting.pairs import call_rates, confused_pairs, confused_subcategories
+from cdml_jax.reporting.results import write_rows
+from cdml_jax.reporting.table import Table
+from cdml_jax.reporting.tables import embeddings_table, markdown_table, methods_table
+from cdml_jax.system import console
+from cdml_jax.system.files import write_text
 
 _NUMBER = 20  # subcategories in the paper's figure
 _CHOICE = (
@@ -40,186 +48,163 @@ class Report(NamedTuple):
 
 
 def write_report(
-    results: Iterable[RunResult],
-    *,
-    folder: str | Path,
-    title: str,
-    class_names: Sequence[str],
-    families: Sequence[int] | np.ndarray | None,
-    family_names: Sequence[str] | None,
-    row_titles: Mapping[str, str],
-    command: str,
-    settings: Mapping[str, Any],
-    dataset_name: str,
-    paper: Mapping[str, float] | None = None,
+    table: Table, folder: str | Path, *, dataset_name: str, command: str, settings: Mapping[str, Any]
 ) -> Report:
-    """Write report.md, rows.json, rows.csv and the pictures.
+    """Write rows.json, rows.csv, the pictures and report.md.
+
+    A picture that cannot be drawn is left out with a warning. Where the data set is the paper's, the paper's
+    figures stand beside ours.
 
     Args:
-      results: results of the rows and seeds at hand; any row may be missing, the baseline too.
+      table: results of the methods and seeds at hand; any method may be missing, the baseline too.
       folder: where the files go; made if missing.
-      title: heading of the page.
-      class_names: (C,) names.
-      families: (C,) integers, the family of every class; None where classes have no kinship.
-      family_names: name of family k at [k]; None leaves the families nameless.
-      row_titles: row -> name to print; also the order of the rows.
+      dataset_name: the data set's name.
       command: the command that repeats the run.
       settings: what the run was configured with; may be nested.
-      dataset_name: the data set's name.
-      paper: row -> the paper's top-1 %, only where the data set is the paper's; adds the paper's first table.
 
     Returns:
       The tables of methods and of their embeddings, and the paths written, report.md first.
 
     Raises:
-      ValueError: no results, a row and seed twice, or names that do not match the number of classes.
+      ValueError: no results.
       UserError: the folder cannot be written.
     """
-    results, folder = list(results), Path(folder)
-    if not results:
+    folder = Path(folder)
+    if not table.runs:
         raise ValueError("there are no results to report")
-    classes = len(results[0].test_counts)
-    for name, values in (("class_names", class_names), ("families", families)):
-        if values is not None and len(values) != classes:
-            raise ValueError(f"{name} has {len(values)} entries for {classes} classes")
-    rows = by_row(results)
-    titles = ordered_rows(rows, row_titles)
-    results = [result for row in titles for result in rows[row].values()]
-
-    table = methods_table(results, row_titles=row_titles, paper=paper)
-    embeddings = embeddings_table(results, row_titles=row_titles)
-    with writing(folder):
-        pictures = _pictures(results, folder, class_names, families, family_names, titles)
+    data = write_rows(table.results, folder)
+    is_papers = dataset_name == published.DATASET
+    methods = methods_table(table, paper=published.TABLE_2 if is_papers else None)
+    embeddings = embeddings_table(table)
+    pictures = _pictures(table, folder)
     parts = [
-        f"# {title}",
-        f"Data set: {dataset_name}, {classes} classes. To repeat it:",
+        f"# Cost-sensitive deep metric learning on {dataset_name}",
+        f"Data set: {dataset_name}, {table.classes.number} classes. To repeat it:",
         f"```\n{command}\n```",
         "## Results",
-        table,
-        *_verdicts(results, titles),
+        methods,
+        *_verdicts(table),
+        *(_paper(table) if is_papers else ()),
+        "## Embeddings",
+        embeddings,
+        *_subcategories(table, pictures),
+        *_confusions(table, pictures),
+        *_families(table),
     ]
-    if paper:
-        cdml = [100.0 * accuracy(run.test_counts) for run in rows.get("cdml", {}).values()]
-        ours = float(np.mean(cdml)) if cdml else None
-        parts += [
-            f"The paper's first table, with ours beside it ({published.SOURCE}):",
-            published.paper_table_1(ours, dataset_name=dataset_name),
-        ]
-    parts += ["## Embeddings", embeddings]
-    parts += _subcategories(results, class_names, pictures)
-    parts += _confusions(results, class_names, titles, pictures)
-    if families is not None:
-        parts += _families(results, families, titles)
     if "learning_curves" in pictures:
-        parts += ["## Learning curves", _embed(pictures["learning_curves"], "learning curves")]
-    parts += ["## Settings", _settings_table(settings)]
+        parts += ["## Learning curves", _picture(pictures["learning_curves"], "learning curves")]
+    parts += ["## Settings", _settings_table(settings), *_provenance(table)]
     page = folder / "report.md"
-    with writing(folder):
-        data = write_rows(results, folder)
-        page.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n", encoding="utf-8")
-    return Report(table, embeddings, [page, *data, *pictures.values()])
+    write_text(page, "\n\n".join(part.strip("\n") for part in parts) + "\n")
+    return Report(methods, embeddings, [page, *data, *pictures.values()])
 
 
-def _pictures(
-    results: Sequence[RunResult],
-    folder: Path,
-    class_names: Sequence[str],
-    families: Sequence[int] | np.ndarray | None,
-    family_names: Sequence[str] | None,
-    titles: Mapping[str, str],
-) -> dict[str, Path]:
-    rows = by_row(results)
-    names = (class_names, families, family_names)
+def _pictures(table: Table, folder: Path) -> dict[str, Path]:
+    """The pictures that could be drawn, by name."""
+    left_out = drawing.why_not()
+    if left_out:
+        console.warn(left_out)
+        return {}
     pictures = {}
-    if "baseline" in rows and len(figures.confused_subcategories(results)):
-        path = folder / "misclassification.png"
-        pictures["misclassification"] = figures.misclassification_figure(
-            results, class_names, path, number=_NUMBER, row_titles=titles
-        )
-    first = "baseline" if "baseline" in rows else next(iter(rows))
-    panels = {
-        titles[row]: figures.sum_counts(rows[row].values())
-        for row in dict.fromkeys((first, "cdml"))
-        if row in rows
-    }
-    pictures["confusion"] = figures.confusion_figure(
-        panels[titles[first]], *names, folder / "confusion.png", title=f"{titles[first]}, test images"
-    )
-    if len(panels) > 1:
-        pictures["confusion_compared"] = figures.confusion_comparison_figure(
-            panels, *names, folder / "confusion_compared.png"
-        )
-    if any(result.history for result in results):
-        path = folder / "learning_curves.png"
-        pictures["learning_curves"] = figures.learning_curves(results, path, row_titles=titles)
+    with drawing.surviving("the report's pictures"):
+        drawing.warn_of_glyphs(table.classes, table.titles.values())
+        for name, draw in _drawings(table).items():
+            path = drawing.attempt(folder / f"{name}.png", draw)
+            if path is not None:
+                pictures[name] = path
     return pictures
 
 
-def _verdicts(results: Sequence[RunResult], titles: Mapping[str, str]) -> list[str]:
-    if "baseline" not in titles:
-        return ["The baseline was not run, so no row can be compared with it."]
-    lines = [
-        f"- {verdict(compare(results, row), title)}" for row, title in titles.items() if row != "baseline"
+def _drawings(table: Table) -> dict[str, Callable[[Path], object]]:
+    """What draws each picture that the table gives reason for."""
+    from cdml_jax.reporting import figures, matrices  # here: they load matplotlib
+
+    drawings: dict[str, Callable[[Path], object]] = {}
+    if table.has_baseline and len(confused_subcategories(table)):
+        drawings["misclassification"] = functools.partial(
+            figures.misclassification_figure, table, number=_NUMBER
+        )
+    first = _first(table)
+    panels = {
+        table.titles[method]: table.counts(method)
+        for method in dict.fromkeys((first, "cdml"))
+        if method in table.runs
+    }
+    alone = {f"{table.titles[first]}, test images": table.counts(first)}
+    drawings["confusion"] = functools.partial(matrices.confusion_figure, alone, table.classes)
+    if len(panels) > 1:
+        drawings["confusion_compared"] = functools.partial(matrices.confusion_figure, panels, table.classes)
+    if any(result.history for result in table.results):
+        drawings["learning_curves"] = functools.partial(figures.learning_curves, table)
+    return drawings
+
+
+def _first(table: Table) -> str:
+    """The method whose confusion is shown: the baseline if it was run."""
+    return table.baseline if table.has_baseline else next(iter(table.runs))
+
+
+def _paper(table: Table) -> list[str]:
+    cdml = [100.0 * accuracy(run.test_counts) for run in table.runs.get("cdml", {}).values()]
+    return [
+        f"The paper's first table, with ours beside it ({published.SOURCE}):",
+        published.paper_table_1(float(np.mean(cdml)) if cdml else None),
     ]
+
+
+def _verdicts(table: Table) -> list[str]:
+    if not table.has_baseline:
+        return ["The baseline was not run, so no row can be compared with it."]
+    lines = [f"- {verdict(compare(table, method), title)}" for method, title in table.compared.items()]
     return ["\n".join(lines)] if lines else []
 
 
-def _subcategories(
-    results: Sequence[RunResult], class_names: Sequence[str], pictures: Mapping[str, Path]
-) -> list[str]:
+def _subcategories(table: Table, pictures: Mapping[str, Path]) -> list[str]:
     if "misclassification" not in pictures:
         return []
-    rates = class_error(figures.sum_counts(by_row(results)["baseline"].values(), "validation_counts"))
-    chosen = figures.confused_subcategories(results, _NUMBER)
-    names = ", ".join(f"{_text(class_names[i])} ({100 * rates[i]:.0f} %)" for i in chosen)
+    rates = class_error(table.counts(table.baseline, "validation"))
+    chosen = confused_subcategories(table, _NUMBER)
+    names = ", ".join(f"{_text(table.classes.names[i])} ({100 * rates[i]:.0f} %)" for i in chosen)
     return [
         f"## Misclassification of the {len(chosen)} most confused subcategories",
-        _embed(pictures["misclassification"], "misclassification rates of the most confused subcategories"),
+        _picture(pictures["misclassification"], "misclassification rates of the most confused subcategories"),
         _CHOICE,
         f"With the validation rates that chose them: {names}.",
     ]
 
 
-def _confusions(
-    results: Sequence[RunResult],
-    class_names: Sequence[str],
-    titles: Mapping[str, str],
-    pictures: Mapping[str, Path],
-) -> list[str]:
-    first = titles.get("baseline", next(iter(titles.values())))
-    parts = ["## Confusion", _embed(pictures["confusion"], f"confusion matrix of {first}")]
-    if "confusion_compared" in pictures:
-        both = f"confusion of {first} and {titles['cdml']} side by side"
-        parts.append(_embed(pictures["confusion_compared"], both))
-    pairs = confused_pairs(results)
-    if not pairs:
-        return parts
-    # Every seed sees the same test images, so the rates of the sums are the means of the rates.
-    shares = {row: call_rates(figures.sum_counts(runs.values())) for row, runs in by_row(results).items()}
-    lines = [
-        [
-            _text(class_names[pair.true]),
-            _text(class_names[pair.called]),
-            _percent(pair.rate),
-            *(_percent(shares[row][pair.true, pair.called]) for row in titles),
+def _confusions(table: Table, pictures: Mapping[str, Path]) -> list[str]:
+    first = table.titles[_first(table)]
+    shown = {
+        "confusion": f"confusion matrix of {first}",
+        "confusion_compared": f"confusion of {first} and {table.titles.get('cdml')} side by side",
+    }
+    parts = [_picture(pictures[name], words) for name, words in shown.items() if name in pictures]
+    pairs = confused_pairs(table)
+    if pairs:
+        # Every seed sees the same test images, so the rates of the sums are the means of the rates.
+        shares = {method: call_rates(table.counts(method)) for method in table.runs}
+        lines = [
+            [
+                _text(table.classes.names[pair.true]),
+                _text(table.classes.names[pair.called]),
+                _percent(pair.rate),
+                *(_percent(shares[method][pair.true, pair.called]) for method in table.titles),
+            ]
+            for pair in pairs
         ]
-        for pair in pairs
-    ]
-    header = ["images of", "called", "validation, baseline", *titles.values()]
-    parts += [
-        _PAIRS_CAPTION,
-        markdown_table(header, lines, "ll" + "r" * (len(header) - 2)),
-    ]
-    return parts
+        header = ["images of", "called", "validation, baseline", *table.titles.values()]
+        parts += [_PAIRS_CAPTION, markdown_table(header, lines, "ll" + "r" * (len(header) - 2))]
+    return ["## Confusion", *parts] if parts else []
 
 
-def _families(
-    results: Sequence[RunResult], families: Sequence[int] | np.ndarray, titles: Mapping[str, str]
-) -> list[str]:
-    rows = by_row(results)
+def _families(table: Table) -> list[str]:
+    families = table.classes.families
+    if families is None:
+        return []
     lines = []
-    for row, title in titles.items():
-        counts = [run.test_counts for run in rows[row].values()]
+    for method, title in table.titles.items():
+        counts = [run.test_counts for run in table.runs[method].values()]
         lines.append(
             [
                 title,
@@ -230,7 +215,7 @@ def _families(
     # Chance weighs a class by its share of the wrong answers given.
     chance = []
     siblings = kinship(families).sum(axis=1) - 1
-    for result in results:
+    for result in table.results:
         wrong = result.test_counts.sum(axis=1) - np.diagonal(result.test_counts)
         if wrong.sum():
             chance.append(float((wrong * siblings).sum() / wrong.sum() / (len(siblings) - 1)))
@@ -258,6 +243,20 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
+def _provenance(table: Table) -> list[str]:
+    """Which versions and devices made the results, and when; nothing where it is not known."""
+    made: dict[tuple[str, str], list[str]] = {}
+    for result in table.results:
+        if result.provenance is not None:
+            origin = result.provenance
+            made.setdefault((origin.machine, origin.software), []).append(origin.date)
+    lines = [
+        f"{len(dates)} runs on {machine}, {min(dates)} to {max(dates)}, by {software}."
+        for (machine, software), dates in made.items()
+    ]
+    return ["## Made by", *lines] if lines else []
+
+
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
@@ -268,9 +267,12 @@ def _percent(share: float) -> str:
 
 
 def _text(name: str) -> str:
-    """A name as plain Markdown text."""
-    return "".join("\\" + letter if letter in "\\`*_[]<>#" else letter for letter in name)
+    """A name as plain Markdown text of one line."""
+    return "".join(
+        "\\" + letter if letter in "\\`*_[]<>#$" else letter for letter in " ".join(name.splitlines())
+    )
 
 
-def _embed(path: Path, words: str) -> str:
+def _picture(path: Path, words: str) -> str:
+    """A picture of the page's own folder, in Markdown."""
     return f"![{words}]({path.name})"

@@ -1,26 +1,25 @@
-"""What one training run leaves behind: confusion counts and history, and the figures derived from them."""
+"""What one training run leaves behind: confusion counts, predictions and history, on disk under a digest."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-import json
 import math
-import os
 import re
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.errors import UserError
-from cdml_jax.metrics import accuracy, mean_class_error
-from cdml_jax.reporting.embeddings import COLUMNS, EmbeddingFigures
-from cdml_jax.system.files import writing
+from cdml_jax.reporting.predictions import Predictions
+from cdml_jax.reporting.provenance import Provenance
+from cdml_jax.retrieval.figures import COLUMNS, EmbeddingFigures
+from cdml_jax.system.archives import Archive, DamagedError, write_archive
+from cdml_jax.system.files import write_json, write_text, writing
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _COLUMNS = (
@@ -34,6 +33,7 @@ _COLUMNS = (
     "test_mean_class_error",
     *COLUMNS,
 )
+_SPLITS = ("validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,10 @@ class RunResult:
       validation_counts: (C, C) int64; [i, j] = validation images of class i called j.
       test_counts: (C, C) int64; the same for the test split.
       history: one dictionary per epoch, such as {"epoch": 1, "loss": 3.2, "validation_accuracy": 0.4}.
-      embeddings: figures of the test images' embeddings; None in results from before they were measured.
+      embeddings: figures of the test images' embeddings; None where they were not measured.
+      validation, test: what the run said of each image, from the pass that gave the counts; None where it was
+        not kept, and of validation images that were trained on.
+      provenance: settings, versions, devices and date.
     """
 
     row: str
@@ -59,6 +62,9 @@ class RunResult:
     test_counts: np.ndarray
     history: list[dict[str, float]] = field(default_factory=list)
     embeddings: EmbeddingFigures | None = None
+    validation: Predictions | None = None
+    test: Predictions | None = None
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         if not _SAFE_NAME.fullmatch(self.row):
@@ -84,51 +90,24 @@ def _checked(counts: np.ndarray, name: str = "counts") -> np.ndarray:
     return counts
 
 
-def by_row(results: Iterable[RunResult]) -> dict[str, dict[int, RunResult]]:
-    """Results as row -> seed -> result, rows in order of appearance, seeds ascending.
-
-    Raises:
-      ValueError: a row and seed given twice, or results over different numbers of classes.
-    """
-    rows: dict[str, dict[int, RunResult]] = {}
-    shapes = set()
-    for result in results:
-        seeds = rows.setdefault(result.row, {})
-        if result.seed in seeds:
-            raise ValueError(f"row {result.row!r} has two results for seed {result.seed}")
-        seeds[result.seed] = result
-        shapes.add(result.test_counts.shape)
-    if len(shapes) > 1:
-        raise ValueError(f"results over different numbers of classes: {sorted(s[0] for s in shapes)}")
-    return {row: dict(sorted(seeds.items())) for row, seeds in rows.items()}
-
-
 def save(result: RunResult, folder: str | Path) -> Path:
-    """Write a result as `<row>-seed<seed>.json` and `.npz`; the .json appears last, so it means "done".
+    """Write a result as `<row>-seed<seed>.npz`, whole or not at all: where it stands, the run is done.
 
     Args:
       result: what the run left.
       folder: where the results of all rows and seeds stand side by side; made if missing.
 
     Returns:
-      The path of the .json file.
+      The path of the file, an archive with a digest (`cdml_jax.system.archives`).
 
     Raises:
       UserError: the folder cannot be written.
     """
     folder = Path(folder)
     with writing(folder):
-        return _save(result, folder)
-
-
-def _save(result: RunResult, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result.row}-seed{result.seed}.json"
-    # An earlier result goes first: its .json must never stand beside newer counts.
-    path.unlink(missing_ok=True)
-    arrays = io.BytesIO()
-    np.savez_compressed(arrays, validation_counts=result.validation_counts, test_counts=result.test_counts)
-    _replace(path.with_suffix(".npz"), arrays.getvalue())
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result.row}-seed{result.seed}.npz"
+    splits = {name: getattr(result, name) for name in _SPLITS if getattr(result, name) is not None}
     record = {
         "row": result.row,
         "seed": result.seed,
@@ -136,60 +115,75 @@ def _save(result: RunResult, folder: Path) -> Path:
         "seconds": result.seconds,
         "history": [{key: _number(value) for key, value in epoch.items()} for epoch in result.history],
         "embeddings": result.embeddings.record() if result.embeddings else None,
+        "provenance": dataclasses.asdict(result.provenance) if result.provenance else None,
+        "names": {split: predictions.names for split, predictions in splits.items()},
     }
-    _replace(path, _json(record))
+    arrays = {"validation_counts": result.validation_counts, "test_counts": result.test_counts}
+    for split, predictions in splits.items():
+        arrays |= predictions.arrays(split)
+    write_archive(path, record, arrays)
     return path
 
 
-def load(folder: str | Path) -> list[RunResult]:
+def load(folder: str | Path, *, embeddings: bool = False) -> list[RunResult]:
     """Read every finished result of a folder, ordered by row and seed; a folder that is not there is empty.
 
+    Args:
+      folder: as `save` wrote to.
+      embeddings: whether to read the images' embeddings too, where they were kept: they are large.
+
     Raises:
-      UserError: a file is damaged; the message names it.
+      UserError: a file is damaged or of another version; the message names it and says what to do.
     """
-    results = [_load_one(path) for path in Path(folder).glob("*-seed*.json")]
+    folder = Path(folder)
+    for older in sorted(folder.glob("*-seed*.json")):
+        raise UserError(
+            f"{older} was written by an older version; delete it and {older.stem}.npz, and the same command "
+            "trains this row and seed again"
+        )
+    results = [_load_one(path, embeddings=embeddings) for path in folder.glob("*-seed*.npz")]
     return sorted(results, key=lambda result: (result.row, result.seed))
 
 
-def _load_one(path: Path) -> RunResult:
-    arrays = path.with_suffix(".npz")
-    current = path
+def _load_one(path: Path, *, embeddings: bool) -> RunResult:
+    again = "delete it, and the same command makes it again from the run's checkpoint"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        history = [
-            {key: math.nan if value is None else value for key, value in epoch.items()}
-            for epoch in record["history"]
-        ]
-        embeddings = record.get("embeddings")  # which older results lack
-        current = arrays
-        with np.load(arrays, allow_pickle=False) as counts:
-            validation_counts, test_counts = counts["validation_counts"], counts["test_counts"]
-        result = RunResult(
-            row=record["row"],
-            seed=int(record["seed"]),
-            steps=int(record["steps"]),
-            seconds=float(record["seconds"]),
-            validation_counts=validation_counts,
-            test_counts=test_counts,
-            history=history,
-            embeddings=EmbeddingFigures.of_record(embeddings) if embeddings else None,
-        )
-    # What numpy and zipfile raise on a damaged archive depends on which bytes are hit.
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        EOFError,
-        BadZipFile,
-        zlib.error,
-    ) as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise UserError(f"{current} {reason}; delete {path.name} to run this row and seed again") from error
+        archive = Archive(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
+    except DamagedError as error:
+        raise UserError(f"{path} is damaged ({error}): {again}") from error
+    try:
+        result = _of_archive(archive, embeddings=embeddings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # The digest is right, so this is what somebody wrote.
+        raise UserError(f"{path} was written by another version: {again}") from error
     if path.stem != f"{result.row}-seed{result.seed}":
         raise UserError(f"{path} holds row {result.row!r}, seed {result.seed}: it was renamed; name it back")
     return result
+
+
+def _of_archive(archive: Archive, *, embeddings: bool) -> RunResult:
+    record = archive.record
+    figures, made = record["embeddings"], record["provenance"]
+    return RunResult(
+        row=record["row"],
+        seed=record["seed"],
+        steps=record["steps"],
+        seconds=record["seconds"],
+        validation_counts=archive["validation_counts"],
+        test_counts=archive["test_counts"],
+        history=[
+            {key: math.nan if value is None else value for key, value in epoch.items()}
+            for epoch in record["history"]
+        ],
+        embeddings=EmbeddingFigures.of_record(figures) if figures else None,
+        provenance=Provenance(**made) if made else None,
+        **{
+            split: Predictions.of_archive(archive, split, names, embeddings=embeddings)
+            for split, names in record["names"].items()
+        },
+    )
 
 
 def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:
@@ -201,9 +195,13 @@ def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:
 
     Returns:
       The two paths.
+
+    Raises:
+      UserError: the folder cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for result in results:
         lines.append(
@@ -223,23 +221,9 @@ def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:
     writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    _replace(folder / "rows.json", _json(lines))
-    _replace(folder / "rows.csv", table.getvalue().encode())
+    write_json(folder / "rows.json", lines)
+    write_text(folder / "rows.csv", table.getvalue())
     return [folder / "rows.json", folder / "rows.csv"]
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write under another name, then rename: whoever looks sees the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _number(value: float) -> float | None:

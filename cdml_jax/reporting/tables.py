@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from cdml_jax.metrics import accuracy, mean_class_error
+from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.reporting.comparison import Comparison, compare, points
-from cdml_jax.reporting.results import RunResult, by_row
+from cdml_jax.reporting.results import RunResult
+from cdml_jax.reporting.table import Table
 
 _EMBEDDINGS_CAPTION = (
     "Each test image is sought among the others by its embedding, of length 1; mean ± deviation,\n"
@@ -22,42 +23,20 @@ _MIXED = (
 )
 
 
-def ordered_rows(present: Iterable[str], row_titles: Mapping[str, str]) -> dict[str, str]:
-    """Row -> title for the rows present: in the order of `row_titles`, then the others by their own names.
-
-    >>> ordered_rows(["cdml", "odd", "baseline"], {"baseline": "baseline", "ws": "WS", "cdml": "CDML"})
-    {'baseline': 'baseline', 'cdml': 'CDML', 'odd': 'odd'}
-    """
-    present = list(present)
-    ordered = {row: title for row, title in row_titles.items() if row in present}
-    return ordered | {row: row for row in present if row not in ordered}
-
-
-def methods_table(
-    results: Iterable[RunResult],
-    *,
-    row_titles: Mapping[str, str],
-    baseline: str = "baseline",
-    paper: Mapping[str, float] | None = None,
-) -> str:
+def methods_table(table: Table, *, paper: Mapping[str, float] | None = None) -> str:
     """The table of methods: test accuracy, its paired difference to the baseline, mean class error.
 
     Args:
-      results: results of all rows and seeds.
-      row_titles: row -> name to print; also the order of the lines.
-      baseline: the row that the others are compared with; it may be absent.
-      paper: row -> the paper's top-1 %, only where the data set is the paper's.
+      table: results of all methods and seeds.
+      paper: method -> the paper's top-1 %, only where the data set is the paper's.
 
     Returns:
       A Markdown table, padded so that it reads well in a terminal, with its notes below.
     """
-    results = list(results)
-    rows = by_row(results)
-    titles = ordered_rows(rows, row_titles)
     header = ["method", "seeds", "top-1 %", "difference [95 %]", "class error %", "steps"]
     lines, notes = [], []
-    for row, title in titles.items():
-        seeds = rows[row]
+    for method, title in table.titles.items():
+        seeds = table.runs[method]
         line = [
             title,
             str(len(seeds)),
@@ -66,53 +45,45 @@ def methods_table(
             _spread([100.0 * mean_class_error(result.test_counts) for result in seeds.values()]),
             _range([result.steps for result in seeds.values()]),
         ]
-        if row != baseline and baseline in rows:
-            comparison = compare(results, row, baseline=baseline)
+        if method in table.compared:
+            comparison = compare(table, method)
             line[3] = _difference(comparison)
-            if set(seeds) != set(rows[baseline]):
+            if set(seeds) != set(table.runs[table.baseline]):
                 common = ", ".join(map(str, comparison.seeds)) or "none"
                 notes.append(f"{title}: its seeds are not the baseline's; seeds in both: {common}.")
         lines.append(line)
     if paper:
         header.append("paper %")
-        for line, row in zip(lines, titles, strict=True):
-            line.append(_paper_cell(paper, row, baseline))
-    if len({result.steps for result in results}) > 1:
+        for line, method in zip(lines, table.titles, strict=True):
+            line.append(_paper_cell(paper, method, table.baseline))
+    if len({result.steps for result in table.results}) > 1:
         notes.append("The rows did not all take the same number of steps: the longer ones are favoured.")
-    table = markdown_table(header, lines, "lr" + "r" * (len(header) - 2))
+    text = markdown_table(header, lines, "lr" + "r" * (len(header) - 2))
     caption = (
         "Test images; mean ± standard deviation over seeds. Difference to the baseline in points,\n"
         "paired by seed, with Student's 95 % interval, not corrected for the number of rows.\n"
     )
-    return table + "\n" + caption + "".join(f"{note}\n" for note in notes)
+    return text + "\n" + caption + "".join(f"{note}\n" for note in notes)
 
 
-def embeddings_table(
-    results: Iterable[RunResult], *, row_titles: Mapping[str, str], baseline: str = "baseline"
-) -> str:
-    """How well each row's embeddings of the test images retrieve their class.
+def embeddings_table(table: Table) -> str:
+    """How well each method's embeddings of the test images retrieve their class.
 
     Args:
-      results: results of all rows and seeds; those from before embeddings were measured show a dash.
-      row_titles: row -> name to print; also the order of the lines.
-      baseline: the row that the others are compared with; it may be absent.
+      table: results of all methods and seeds; those without figures of embeddings show a dash.
 
     Returns:
       A Markdown table with its notes below, as `methods_table`.
     """
-    results = list(results)
-    rows = by_row(results)
-    lines, kinds, lacking = [], set(), 0
-    for row, title in ordered_rows(rows, row_titles).items():
-        runs = list(rows[row].values())
-        lacking += sum(run.embeddings is None for run in runs)
+    lines, kinds = [], set()
+    for method, title in table.titles.items():
+        runs = list(table.runs[method].values())
         embedding = " and ".join(sorted({run.embeddings.embedding for run in runs if run.embeddings}))
         kinds.add(embedding)
         line = [title, embedding or "–"]
         for figure in (recall_at_1, map_at_r):
             line.append(_spread_of(runs, figure))
-            compared = row != baseline and baseline in rows
-            comparison = compare(results, row, baseline=baseline, figure=figure) if compared else None
+            comparison = compare(table, method, figure=figure) if method in table.compared else None
             line.append(_difference(comparison) if comparison and comparison.seeds else "–")
         lines.append([*line, _spread_of(runs, r_precision), _spread_of(runs, nmi)])
     difference = "difference [95 %]"
@@ -127,11 +98,11 @@ def embeddings_table(
         "NMI %",
     ]
     caption = _EMBEDDINGS_CAPTION + (_MIXED if len(kinds - {""}) > 1 else "")
-    if lacking:
-        caption += (
-            f"{lacking} of {len(results)} runs were made before embeddings were measured: delete their\n"
-            "files in results/ and run the command again to have the figures.\n"
-        )
+    for method, title in table.titles.items():
+        warnings = [run.embeddings.warning for run in table.runs[method].values() if run.embeddings]
+        found = list(filter(None, warnings))
+        if found:
+            caption += f"{title}, {len(found)} of {len(warnings)} runs: {found[0]}.\n"
     return markdown_table(header, lines, "ll" + "r" * (len(header) - 2)) + "\n" + caption
 
 
@@ -212,8 +183,8 @@ def _difference(comparison: Comparison) -> str:
     return f"{points(comparison.mean)} [{points(comparison.low)}, {points(comparison.high)}]"
 
 
-def _paper_cell(paper: Mapping[str, float], row: str, baseline: str) -> str:
-    if row not in paper:
+def _paper_cell(paper: Mapping[str, float], method: str, baseline: str) -> str:
+    if method not in paper:
         return "–"
-    gain = f" ({points(paper[row] - paper[baseline])})" if row != baseline and baseline in paper else ""
-    return f"{paper[row]:.2f}{gain}"
+    gain = f" ({points(paper[method] - paper[baseline])})" if method != baseline and baseline in paper else ""
+    return f"{paper[method]:.2f}{gain}"

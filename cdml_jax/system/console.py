@@ -121,13 +121,25 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(figures)
 
+    def milestone(self, reached: str) -> None:
+        """A line that says what was reached, how long is left, and the figures; a bar shows them already."""
+        if self._shown and self._bar is None:
+            left = self._left()
+            print(f"{self.what}: {reached}{left}{self._notes}", file=sys.stderr, flush=True)
+            self._next = time.monotonic() + _LINE_SECONDS
+
     def line(self) -> str:
         """What is done, how fast, how long is left."""
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        rate = (self.done - self._initial) / seconds
-        left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 else ""
+        rate = self._rate()
         speed = f", {rate:,.0f} a second" if rate >= 1 else f", {60 * rate:.1f} a minute"
-        return f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{speed}{left}{self._notes}"
+        return f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{speed}{self._left()}{self._notes}"
+
+    def _rate(self) -> float:
+        return (self.done - self._initial) / max(time.monotonic() - self._began, 1e-9)
+
+    def _left(self) -> str:
+        rate = self._rate()
+        return f", {duration(max(self.total - self.done, 0) / rate)} left" if rate > 0 else ""
 
     def say(self, text: str) -> None:
         """A message that does not break the bar."""

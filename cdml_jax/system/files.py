@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -18,8 +17,7 @@ from typing import IO, Any
 from etils import epath
 
 from cdml_jax.errors import UserError
-
-_LOGGER = logging.getLogger(__name__)
+from cdml_jax.system import console
 
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there"),
@@ -161,7 +159,7 @@ def write_json(path: os.PathLike | str, value: Any, *, sort_keys: bool = False) 
 def locked(path: os.PathLike | str, busy: str | None) -> Iterator[None]:
     """Keeps every other process that asks for the same lock out until the end, however this process ends.
 
-    Where locks do not exist (a bucket, some network disks, Windows) one warning is logged instead.
+    Where locks do not exist (a bucket, some network disks, Windows) one warning is printed instead.
 
     Args:
       path: the lock's file; made if absent, and left there.
@@ -173,11 +171,11 @@ def locked(path: os.PathLike | str, busy: str | None) -> Iterator[None]:
     try:
         import fcntl  # here: reading and inference work where it does not exist
     except ImportError:
-        _LOGGER.warning("%s cannot be locked here: see to it that no other run uses it", os.fspath(path))
+        console.warn(f"{os.fspath(path)} cannot be locked here: see to it that no other run uses it")
         yield
         return
     if "://" in os.fspath(path):
-        _LOGGER.warning("%s: a bucket has no locks: see to it that no other run uses it", os.fspath(path))
+        console.warn(f"{os.fspath(path)}: a bucket has no locks: see to it that no other run uses it")
         yield
         return
     with contextlib.ExitStack() as stack:
@@ -188,7 +186,7 @@ def locked(path: os.PathLike | str, busy: str | None) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(busy) from None
         except OSError as error:
-            _LOGGER.warning(
-                "%s cannot be locked (%s): see to it that no other run uses it", path, error.strerror
+            console.warn(
+                f"{os.fspath(path)} cannot be locked ({error.strerror}): see to it that no other run uses it"
             )
         yield

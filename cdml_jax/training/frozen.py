@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,24 +12,54 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from cdml_jax.data.dataset import Source, stamp_of
-from cdml_jax.data.features import embedded
-from cdml_jax.data.feed import FeatureFeed, ImageFeed
+from cdml_jax.data.feeds.features import embedded
+from cdml_jax.data.feeds.feed import FeatureFeed, Feed, ImageFeed, image_feeds
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
 from cdml_jax.models.network import Network
-from cdml_jax.models.pretrained import load_weights
+from cdml_jax.models.pixels import normalize_images
+from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
-from cdml_jax.training import hosts
-from cdml_jax.training import mesh as mesh_lib
+from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import split_model
-from cdml_jax.training.step import normalize_images
+
+
+def feeds_of(
+    config: TrainingSettings,
+    splits: Mapping[str, Source],
+    build_model: Callable[..., Network],
+    *,
+    mesh: Mesh,
+) -> Mapping[str, Feed]:
+    """The batches of each split: of its images, or of what the frozen front makes of them.
+
+    Args:
+      config: the settings.
+      splits: of a data set.
+      build_model: makes the network.
+      mesh: the devices.
+    """
+    images = image_feeds(
+        splits,
+        transform=config.image,
+        batch_size=config.batch_size,
+        num_threads=config.data.num_threads,
+        cache_bytes=config.data.cache_bytes,
+        shard=mesh_lib.process_shard(mesh),
+    )
+    return frozen_feeds(config, images, build_model, mesh=mesh) if config.model.frozen else images
 
 
 def frozen_feeds(
-    config: ConfigDict, images: Mapping[str, ImageFeed], build_model: Callable[..., Network], *, mesh: Mesh
+    config: TrainingSettings,
+    images: Mapping[str, ImageFeed],
+    build_model: Callable[..., Network],
+    *,
+    mesh: Mesh,
 ) -> dict[str, FeatureFeed]:
     """The splits as the frozen front of the configured network sees them.
 
@@ -69,7 +99,7 @@ def frozen_feeds(
 
     made_by = {
         "cut": cut,
-        "image": json.loads(config.image.to_json()),
+        "image": dataclasses.asdict(config.image),
         "dtype": config.model.dtype,
         "style": config.model.style,
         "weights": _digest((parameters, statistics)),
@@ -83,7 +113,7 @@ def frozen_feeds(
             folder=folder,
             made_by=made_by | {"files": _files(feed.source)},
             views=config.model.frozen_views if split in ("train", "validation") else 0,
-            anywhere=lambda lacks: bool(hosts.largest(int(lacks))),
+            anywhere=lambda lacks: bool(processes.largest(int(lacks))),
         )
         for split, feed in images.items()
     }

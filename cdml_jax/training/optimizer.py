@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.pretrained import dotted_name
+from cdml_jax.system import ranges
+from cdml_jax.system.trees import dotted_name
 
 
-def make_schedule(settings: ConfigDict, steps: int) -> optax.Schedule:
-    """Learning rate of each step: linear warm-up, then cosine to 0 (or constant)."""
-    warmup = round(settings.warmup_share * steps)
-    if settings.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(
-            0.0 if warmup else settings.learning_rate, settings.learning_rate, warmup, steps
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """The group `optimizer`; what each key means stands in `configs/base.py`."""
+
+    name: str
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    warmup_share: float
+    clip_norm: float
+    head_multiplier: float
+    layer_decay: float
+    freeze: tuple[str, ...]
+    freeze_epochs: int
+    ema_decay: float
+
+    def __post_init__(self) -> None:
+        ranges.one_of("optimizer.", self, name=("sgd", "adamw"), schedule=("cosine", "constant"))
+        ranges.at_least(
+            "optimizer.",
+            self,
+            learning_rate=0,
+            weight_decay=0,
+            clip_norm=0,
+            head_multiplier=0,
+            freeze_epochs=-1,
         )
+        ranges.shares("optimizer.", self, "warmup_share", "momentum", "ema_decay", "layer_decay")
+        ranges.names("optimizer.", self, "freeze")
+
+
+def make_schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:
+    """Learning rate of each step: linear warm-up, then cosine to 0 (or constant).
+
+    Raises:
+      UserError: the warm-up leaves a cosine no step.
+    """
+    warmup = round(settings.warmup_share * steps)
     if settings.schedule == "constant":
         return optax.warmup_constant_schedule(0.0, settings.learning_rate, max(warmup, 1))
-    raise UserError(f"optimizer.schedule: {settings.schedule!r} is unknown; choose one of cosine, constant")
+    if warmup >= steps:
+        raise UserError(
+            f"optimizer.warmup_share: {settings.warmup_share} leaves no step to decay in, of {steps} steps; "
+            "lower it"
+        )
+    return optax.warmup_cosine_decay_schedule(
+        0.0 if warmup else settings.learning_rate, settings.learning_rate, warmup, steps
+    )
 
 
 def make_optimizer(
-    settings: ConfigDict,
+    settings: OptimizerSettings,
     schedule: optax.Schedule,
     *,
     steps_per_epoch: int,
@@ -42,7 +82,7 @@ def make_optimizer(
     Weight decay leaves vectors (norms, biases) alone; with SGD it is added to the gradient, as usual.
 
     Raises:
-      UserError: an unknown name; from `init`, a name in `freeze` that no parameter begins with, or a layer
+      UserError: from `init`, a name in `freeze` that no parameter begins with, or a layer
         decay for a network without blocks.
     """
 
@@ -54,13 +94,11 @@ def make_optimizer(
             optax.add_decayed_weights(settings.weight_decay, mask=matrices),
             optax.sgd(schedule, momentum=settings.momentum, nesterov=True),
         )
-    elif settings.name == "adamw":
-        core = optax.adamw(schedule, weight_decay=settings.weight_decay, mask=matrices)
     else:
-        raise UserError(f"optimizer.name: {settings.name!r} is unknown; choose one of adamw, sgd")
+        core = optax.adamw(schedule, weight_decay=settings.weight_decay, mask=matrices)
     clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm > 0 else optax.identity()
     # Before, so that neither the norm nor the momentum sees a frozen gradient; after, for the weight decay.
-    freeze = _freeze(tuple(settings.freeze), settings.freeze_epochs, steps_per_epoch)
+    freeze = _freeze(settings.freeze, settings.freeze_epochs, steps_per_epoch)
     rates = _by_layer(settings.head_multiplier, settings.layer_decay)
     if outside:
         core = optax.masked(

@@ -1,30 +1,34 @@
-"""All that is compiled and loaded once, and then serves every row and seed of a table."""
+"""All that is compiled and loaded once, and then serves every method and seed of a table."""
 
 from __future__ import annotations
 
 import collections
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
-from ml_collections import ConfigDict
 
+from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.data.feed import Feed, image_feeds
-from cdml_jax.data.images.transforms import Transform
-from cdml_jax.data.sources import load
+from cdml_jax.data.feeds.feed import Feed
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
-from cdml_jax.models import build
-from cdml_jax.models.pretrained import load_weights
-from cdml_jax.top_confusions import TopConfusions
-from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.frozen import frozen_feeds
+from cdml_jax.methods import Facts
+from cdml_jax.methods.structure import PLAIN, Structure
+from cdml_jax.models import build, spec_of
+from cdml_jax.models.weights.loading import load_weights
+from cdml_jax.training.averages import Average
+from cdml_jax.training.epoch import WATCHED_PAIRS
+from cdml_jax.training.evaluation import evaluation_step
+from cdml_jax.training.frozen import feeds_of
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
-from cdml_jax.training.rows import WATCHED_PAIRS
+from cdml_jax.training.settings import TrainingSettings
+from cdml_jax.training.sources.costs import cost_matrix
 from cdml_jax.training.state import (
     Costs,
     TrainState,
@@ -33,41 +37,41 @@ from cdml_jax.training.state import (
     begin_epoch,
     make_initializer,
 )
-from cdml_jax.training.step import StepSettings, evaluation_step, train_step
-from cdml_jax.training.storage import Counts, make_storage, to_host
+from cdml_jax.training.step import StepSettings, train_step
+from cdml_jax.training.storage import make_storage
+
+Config_co = TypeVar("Config_co", bound=TrainingSettings, covariant=True)
 
 
-def load_dataset(config: ConfigDict, **changes: str) -> Dataset:
-    """The data set that a configuration asks for; `changes` replace keys of `data`, such as test=""."""
-    asked = {key: value for key, value in config.data.items() if key not in ("cache_bytes", "num_threads")}
-    return load(config.source, **(asked | changes))
-
-
-class Program:
+class Program(Generic[Config_co]):
     """A configuration and a data set, made ready to train.
 
     Args:
       config: the settings.
       dataset: what it trains on.
       devices: those that share the work; None for all.
-      feeds: the splits' batches, where they are not those of the data set: folds of another program's.
+      feeds: the splits' batches where they are not those of the data set: another program's, or its folds.
+      structure: the terms of the objective beside softmax and triplets.
 
     Attributes:
       feeds: the batches of each split; of features, where the front of the network is frozen.
-      traces: how often each function was traced; one compiled step serves all rows, epochs and seeds.
+      costs: the cost matrix that stands in the place of the confusion; None where `confusion.source` counts.
+      traces: how often each function was traced; one compiled step serves all methods of the structure,
+        epochs and seeds.
       steps_per_epoch, total_steps: optimiser steps.
       schedule: learning rate of a step.
     """
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Config_co,
         dataset: Dataset,
         devices: Sequence[jax.Device] | None = None,
         *,
         feeds: Mapping[str, Feed] | None = None,
+        structure: Structure = PLAIN,
     ):
-        self.config, self.dataset = config, dataset
+        self.config, self.dataset, self.structure = config, dataset, structure
         self.mesh = mesh_lib.make_mesh(
             config.batch_size,
             config.accumulation,
@@ -82,18 +86,6 @@ class Program:
         self.steps_per_epoch = -(-images // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.schedule = make_schedule(config.optimizer, self.total_steps)
-        build_model = functools.partial(build, num_classes=dataset.num_classes, **self._model_arguments())
-        cut: int | None = None
-        outside: tuple[str, ...] = ()
-        if config.model.frozen:
-            network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
-            cut = network.cut(config.model.frozen)
-            outside = network.front_names(cut)
-        self.feeds = self._feeds(build_model) if feeds is None else feeds
-        optimizer = make_optimizer(
-            config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
-        )
-        soft = config.confusion.counts == "soft"
         self.storage = make_storage(
             config.confusion.storage, dataset.num_classes, config.confusion.top_k, self.mesh
         )
@@ -101,89 +93,91 @@ class Program:
             raise UserError(
                 "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_row"
             )
-        graph, self._init, self.shardings = make_initializer(
+        self.costs = cost_matrix(config.confusion.source, dataset.classes, self.storage)
+        build_model = functools.partial(build, config.model.name, spec_of(config.model, dataset.num_classes))
+        cut: int | None = None
+        outside: tuple[str, ...] = ()
+        if config.model.frozen:
+            network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
+            cut = network.cut(config.model.frozen)
+            outside = network.front_names(cut)
+        self.feeds = feeds_of(config, dataset.splits, build_model, mesh=self.mesh) if feeds is None else feeds
+        optimizer = make_optimizer(
+            config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
+        )
+        self.graph, self._init, self.shardings = make_initializer(
             build_model,
             optimizer,
             mesh=self.mesh,
             storage=self.storage,
-            soft_counts=soft,
+            soft_counts=config.confusion.counts == "soft",
             ema=config.optimizer.ema_decay > 0,
             watched=min(WATCHED_PAIRS, dataset.num_classes * (dataset.num_classes - 1)),
+            structure=structure,
             shard_parameters_from=config.mesh.shard_parameters_from,
         )
+        self._compile(optimizer, cut)
+
+    def _compile(self, optimizer: optax.GradientTransformation, cut: int | None) -> None:
+        """The functions that are traced at their first call."""
+        config = self.config
+        bound = {"graph": self.graph, "shardings": self.shardings.parameters, "storage": self.storage}
         settings = StepSettings(
             num_triplets=config.objective.triplets_per_image * config.batch_size,
             margin=config.objective.margin,
             label_smoothing=config.objective.label_smoothing,
             accumulation=config.accumulation,
-            soft_counts=soft,
+            soft_counts=config.confusion.counts == "soft",
             ema_decay=config.optimizer.ema_decay,
             cut=cut,
+            structure=self.structure,
         )
-        self.step = self._compiled(
+        self.step = self._traced(
             "step",
-            train_step,
+            functools.partial(train_step, optimizer=optimizer, settings=settings, mesh=self.mesh, **bound),
             self.shardings,
-            graph=graph,
-            optimizer=optimizer,
-            settings=settings,
-            mesh=self.mesh,
-            shardings=self.shardings.parameters,
-            storage=self.storage,
         )
         of_counts = self.storage.shardings()
-        self._evaluate, self._evaluate_features = (
-            self._compiled(
-                name,
-                evaluation_step,
-                ((of_counts, of_counts), mesh_lib.by_row(self.mesh)),
-                graph=graph,
-                shardings=self.shardings.parameters,
-                storage=self.storage,
-                cut=cut,
-                flip=config.test_time_flip,
-                features=features,
+        # By whether counts are soft, and whether embeddings are the pooled features.
+        self._evaluate = {
+            (soft, features): self._traced(
+                "evaluate" + ("_features" if features else "") + ("_soft" if soft else ""),
+                functools.partial(
+                    evaluation_step,
+                    soft=soft,
+                    features=features,
+                    cut=cut,
+                    flip=config.test_time_flip,
+                    **bound,
+                ),
+                # Logits stay as they are computed: their columns may be split over "model".
+                (of_counts, mesh_lib.by_row(self.mesh), None),
             )
-            for name, features in (("evaluate", False), ("evaluate_features", True))
-        )
-        self._no_counts = jax.jit(
-            lambda: tuple(self.storage.empty(dtype) for dtype in (jnp.int32, jnp.float32)),
-            out_shardings=(of_counts, of_counts),
-        )
+            for soft in (False, True)
+            for features in (False, True)
+        }
+        self._no_counts = {
+            soft: jax.jit(
+                functools.partial(self.storage.empty, jnp.float32 if soft else jnp.int32),
+                out_shardings=of_counts,
+            )
+            for soft in (False, True)
+        }
         self.begin_epoch = jax.jit(
             functools.partial(begin_epoch, storage=self.storage),
             donate_argnums=0,
             out_shardings=self.shardings,
         )
         self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self.shardings)
-        self.graph = graph
 
-    def _model_arguments(self) -> dict[str, Any]:
-        arguments = self.config.model.to_dict()
-        for key in ("weights", "frozen", "frozen_views"):
-            arguments.pop(key)
-        return arguments
-
-    def _compiled(self, name: str, function: Any, out_shardings: Any, **bound: Any) -> Any:
-        bound_function = functools.partial(function, **bound)
+    def _traced(self, name: str, function: Callable[..., Any], out_shardings: Any) -> Any:
+        """`function` under jit, its first argument donated, with its traces counted."""
 
         def traced(*arguments):
             self.traces[name] += 1
-            return bound_function(*arguments)
+            return function(*arguments)
 
         return jax.jit(traced, donate_argnums=0, out_shardings=out_shardings)
-
-    def _feeds(self, build_model: Callable[..., Any]) -> Mapping[str, Feed]:
-        config = self.config
-        images = image_feeds(
-            self.dataset.splits,
-            transform=Transform(**config.image),
-            batch_size=config.batch_size,
-            num_threads=config.data.num_threads,
-            cache_bytes=config.data.cache_bytes,
-            shard=mesh_lib.process_shard(self.mesh),
-        )
-        return frozen_feeds(config, images, build_model, mesh=self.mesh) if config.model.frozen else images
 
     def feed(self, split: str) -> Feed:
         """The batches of a split.
@@ -196,7 +190,7 @@ class Program:
         return self.feeds[split]
 
     def initial_state(self, seed: int) -> TrainState:
-        """State before the first step: the same parameters for every row of a seed."""
+        """State before the first step: the same parameters for every method of a seed."""
         state = self._init(np.uint32(seed))
         if self.config.model.weights:
             loaded = self._loaded(state)
@@ -227,11 +221,12 @@ class Program:
     def abstract_costs(self) -> Costs:
         """Shapes and shardings of an epoch's costs."""
         watched = self.abstract_state().metrics["watched_share"].total.size
-        return abstract_costs(self.storage, watched, mesh_lib.replicated(self.mesh))
+        return abstract_costs(self.storage, watched, mesh_lib.replicated(self.mesh), self.structure)
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and shardings of a global batch on the devices."""
-        fields = {"image": self.feed("train").spec, "label": ((), np.int32), "mask": ((), np.bool_)}
+        one: dict[str, Any] = {"label": ((), np.int32), "mask": ((), np.bool_), "index": ((), np.int32)}
+        fields = {"image": self.feed("train").spec, **one}
         rows, sharding = self.config.batch_size, mesh_lib.by_row(self.mesh)
         return {
             name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
@@ -239,62 +234,79 @@ class Program:
         }
 
     def abstract_evaluation(self) -> Any:
-        """Shapes and shardings of what an evaluation holds: hard and soft counts, and one's sum."""
-        shardings = self.storage.shardings()
+        """Shapes and shardings of what an evaluation holds: counts, and their sum."""
         counts = jax.tree.map(
             lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
-            jax.eval_shape(self._no_counts),
-            (shardings, shardings),
+            jax.eval_shape(self._no_counts[False]),
+            self.storage.shardings(),
         )
         return counts, self.storage.abstract_total()
 
-    def epoch_counts(self, state: TrainState) -> Counts:
-        """The epoch's counts over all devices, (C, C) or `TopConfusions`, on the host."""
-        return self.on_host(self.storage.total(state.counts))
+    def empty_metrics(self) -> dict[str, Average]:
+        """Metrics of no step, on the devices."""
+        shapes = self.abstract_state().metrics
+        zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+        return mesh_lib.put_replicated(self.mesh, zeros)
 
-    def evaluate(self, state: TrainState, split: str, **options: Any) -> tuple[Counts, Counts]:
-        """Hard int64 and soft float32 counts of a split, (C, C) or `TopConfusions`, on the host.
+    def facts(self, statistics: Statistics, confusion: Confusion) -> Facts:
+        """What a method's weights are made of, after the confusion so far."""
+        objective = self.config.objective
+        return Facts(
+            statistics,
+            np.bincount(self.feed("train").labels, minlength=self.dataset.num_classes),
+            self.dataset.classes,
+            confusion=confusion if self.costs is None else None,
+            smoothing=self.config.confusion.smoothing,
+            mode=objective.mode,
+            beta=objective.beta,
+            normalize=objective.normalize,
+        )
+
+    def epoch_counts(self, state: TrainState) -> Confusion:
+        """The epoch's counts over all devices, on the host."""
+        return self.storage.total(state.counts).on_host()
+
+    def evaluate(self, state: TrainState, split: str, **options: Any) -> Confusion:
+        """Counts of a split on the host: hard int64, or soft float32.
 
         The weights are the averaged ones, where they are kept. `options` are those of `total_counts`.
         """
-        hard, soft = map(self.on_host, self.total_counts(state, split, **options))
-        return jax.tree.map(lambda a: a.astype(np.int64), hard), soft
+        counts = self.total_counts(state, split, **options).on_host()
+        return jax.tree.map(lambda a: a.astype(np.int64) if a.dtype == np.int32 else a, counts)
 
     def total_counts(
         self,
         state: TrainState,
         split: str,
         *,
-        embedded: Callable[[jax.Array], None] | None = None,
+        soft: bool = False,
+        each: Callable[[dict[str, jax.Array], jax.Array, jax.Array], None] | None = None,
         features: bool = False,
-    ) -> tuple[Counts, Counts]:
-        """Hard and soft counts of a split, where the storage has them.
+    ) -> Confusion:
+        """Counts of a split, where the storage has them.
 
-        `embedded` is called with the embeddings of each batch, (B, size), its rows split over "data"; with
-        `features` they are the pooled features, of length 1, whatever the network's head gives.
+        Args:
+          state: of the run.
+          split: which images.
+          soft: whether probabilities are counted, or predicted classes.
+          each: called with every batch, its embeddings (B, size) and its logits (B, C), all on the devices,
+            rows split over "data".
+          features: whether embeddings are the pooled features, of length 1, whatever the head gives.
         """
         parameters, statistics = state.in_use
-        evaluate = self._evaluate_features if features else self._evaluate
-        counts = self._no_counts()
+        evaluate, counts = self._evaluate[soft, features], self._no_counts[soft]()
         for batch in self.feed(split).evaluation():
-            batch.pop("index")
             placed = mesh_lib.put_batch(self.mesh, batch)
-            counts, embeddings = evaluate(counts, parameters, statistics, placed)
-            if embedded is not None:
-                embedded(embeddings)
-        return self.storage.total(counts[0]), self.storage.total(counts[1])
+            counts, embeddings, logits = evaluate(counts, parameters, statistics, placed)
+            if each is not None:
+                each(placed, embeddings, logits)
+        return self.storage.total(counts)
 
     def put_costs(self, costs: Costs) -> Costs:
         """An epoch's costs on the devices."""
-        pairs = self.storage.put_pairs(costs.pair_weights)
-        return mesh_lib.put_replicated(self.mesh, costs._replace(pair_weights=()))._replace(
-            pair_weights=pairs
-        )
-
-    def on_host(self, total: Counts) -> Counts:
-        """What `storage.total` gives, (C, C) or `TopConfusions`, on the host."""
-        matrix = not isinstance(total, TopConfusions)
-        return to_host(total)[: self.dataset.num_classes] if matrix else total
+        others = costs._asdict()
+        pairs = self.storage.put_pairs(others.pop("pair_weights"))
+        return Costs(**mesh_lib.put_replicated(self.mesh, others), pair_weights=pairs)
 
     def model(self, state: TrainState) -> nnx.Module:
         """The network as it is used: averaged weights where kept, running statistics."""

@@ -10,9 +10,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, Sharding
 
-from cdml_jax.metrics import Average
-from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.storage import Counts, PairWeights, Storage
+from cdml_jax.confusion import PairWeights
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.methods.structure import PLAIN, Structure
+from cdml_jax.training.averages import Average
+from cdml_jax.training.storage import EpochCounts, Storage
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Int, PRNGKeyArray
@@ -29,11 +31,12 @@ class Costs(NamedTuple):
     triplet_weight: HostOrDevice  # λ, () float32
     focal_gamma: HostOrDevice  # () float32
     pair_beta: HostOrDevice  # β of the confusion-weighted logits, () float32
-    mining: HostOrDevice  # index into `MINING`, () int32
+    miner: HostOrDevice  # place in `MINERS`, () int32
     watched_pairs: HostOrDevice  # (pairs, 2) int32: class pairs whose share of the triplets is logged
+    terms: dict[str, HostOrDevice]  # λ of each term of the structure, () float32
 
 
-def abstract_costs(storage: Storage, watched: int, sharding: Sharding) -> Costs:
+def abstract_costs(storage: Storage, watched: int, sharding: Sharding, structure: Structure = PLAIN) -> Costs:
     """Shapes, dtypes and shardings of an epoch's costs, for a compilation without any."""
 
     def array(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
@@ -41,16 +44,14 @@ def abstract_costs(storage: Storage, watched: int, sharding: Sharding) -> Costs:
 
     return Costs(
         class_weights=array((storage.num_classes,)),
-        pair_weights=storage.abstract_kept(storage.mesh.shape[mesh_lib.DATA])[1],
+        pair_weights=storage.abstract_pairs(),
         triplet_weight=array(()),
         focal_gamma=array(()),
         pair_beta=array(()),
-        mining=array((), jnp.int32),
+        miner=array((), jnp.int32),
         watched_pairs=array((watched, 2), jnp.int32),
+        terms={term.name: array(()) for term in structure.terms},
     )
-
-
-MINING = ("drawn", "batch_hard", "semi_hard")
 
 
 class TrainState(NamedTuple):
@@ -62,7 +63,7 @@ class TrainState(NamedTuple):
     batch_statistics: Tree
     optimizer: Tree
     averages: Tree  # moving averages of (parameters, batch_statistics); () where none are kept
-    counts: Counts  # this epoch's, as the storage keeps them, not yet summed over "data"
+    counts: EpochCounts  # this epoch's, as the storage keeps them, not yet summed over "data"
     metrics: dict[str, Average]
     first_bad_step: Int[Array, ""]  # of the first loss that was not finite; the largest integer if none
 
@@ -75,7 +76,7 @@ class TrainState(NamedTuple):
 NO_STEP = 2**31 - 1
 
 
-def empty_metrics(watched: int, dtype: Any = jnp.float32) -> dict[str, Average]:
+def empty_metrics(watched: int, dtype: Any = jnp.float32, structure: Structure = PLAIN) -> dict[str, Average]:
     """Metrics of no step, in the parameters' type; the names are those of the log."""
     names = (
         "loss",
@@ -87,6 +88,7 @@ def empty_metrics(watched: int, dtype: Any = jnp.float32) -> dict[str, Average]:
         "negative_distance",
         "valid_share",
         "gradient_norm",
+        *(f"{term.name}_loss" for term in structure.terms),
     )
     zero, zeros = jnp.zeros((), dtype), jnp.zeros(watched, dtype)
     return dict.fromkeys(names, Average(zero, zero)) | {"watched_share": Average(zeros, zeros)}
@@ -107,6 +109,7 @@ def make_initializer(
     soft_counts: bool,
     ema: bool,
     watched: int,
+    structure: Structure = PLAIN,
     shard_parameters_from: int = 0,
 ) -> tuple[nnx.GraphDef, Any, TrainState]:
     """Graph of the model, a jitted `init(seed) -> TrainState`, and the sharding of its leaves."""
@@ -125,7 +128,7 @@ def make_initializer(
             optimizer=optimizer.init(parameters),
             averages=jax.tree.map(jnp.array, (parameters, statistics)) if ema else (),
             counts=storage.empty(dtype),
-            metrics=empty_metrics(watched, jnp.result_type(*jax.tree.leaves(parameters))),
+            metrics=empty_metrics(watched, jnp.result_type(*jax.tree.leaves(parameters)), structure),
             first_bad_step=jnp.int32(NO_STEP),
         )
 

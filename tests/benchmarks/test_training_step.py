@@ -109,10 +109,10 @@ def test_the_peers_network_is_as_large_as_ours(load, name):
     import jax
     from flax import nnx
 
-    from cdml_jax.models import build
+    from cdml_jax.models import Spec, build
 
     heads = {"embedding_size": 9, "embedding_from": "projection"}
-    ours = nnx.eval_shape(lambda: build(name, num_classes=7, rngs=nnx.Rngs(0), **heads))
+    ours = nnx.eval_shape(lambda: build(name, Spec(num_classes=7, **heads), rngs=nnx.Rngs(0)))
     theirs = load("torch_networks").network(name, classes=7, **heads)
     number = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(ours, nnx.Param)))
     assert sum(p.numel() for p in theirs.parameters()) == number

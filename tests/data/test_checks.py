@@ -222,3 +222,18 @@ def test_a_spoilt_list_of_good_images_is_made_anew(tmp_path, good, decoded, cont
 def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path, good):
     (tmp_path / "cache").write_text("a file where a folder should be")
     assert load(f"folder:{good}", data_dir=str(tmp_path / "cache")).num_classes == 2
+
+
+def test_the_contents_of_each_split_have_a_digest(tmp_path, good):
+    def contents(**options):
+        return load(f"folder:{good}", data_dir=str(tmp_path / "cache"), **options).contents
+
+    before = contents()
+    assert before.keys() == {"train", "test"}
+    assert before["train"] != before["test"]
+    assert contents() == before  # from the list of images known to be good
+    changed = good / "test/owl/3.png"
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    assert contents()["train"] == before["train"]
+    assert contents()["test"] != before["test"]
+    assert contents(check=False) == {}

@@ -8,8 +8,8 @@ import pytest
 from cdml_jax import data
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import ArraySource, Dataset, FileSource
-from cdml_jax.data.derived import Subset
-from cdml_jax.data.splits import carve
+from cdml_jax.data.dividing.derived import Subset
+from cdml_jax.data.dividing.splits import carve
 from cdml_jax.errors import UserError
 
 

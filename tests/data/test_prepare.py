@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from miniature_archives import WRITERS
 
-from cdml_jax import cli
+from cdml_jax.cli import main as cli
 from cdml_jax.data.published.catalogue import SETS
 
 GROCERY = Path(__file__).parents[2].parent / "shared" / "data" / "grocery"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cdml_jax.data import ArraySource
-from cdml_jax.data.batches import evaluation_batches, training_batches
+from cdml_jax.data.feeds.batches import evaluation_batches, training_batches
 from cdml_jax.data.images.transforms import Transform
 
 TRANSFORM = Transform(8)

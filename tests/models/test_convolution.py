@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cdml_jax.distributed.collectives import collectives
 from cdml_jax.models.convolution import convolution
-from cdml_jax.training.collectives import collectives
 
 CHANNELS = 5
 LAYOUT = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}

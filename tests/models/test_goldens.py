@@ -13,9 +13,9 @@ import pytest
 from flax import nnx
 from golden_recipe import NUM_CLASSES, images, weights
 
-from cdml_jax.models import FAMILIES, TABLES, build
-from cdml_jax.models.pretrained import fill_weights
-from cdml_jax.models.weight_files import WeightFile
+from cdml_jax.models import NETWORKS, Spec, build
+from cdml_jax.models.weights.files import WeightFile
+from cdml_jax.models.weights.loading import fill_weights
 from cdml_jax.training.state import split_model
 
 GOLDENS = sorted(Path(__file__).parent.glob("goldens/*.npz"))
@@ -24,7 +24,8 @@ TOLERANCE = 1e-4  # of the largest output
 
 def test_every_network_that_takes_foreign_weights_has_a_golden():
     have = {path.name.partition(".")[0] for path in GOLDENS}
-    assert have == set(FAMILIES) - {"small_resnet"} == set(TABLES)
+    take = {name for name, variant in NETWORKS.items() if variant.tables()}
+    assert have == set(NETWORKS) - {"small_resnet"} == take
 
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
@@ -32,8 +33,8 @@ def test_outputs_are_those_of_the_reference(path):
     golden = np.load(path)
     network, _, source = path.stem.partition(".")
     logits_too = any(key.startswith("logits") for key in golden)
-    options = {"num_classes": NUM_CLASSES, "style": "tensorflow" if source == "tensorflow" else ""}
-    graph, *trees = split_model(nnx.eval_shape(lambda: build(network, rngs=nnx.Rngs(0), **options)))
+    spec = Spec(num_classes=NUM_CLASSES, style="tensorflow" if source == "tensorflow" else "")
+    graph, *trees = split_model(nnx.eval_shape(lambda: build(network, spec, rngs=nnx.Rngs(0))))
     values = weights(json.loads(str(golden["shapes"])), float(golden["gain"]))
     trees = fill_weights(WeightFile(values, {}, path), *trees, network=network, keep_classifier=logits_too)
     trees = jax.tree.map(lambda x: x if isinstance(x, np.ndarray) else np.zeros(x.shape, x.dtype), trees)

@@ -1,4 +1,4 @@
-"""Pooling and input scaling against loops, batch norm against flax's."""
+"""Pooling against loops, batch norm against flax's."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cdml_jax.models.layers import STYLES, BatchNorm, max_pool, scale_input
+from cdml_jax.models.layers import BatchNorm, max_pool
 
 
 def windows(length, size, stride, padding, ceil):
@@ -30,15 +30,6 @@ def test_max_pool_takes_pytorchs_windows(shape, size, stride, padding, ceil):
             window = x[:, max(row, 0) : row + size, max(column, 0) : column + size]
             expected[:, i, j] = window.max((1, 2))
     assert np.array_equal(max_pool(jnp.asarray(x), size, stride, padding=padding, ceil=ceil), expected)
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_bytes_scaled_to_one_become_what_the_weights_expect(style):
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3))
-    convention = STYLES[style]
-    expected = (pixels / 255 - np.array(convention.mean)) / np.array(convention.std)
-    actual = scale_input(jnp.asarray(pixels / 127.5 - 1, jnp.float32), convention)
-    np.testing.assert_allclose(actual, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("running", [False, True])

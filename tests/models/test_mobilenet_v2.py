@@ -16,10 +16,10 @@ from flax import nnx
 from cdml_jax.data.images.decoding import decode
 from cdml_jax.data.images.transforms import Transform, evaluation_view
 from cdml_jax.errors import UserError
-from cdml_jax.models import build
-from cdml_jax.models.pretrained import load_weights
+from cdml_jax.models import Spec, build
+from cdml_jax.models.pixels import normalize_images
+from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training.state import split_model
-from cdml_jax.training.step import normalize_images
 
 SHARED = Path(os.environ.get("CDML_SHARED", Path(__file__).parents[3] / "shared"))
 WEIGHTS = SHARED / "weights" / "mobilenet_v2_imagenet.safetensors"
@@ -49,10 +49,7 @@ def network(style, dtype="float32"):
     model = nnx.eval_shape(
         lambda: build(
             "mobilenet_v2",
-            num_classes=1000,
-            embedding_from="features",
-            style=style,
-            dtype=dtype,
+            Spec(num_classes=1000, embedding_from="features", style=style, dtype=dtype),
             rngs=nnx.Rngs(0),
         )
     )

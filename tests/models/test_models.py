@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cdml_jax.models import FAMILIES, build, resnet
+from cdml_jax.models import NETWORKS, Spec, Variant, build, resnet
 from cdml_jax.training.state import split_model
 
 
@@ -19,7 +19,7 @@ def images():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_outputs_are_logits_and_normalised_embeddings(images, dtype):
-    model = build("small_resnet", num_classes=7, embedding_size=9, dtype=dtype, rngs=nnx.Rngs(0))
+    model = build("small_resnet", Spec(num_classes=7, embedding_size=9, dtype=dtype), rngs=nnx.Rngs(0))
     logits, embeddings = model(images, train=False)
     assert logits.shape == (4, 7)
     assert embeddings.shape == (4, 9)
@@ -49,23 +49,19 @@ FAMILY_MEMBERS = ("mobilenet_v2", "resnet18", "vgg16_bn", "vit_small_patch14_din
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_networks_have_the_published_number_of_parameters(name):
-    """And `entry_names` and `pool_names` name them all: a cut would leave others trainable."""
-
     def parameters():
-        model = build(name, num_classes=1000, embedding_from="features", rngs=nnx.Rngs(0))
+        model = build(name, Spec(num_classes=1000, embedding_from="features"), rngs=nnx.Rngs(0))
         return split_model(model)[1]
 
     tree = jax.eval_shape(parameters)
     assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == PARAMETERS[name]
-    family = getattr(FAMILIES[name], "func", FAMILIES[name])
-    assert set(tree.keys()) == {*family.entry_names, *family.pool_names, "blocks", "heads"}
 
 
 def shapes(name, dtype):
     """Outputs, parameters and statistics after a step: shapes and dtypes, nothing is computed."""
 
     def run():
-        model = build(name, num_classes=7, embedding_size=9, dtype=dtype, rngs=nnx.Rngs(0))
+        model = build(name, Spec(num_classes=7, embedding_size=9, dtype=dtype), rngs=nnx.Rngs(0))
         outputs = model(jnp.zeros((2, 112, 84, 3), jnp.promote_types(dtype, "float32")), train=True)
         return outputs, split_model(model)[1:]
 
@@ -89,11 +85,11 @@ def test_networks_compute_in_float64(name, float64):
 def small(monkeypatch):
     """Graphs of a residual network of three blocks by options, and its parameters, far from zero."""
     monkeypatch.setitem(resnet.DEPTHS, 8, (1, 1, 1))
-    monkeypatch.setitem(FAMILIES, "resnet8", functools.partial(resnet.ResNet, depth=8))
+    monkeypatch.setitem(NETWORKS, "resnet8", Variant(resnet.ResNet, {"depth": 8}))
 
     def split(**options):
-        model = nnx.eval_shape(lambda: build("resnet8", num_classes=3, rngs=nnx.Rngs(0), **options))
-        return split_model(model)
+        spec = Spec(num_classes=3, **options)
+        return split_model(nnx.eval_shape(lambda: build("resnet8", spec, rngs=nnx.Rngs(0))))
 
     rng = np.random.default_rng(0)
     trees = jax.tree.map(lambda x: rng.uniform(0.02, 0.1, x.shape).astype(np.float32), split()[1:])
@@ -140,19 +136,19 @@ def test_frozen_batch_norm_trains_on_running_statistics_and_keeps_them(small):
 
 
 def test_float64_is_float64_throughout(images, float64):
-    model = build("small_resnet", num_classes=7, embedding_size=9, dtype="float64", rngs=nnx.Rngs(0))
+    model = build("small_resnet", Spec(num_classes=7, embedding_size=9, dtype="float64"), rngs=nnx.Rngs(0))
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     outputs = model(images.astype(jnp.float64), train=True)
     assert {leaf.dtype for leaf in jax.tree.leaves((nnx.as_pure(state), outputs))} == {jnp.dtype("float64")}
 
 
 def test_embeddings_may_be_the_features_themselves(images):
-    model = build("small_resnet", num_classes=7, embedding_from="features", rngs=nnx.Rngs(0))
+    model = build("small_resnet", Spec(num_classes=7, embedding_from="features"), rngs=nnx.Rngs(0))
     assert model(images, train=False).embeddings.shape == (4, 128)
 
 
 def test_training_moves_the_running_statistics_and_evaluation_does_not(images):
-    model = build("small_resnet", num_classes=7, rngs=nnx.Rngs(0))
+    model = build("small_resnet", Spec(num_classes=7), rngs=nnx.Rngs(0))
     before = np.asarray(model.stem_norm.mean[...])
     model(images, train=False)
     assert np.array_equal(before, model.stem_norm.mean[...])
@@ -167,16 +163,40 @@ def test_an_embedding_of_zero_features_has_finite_gradients():
     assert np.isfinite(gradient).all()
 
 
+def program_of(name, **options):
+    """What the network computes in training, as text and constants."""
+    spec = Spec(num_classes=7, embedding_size=9, **options)
+    model = nnx.eval_shape(lambda: build(name, spec, rngs=nnx.Rngs(0)))
+    graph, *trees = split_model(model)
+
+    def run(trees, images):
+        model = nnx.merge(graph, *trees)
+        return model(images, train=True), nnx.as_pure(nnx.state(model, nnx.BatchStat))
+
+    closed = jax.make_jaxpr(run)(trees, jax.ShapeDtypeStruct((2, 56, 56, 3), np.float32))
+    return str(closed.jaxpr), [np.asarray(constant).tolist() for constant in closed.consts]
+
+
+@pytest.mark.parametrize("name", ["small_resnet", "googlenet", *FAMILY_MEMBERS])
+def test_every_option_that_a_network_names_changes_what_it_computes(name):
+    plain = program_of(name)
+    for option in NETWORKS[name].family.options:
+        if option == "style":
+            assert program_of(name, style="torchvision") != program_of(name, style="tensorflow")
+        else:
+            assert program_of(name, **{option: True}) != plain
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "options", "message"),
     [
-        ({"name": "small_resnt"}, "choose one of googlenet, mobilenet_v2, "),
-        ({"name": "mobilenet_v2", "style": "caffe"}, "choose torchvision or tensorflow"),
-        ({"name": "small_resnet", "remat": True}, "small_resnet has no such option"),
-        ({"name": "small_resnet", "dtype": "float16"}, "choose float32, bfloat16 or float64"),
-        ({"name": "small_resnet", "embedding_from": "logits"}, "choose projection or features"),
+        ("small_resnt", {}, "choose one of googlenet, mobilenet_v2, "),
+        ("mobilenet_v2", {"style": "caffe"}, "choose torchvision or tensorflow"),
+        ("small_resnet", {"remat": True}, "small_resnet has no such option"),
+        ("small_resnet", {"dtype": "float16"}, "choose float32, bfloat16 or float64"),
+        ("small_resnet", {"embedding_from": "logits"}, "choose projection or features"),
     ],
 )
-def test_what_is_unknown_is_refused(arguments, message):
+def test_what_is_unknown_is_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
-        build(num_classes=2, rngs=nnx.Rngs(0), **arguments)
+        build(name, Spec(num_classes=2, **options), rngs=nnx.Rngs(0))

@@ -8,15 +8,15 @@ from flax import nnx
 from jax.interpreters import partial_eval
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import FAMILIES, build
-from cdml_jax.models.pretrained import named_leaves
+from cdml_jax.models import NETWORKS, Spec, build
+from cdml_jax.system.trees import named_leaves
 
 SIDE = {"small_resnet": 32}
 
 
 @pytest.fixture(scope="module")
 def network():
-    return build("small_resnet", num_classes=3, embedding_size=4, rngs=nnx.Rngs(0))
+    return build("small_resnet", Spec(num_classes=3, embedding_size=4), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("frozen", ["0", "2", "4", "backbone"])
@@ -35,9 +35,9 @@ def test_a_cut_that_the_network_does_not_have_is_refused(network, frozen):
         network.cut(frozen)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_the_names_in_front_are_those_that_the_back_does_not_use(name):
-    model = nnx.eval_shape(lambda: build(name, num_classes=3, embedding_size=4, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build(name, Spec(num_classes=3, embedding_size=4), rngs=nnx.Rngs(0)))
     graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     parameters, statistics = nnx.as_pure(parameters), nnx.as_pure(statistics)
     names = [key for key, _ in named_leaves(parameters)]

@@ -8,7 +8,7 @@ from flax import nnx
 from PIL import Image
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import build
+from cdml_jax.models import Spec, build
 from cdml_jax.models.vit import resample_positions
 
 
@@ -25,6 +25,6 @@ def test_positions_are_resampled_as_pillow_resizes_images(shape):
 
 
 def test_an_image_that_is_no_whole_number_of_patches_is_refused():
-    model = nnx.eval_shape(lambda: build("vit_small_patch14_dinov2", num_classes=2, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build("vit_small_patch14_dinov2", Spec(num_classes=2), rngs=nnx.Rngs(0)))
     with pytest.raises(UserError, match="multiples of 14 pixels, not 224 x 230"):
         jax.eval_shape(lambda x: model(x, train=False), jnp.zeros((1, 224, 230, 3)))

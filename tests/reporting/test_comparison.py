@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cdml_jax.data.classes import Classes
 from cdml_jax.reporting.comparison import compare, paired_interval, verdict
 from cdml_jax.reporting.results import RunResult
+from cdml_jax.reporting.table import tabulate
 
 
 def run(row, seed, right, *, steps=300):
     """Of 100 + 100 test images, `right` + 100 are called rightly."""
     counts = np.array([[right, 100 - right], [0, 100]])
     return RunResult(row, seed, steps, 1.0, np.eye(2, dtype=int), counts)
+
+
+def table(results):
+    return tabulate(results, Classes(("wren", "tit")))
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
@@ -44,7 +50,7 @@ def test_few_pairs_have_no_interval():
 
 def test_compare_pairs_by_seed_whatever_the_order():
     results = [run("cdml", 1, 90), run("baseline", 0, 60), run("cdml", 0, 62), run("baseline", 1, 84)]
-    comparison = compare(results, "cdml")
+    comparison = compare(table(results), "cdml")
     assert comparison.seeds == (0, 1)
     assert comparison[2:] == pytest.approx(paired_interval([1.0, 3.0]))
 
@@ -54,7 +60,9 @@ def test_seeds_without_the_figure_are_left_out():
         run(row, seed, 60 + 10 * (row == "cdml") + seed) for row in ("baseline", "cdml") for seed in range(3)
     ]
     known = {("baseline", 0): 0.5, ("baseline", 1): 0.6, ("cdml", 0): 0.75, ("cdml", 2): 0.9}
-    found = compare(results, "cdml", figure=lambda result: known.get((result.row, result.seed), math.nan))
+    found = compare(
+        table(results), "cdml", figure=lambda result: known.get((result.row, result.seed), math.nan)
+    )
     assert found.seeds == (0,)
     assert found.mean == pytest.approx(25)
 
@@ -75,6 +83,6 @@ def test_the_verdict_says_what_the_interval_shows(pairs, says):
     results = [run("baseline", 99, 50), run("cdml", 98, 50)]
     for seed, (theirs, ours) in enumerate(pairs):
         results += [run("baseline", seed, theirs), run("cdml", seed, ours)]
-    sentence = verdict(compare(results, "cdml"), "CDML")
+    sentence = verdict(compare(table(results), "cdml"), "CDML")
     assert says in sentence
     assert "significant" not in sentence

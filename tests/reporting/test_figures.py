@@ -2,15 +2,25 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.container import BarContainer
+from matplotlib.text import Text
 
-from cdml_jax.reporting import figures
+from cdml_jax.data.classes import Classes
+from cdml_jax.reporting import canvas, figures, matrices
+from cdml_jax.reporting.pairs import confused_subcategories
 from cdml_jax.reporting.results import RunResult
+from cdml_jax.reporting.table import tabulate
 
-NAMES = ["Ash Wren", "Bay Wren", "Cave Tit", "Dusk Tit"]
+NAMES = ("Ash Wren", "Bay Wren", "Cave Tit", "Dusk Tit")
+TITLES = {"baseline": "baseline", "weighted_softmax": "weighted softmax", "cdml": "CDML"}
+
+
+def table(results, **options):
+    return tabulate(results, Classes(NAMES), **({"titles": TITLES} | options))
 
 
 def diagonal_errors(wrong, size=10):
@@ -36,22 +46,22 @@ def results():
 
 
 def test_subcategories_are_chosen_by_the_baselines_validation_confusion():
-    np.testing.assert_array_equal(figures.confused_subcategories(results(), 3), [2, 0, 3])
-    np.testing.assert_array_equal(figures.confused_subcategories(results(), 20), [2, 0, 3, 1])
-    np.testing.assert_array_equal(figures.confused_subcategories(results(), 1, baseline="cdml"), [1])
+    np.testing.assert_array_equal(confused_subcategories(table(results()), 3), [2, 0, 3])
+    np.testing.assert_array_equal(confused_subcategories(table(results()), 20), [2, 0, 3, 1])
+    np.testing.assert_array_equal(confused_subcategories(table(results(), baseline="cdml"), 1), [1])
     with pytest.raises(ValueError, match="no result of row 'baseline'"):
-        figures.confused_subcategories(results()[2:], 3)
+        confused_subcategories(table(results()[2:]), 3)
 
 
 def test_classes_without_validation_images_are_not_chosen():
     counts = diagonal_errors([1, 2, 3, 4])
     counts[3] = 0
     lone = RunResult("baseline", 0, 1, 1.0, counts, diagonal_errors([0, 0, 0, 9]))
-    np.testing.assert_array_equal(figures.confused_subcategories([lone], 20), [2, 1, 0])
+    np.testing.assert_array_equal(confused_subcategories(table([lone]), 20), [2, 1, 0])
 
 
 def test_bars_are_mean_test_rates_and_whiskers_their_range():
-    axes = figures.draw_misclassification(results(), NAMES, number=3).axes[0]
+    axes = figures.draw_misclassification(table(results()), number=3).axes[0]
     containers = [one for one in axes.containers if isinstance(one, BarContainer)]
     bars = {one.get_label(): [bar.get_width() for bar in one] for one in containers}
     assert bars["baseline"] == pytest.approx([30.0, 20.0, 40.0])
@@ -64,15 +74,15 @@ def test_bars_are_mean_test_rates_and_whiskers_their_range():
 
 def test_the_rows_asked_for_in_their_order():
     figure = figures.draw_misclassification(
-        results(), NAMES, rows=["cdml", "baseline", "absent"], row_titles={"cdml": "ours"}
+        table(results(), titles={"cdml": "ours"}), methods=["cdml", "baseline", "absent"]
     )
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours", "baseline"]
 
 
 def test_confusion_is_ordered_by_kinship_and_normalised_by_row():
     counts = np.array([[8, 0, 2, 0], [0, 6, 1, 3], [0, 5, 5, 0], [0, 0, 0, 0]])
-    families = [1, 0, 1, 0]
-    figure = figures.draw_confusion({"baseline": counts}, NAMES, families, ["wrens", "tits"])
+    classes = Classes(NAMES, (1, 0, 1, 0), ("wrens", "tits"))
+    figure = matrices.draw_confusion({"baseline": counts}, classes)
     axes = figure.axes[0]
     drawn = axes.images[0].get_array().filled(np.nan)
     x = np.nan  # the diagonal, and the class without images
@@ -85,7 +95,7 @@ def test_confusion_is_ordered_by_kinship_and_normalised_by_row():
 
 def test_panels_share_one_colour_scale():
     panels = {"baseline": diagonal_errors([1, 2, 3, 4]), "CDML": diagonal_errors([0, 0, 1, 1])}
-    figure = figures.draw_confusion(panels, NAMES)
+    figure = matrices.draw_confusion(panels, Classes(NAMES))
     assert [axes.get_title() for axes in figure.axes[:2]] == ["baseline", "CDML"]
     assert {axes.images[0].norm.vmax for axes in figure.axes[:2]} == {0.4}
 
@@ -94,18 +104,17 @@ def test_panels_share_one_colour_scale():
 def test_confusion_of_any_size_is_saved(tmp_path, number):
     rng = np.random.default_rng(number)
     counts = rng.multinomial(30, np.full(number, 1 / number), size=number)
-    families = rng.integers(0, 60, number)
-    names = [f"a subcategory with quite a long name, number {i}" for i in range(number)]
-    path = figures.confusion_figure(
-        counts, names, families, [f"family {k}" for k in range(60)], tmp_path / "new" / "confusion.png"
-    )
+    families = tuple(rng.integers(0, 60, number).tolist())
+    names = tuple(f"a subcategory with quite a long name, number {i}" for i in range(number))
+    classes = Classes(names, families, tuple(f"family {k}" for k in range(60)))
+    path = matrices.confusion_figure({"": counts}, classes, tmp_path / "new" / "confusion.png")
     assert 5_000 < path.stat().st_size < 400_000
 
 
 def test_perfect_counts_have_a_picture(tmp_path):
     path = tmp_path / "pair.png"
     perfect = diagonal_errors([0, 0, 0, 0])
-    figures.confusion_comparison_figure({"a": perfect, "b": perfect}, NAMES, None, None, path)
+    matrices.confusion_figure({"a": perfect, "b": perfect}, Classes(NAMES), path)
     assert path.stat().st_size > 5_000
 
 
@@ -117,7 +126,7 @@ def test_curves_are_means_over_seeds_with_their_range():
     ]
     second = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 2.0, "validation_accuracy": 0.7}]
     runs = [run("cdml", 0, [0] * 4, [0] * 4, first), run("cdml", 1, [0] * 4, [0] * 4, second)]
-    loss, validation = figures.draw_learning_curves(runs).axes
+    loss, validation = figures.draw_learning_curves(table(runs)).axes
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [[1, 2.5], [2, 1.5]])
     np.testing.assert_allclose(validation.lines[0].get_xydata(), [[2, 60.0]])
     band = loss.collections[0].get_paths()[0].vertices
@@ -126,7 +135,8 @@ def test_curves_are_means_over_seeds_with_their_range():
 
 def test_every_row_of_a_figure_has_its_own_look():
     rows = ["baseline", "weighted_softmax", "confusion_driven", "cdml", *"abcdef"]
-    figure = figures.draw_learning_curves([run(row, 0, [0] * 4, [0] * 4, [{"loss": 1.0}]) for row in rows])
+    runs = [run(row, 0, [0] * 4, [0] * 4, [{"loss": 1.0}]) for row in rows]
+    figure = figures.draw_learning_curves(table(runs))
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
     assert len(looks) == len(rows)
 
@@ -135,17 +145,50 @@ def test_pictures_are_the_same_again(tmp_path):
     history = [{"epoch": 1, "loss": 2.0, "validation_accuracy": 0.5}]
     runs = [*results(), run("weighted_softmax", 0, [1] * 4, [1] * 4, history)]
     for again in ("a", "b"):
-        figures.misclassification_figure(runs, NAMES, tmp_path / f"bars_{again}.png")
-        figures.learning_curves(runs, tmp_path / f"curves_{again}.png")
+        figures.misclassification_figure(table(runs), tmp_path / f"bars_{again}.png")
+        figures.learning_curves(table(runs), tmp_path / f"curves_{again}.png")
     for name in ("bars", "curves"):
         one, two = ((tmp_path / f"{name}_{again}.png").read_bytes() for again in "ab")
         assert one == two
         assert len(one) > 10_000
 
 
+ODD = ("US$5 or AU$5", "$#$", "$$", r"\$x_1^$ \alpha")
+
+
+def test_names_are_drawn_as_they_are_written(tmp_path):
+    """Dollar signs begin no formula, whether it would be valid or not."""
+    classes = Classes(ODD, (0, 0, 1, 1), ("<b>fam|$^$", "50% off 10$ and $"))
+    runs = [run(row, 0, [3, 1, 5, 2], [1, 9, 2, 4], [{"loss": 1.0}]) for row in ("baseline", "cdml")]
+    odd = tabulate(runs, classes, titles={"baseline": "a $^$ b", "cdml": "$$"})
+    panels = {title: odd.counts(method) for method, title in odd.titles.items()}
+    pictures = [
+        matrices.draw_confusion(panels, classes),
+        figures.draw_misclassification(odd),
+        figures.draw_learning_curves(odd),
+    ]
+    for number, picture in enumerate(pictures):
+        canvas.save(picture, tmp_path / f"{number}.png")
+        texts = picture.findobj(Text)
+        assert not any(text.get_parse_math() for text in texts)
+    drawn = [{text.get_text() for text in picture.findobj(Text)} for picture in pictures]
+    assert {*ODD, *classes.family_names, *odd.titles.values()} <= drawn[0]
+    assert {*ODD, *odd.titles.values()} <= drawn[1]
+    assert set(odd.titles.values()) <= drawn[2]
+
+
+def test_letters_without_a_glyph_are_known_and_cause_no_warning(tmp_path, recwarn):
+    assert canvas.without_glyph(["wren", "红雀 w", "雀"]) == "红雀"
+    classes = Classes(("红雀", "b", "c", "d"))
+    matrices.confusion_figure({"鸟": diagonal_errors([1, 2, 3, 4])}, classes, tmp_path / "a.png")
+    assert not list(recwarn)
+
+
 def test_the_method_has_a_picture(tmp_path):
-    path = figures.method_figure(tmp_path / "method.png")
-    assert 50_000 < path.stat().st_size < 400_000
+    root = Path(__file__).parents[2]
+    script, picture = root / "docs/images/draw_method.py", tmp_path / "method.png"
+    subprocess.run([sys.executable, script, picture], check=True)
+    assert 50_000 < picture.stat().st_size < 400_000
 
 
 def test_no_window_system_is_touched():

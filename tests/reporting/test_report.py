@@ -1,22 +1,29 @@
 """The page names its command, links only what exists, and copes with whatever rows are there."""
 
 import builtins
+import dataclasses
 import errno
 import io
 import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
-from cdml_jax.reporting import paper
+from cdml_jax.reporting import drawing, figures, matrices, paper
 from cdml_jax.reporting.pairs import confused_pairs
+from cdml_jax.reporting.provenance import Provenance
 from cdml_jax.reporting.report import write_report
 from cdml_jax.reporting.results import RunResult
+from cdml_jax.reporting.table import tabulate
 
-NAMES = ["Ash_Wren", "Bay Wren", "Cave Tit", "Dusk Tit"]
-FAMILIES = [0, 0, 1, 1]
+NAMES = ("Ash_Wren", "Bay Wren", "Cave Tit", "Dusk Tit")
+CLASSES = Classes(NAMES, (0, 0, 1, 1), ("wrens", "tits"))
+TITLES = {"baseline": "baseline", "cdml": "CDML"}
 VALIDATION = np.array([[6, 4, 0, 0], [0, 9, 0, 1], [0, 3, 7, 0], [0, 0, 0, 10]])
 TEST = np.array([[9, 1, 0, 0], [0, 4, 6, 0], [0, 2, 8, 0], [0, 0, 2, 8]])
 
@@ -30,30 +37,26 @@ def runs(rows=("baseline", "cdml"), seeds=2, *, history=True):
     ]
 
 
-def report(results, folder, **changes):
+def report(results, folder, *, classes=CLASSES, **changes):
     options = {
-        "title": "Four birds",
-        "class_names": NAMES,
-        "families": FAMILIES,
-        "family_names": ["wrens", "tits"],
-        "row_titles": paper.ROW_TITLES,
         "command": "cdml reproduce --config=demo",
         "settings": {"batch_size": 64, "objective": {"margin": 0.2, "mode": None}},
         "dataset_name": "four_birds",
     }
-    return write_report(results, folder=folder, **(options | changes))
+    return write_report(tabulate(results, classes, titles=TITLES), folder, **(options | changes))
 
 
 def test_pairs_are_chosen_by_validation():
-    pairs = confused_pairs(runs(), 2)
+    table = tabulate(runs(), CLASSES)
+    pairs = confused_pairs(table, 2)
     assert [(pair.true, pair.called) for pair in pairs] == [(0, 1), (2, 1)]
     assert [pair.rate for pair in pairs] == pytest.approx([0.4, 0.3])
-    assert len(confused_pairs(runs())) == 3  # what is never confused is left out
-    assert confused_pairs(runs(("cdml",))) == []
+    assert len(confused_pairs(table)) == 3  # what is never confused is left out
+    assert confused_pairs(tabulate(runs(("cdml",)), CLASSES)) == []
 
 
 def test_the_report_in_full(tmp_path):
-    done = report(runs(), tmp_path / "report", paper=paper.TABLE_2, dataset_name=paper.DATASET)
+    done = report(runs(), tmp_path / "report", dataset_name=paper.DATASET)
     assert [path.name for path in done.paths] == [
         "report.md",
         "rows.json",
@@ -67,9 +70,9 @@ def test_the_report_in_full(tmp_path):
     page = done.paths[0].read_text()
     assert done.table.strip() in page
     assert done.embeddings.strip() in page
-    assert "4 of 4 runs were made before embeddings were measured" in done.embeddings
     assert "cdml reproduce --config=demo" in page
     assert "| objective.margin | 0.2   |" in page
+    assert "Made by" not in page  # these results do not say
     assert "Bilinear-CNN" in page
     linked = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
     assert sorted(linked) == sorted(path.name for path in done.paths if path.suffix == ".png")
@@ -83,7 +86,7 @@ def test_the_report_in_full(tmp_path):
 
 
 def test_one_seed_and_no_families(tmp_path):
-    done = report(runs(seeds=1, history=False), tmp_path, families=None, family_names=None)
+    done = report(runs(seeds=1, history=False), tmp_path, classes=Classes(NAMES))
     page = done.paths[0].read_text()
     assert "one seed: no interval" in page
     assert "inside families" not in page
@@ -91,7 +94,7 @@ def test_one_seed_and_no_families(tmp_path):
 
 
 def test_without_the_baseline(tmp_path):
-    done = report(runs(("cdml", "focal")), tmp_path, paper=paper.TABLE_2)
+    done = report(runs(("cdml", "focal")), tmp_path, dataset_name=paper.DATASET)
     page = done.paths[0].read_text()
     assert "The baseline was not run" in page
     assert "misclassification" not in page.lower()
@@ -104,29 +107,116 @@ def test_the_baseline_alone_with_an_empty_validation_split(tmp_path):
     assert "misclassification.png" not in page
 
 
-@pytest.mark.parametrize("full", ["report.md", "rows.json", "confusion.png"])
-def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch, full):
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A function after which no file of such a name can be written."""
+
+    def fill(name):
+        def opened(file, mode="r", *arguments, **options):
+            if name in str(file) and "r" not in mode:
+                return FullDisk(file, mode.replace("b", ""))
+            return real(file, mode, *arguments, **options)
+
+        for module in (io, builtins):
+            monkeypatch.setattr(module, "open", opened)
+
+    real = io.open
+
     class FullDisk(io.FileIO):
         def write(self, data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    real = io.open
+    return fill
 
-    def opened(file, mode="r", *arguments, **options):
-        if full in str(file) and "r" not in mode:
-            return FullDisk(file, mode.replace("b", ""))
-        return real(file, mode, *arguments, **options)
 
-    for module in (io, builtins):
-        monkeypatch.setattr(module, "open", opened)
+@pytest.mark.parametrize("name", ["report.md", "rows.json"])
+def test_a_full_disk_is_told_in_one_line(tmp_path, full_disk, name):
+    full_disk(name)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): make room there"):
         report(runs(), tmp_path)
 
 
-def test_what_does_not_fit_is_refused(tmp_path):
+def test_a_picture_that_cannot_be_written_costs_itself_alone(tmp_path, full_disk, capsys):
+    full_disk("confusion.png")
+    done = report(runs(), tmp_path)
+    said = capsys.readouterr().err
+    assert said.startswith("cdml: confusion.png: not drawn (")
+    assert "No space left on device" in said
+    assert said.count("\n") == 1
+    page = done.paths[0].read_text()
+    assert "confusion.png" not in page
+    assert "confusion_compared.png" in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in done.paths)
+
+
+def test_a_picture_that_cannot_be_drawn_costs_itself_alone(tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise ValueError("ParseSyntaxException\n at char 4")
+
+    monkeypatch.setattr(figures, "learning_curves", fail)
+    monkeypatch.setattr(matrices, "confusion_figure", fail)
+    done = report(runs(), tmp_path)
+    assert [path.name for path in done.paths] == [
+        "report.md",
+        "rows.json",
+        "rows.csv",
+        "misclassification.png",
+    ]
+    assert capsys.readouterr().err == "".join(
+        f"cdml: {name}.png: not drawn (ValueError: at char 4)\n"
+        for name in ("confusion", "confusion_compared", "learning_curves")
+    )
+    page = done.paths[0].read_text()
+    assert done.table.strip() in page
+    assert re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page) == ["misclassification.png"]
+    assert "## Confusion\n\nThe pairs that the baseline" in page
+
+
+def test_without_matplotlib_there_are_no_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(drawing, "why_not", lambda: "no picture is drawn: that needs matplotlib")
+    done = report(runs(), tmp_path)
+    assert [path.name for path in done.paths] == ["report.md", "rows.json", "rows.csv"]
+    assert capsys.readouterr().err == "cdml: no picture is drawn: that needs matplotlib\n"
+
+
+def test_the_report_itself_needs_no_matplotlib():
+    code = """
+import sys
+sys.modules["matplotlib"] = None
+from cdml_jax.reporting import drawing, report
+assert "matplotlib" in drawing.why_not()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_odd_names_are_text_in_the_page_and_one_line_on_the_terminal(tmp_path, capsys):
+    classes = Classes(("5$ 50% off 10$", "$#$", "红雀", "a\nb"), (0, 0, 1, 1), ("<b>fam|$^$", "鸟"))
+    page = report(runs(), tmp_path, classes=classes).paths[0].read_text()
+    assert capsys.readouterr().err == (
+        "cdml: letters of names that the pictures' font lacks are drawn as boxes: 红 雀 鸟\n"
+    )
+    assert "5\\$ 50% off 10\\$ (40 %)" in page
+    assert re.search(r"\| 红雀 +\| \\\$\\#\\\$ ", page)
+    assert not re.search(r"(?<!\\)\$", page)
+    assert "a b (0 %)" in page
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+
+def test_the_page_says_what_made_the_results(tmp_path):
+    versions = {"cdml_jax": "0.1.0", "jax": "0.10.2"}
+    results = [
+        dataclasses.replace(
+            result, provenance=Provenance({}, versions, "cpu", 8, f"2026-01-0{day}T00:00:00+00:00")
+        )
+        for day, result in enumerate(runs(), start=1)
+    ]
+    page = report(results, tmp_path).paths[0].read_text()
+    assert (
+        "4 runs on 8 x cpu, 2026-01-01T00:00:00+00:00 to 2026-01-04T00:00:00+00:00, by cdml_jax 0.1.0, jax"
+        in page
+    )
+
+
+def test_nothing_is_no_report(tmp_path):
     with pytest.raises(ValueError, match="no results"):
         report([], tmp_path)
-    with pytest.raises(ValueError, match="class_names has 3 entries for 4 classes"):
-        report(runs(), tmp_path, class_names=NAMES[:3])
-    with pytest.raises(ValueError, match="families has 5 entries"):
-        report(runs(), tmp_path, families=[0] * 5)

@@ -87,3 +87,14 @@ def test_long_work_of_unknown_length_is_heard(capsys, monkeypatch):
     with console.working("Compiling the step"):
         time.sleep(0.3)
     assert capsys.readouterr().err == "Compiling the step: 0 s so far\n"
+
+
+def test_a_milestone_is_a_line_with_the_time_left_and_the_figures(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = console.Progress("CDML, seed 0", 100, "images", 0)
+    now[0], progress.done = 60.0, 40
+    progress.note(loss="1.25", validation="75.0%")
+    progress.milestone("epoch 4 of 10")
+    expected = "CDML, seed 0: epoch 4 of 10, 1 min 30 s left, loss 1.25, validation 75.0%\n"
+    assert capsys.readouterr().err == expected

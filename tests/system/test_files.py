@@ -80,11 +80,11 @@ def test_a_second_process_is_refused_while_the_first_holds_the_lock(tmp_path):
     assert tried() == "taken"
 
 
-def test_where_locks_do_not_exist_a_warning_is_logged(tmp_path, monkeypatch, caplog):
+def test_where_locks_do_not_exist_a_warning_is_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with files.locked(tmp_path / ".lock", "in use"):
         pass
-    assert "cannot be locked" in caplog.text
+    assert "cannot be locked" in capsys.readouterr().err
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):

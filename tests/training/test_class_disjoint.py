@@ -6,7 +6,7 @@ import json
 import pytest
 from miniature_archives import write_cars_combined
 
-from cdml_jax import cli
+from cdml_jax.cli import main as cli
 from cdml_jax.data.published.catalogue import SETS
 
 

@@ -9,19 +9,22 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
+from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
+from cdml_jax.methods import METHODS
 from cdml_jax.reporting import results
-from cdml_jax.training import loop, workdir
-from cdml_jax.training.checkpoint import Checkpoints
-from cdml_jax.training.integrity import checksums
+from cdml_jax.runs import loop, workdir
+from cdml_jax.runs.checkpoint import Checkpoints
+from cdml_jax.runs.checksums import checksums
+from cdml_jax.runs.log import Writers
 from cdml_jax.training.program import Program
-from cdml_jax.training.writers import Writers
 
 
 @pytest.fixture
 def program(config, dataset):
-    config.checkpoint.keep = 3
+    config = changed(config, {"checkpoint.keep": 3})
     return Program(config, dataset, devices=jax.devices()[:1])
 
 
@@ -119,7 +122,7 @@ def test_results_on_a_full_disk_leave_no_half(tmp_path, monkeypatch):
     def full(self, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(results.Path, "write_bytes", full)
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_bytes", full)
     with pytest.raises(UserError, match="make room there"):
         results.save(result, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -128,13 +131,13 @@ def test_results_on_a_full_disk_leave_no_half(tmp_path, monkeypatch):
 def test_a_workdir_that_fills_up_as_it_is_claimed_keeps_its_configuration(config, tmp_path, monkeypatch):
     workdir.claim(tmp_path, "train", config, "f")
     before = (tmp_path / "config.json").read_text()
-    config.checkpoint.keep = 9
+    config = changed(config, {"checkpoint.keep": 9})
 
-    def full(self, text):
+    def full(self, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(workdir.Path, "write_text", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); choose another"):
+    monkeypatch.setattr(type(epath.Path()), "write_bytes", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): make room there"):
         workdir.claim(tmp_path, "train", config, "f")
     assert (tmp_path / "config.json").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
@@ -182,6 +185,6 @@ def test_a_folder_of_damaged_checkpoints_alone_stops_the_run_and_stays_as_eviden
     for step in ("1", "2"):
         shutil.rmtree(saved / step / "meta")
     with pytest.raises(UserError, match="none of the checkpoints 2, 1 can be read; delete the workdir"):
-        loop.fit(program, "cdml", 0, folder=saved.parent)
+        loop.fit(program, METHODS["cdml"], 0, folder=saved.parent)
     assert capsys.readouterr().err.count("is damaged") == 2
     assert {path.name for path in saved.iterdir()} == {"damaged-1", "damaged-2"}

@@ -7,33 +7,37 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cdml_jax.configuration import settings
+from cdml_jax.configuration.checks import check
 from cdml_jax.data import ArraySource
 from cdml_jax.errors import UserError
-from cdml_jax.models import build
-from cdml_jax.models.pretrained import named_leaves, save_weights
-from cdml_jax.training.loop import fit
+from cdml_jax.methods import METHODS
+from cdml_jax.models import Spec, build
+from cdml_jax.models.weights.loading import save_weights
+from cdml_jax.runs.loop import fit
+from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import split_model
 
 
 @pytest.fixture
 def frozen(config, tmp_path):
-    model = build("small_resnet", num_classes=6, embedding_size=8, rngs=nnx.Rngs(3))
+    model = build("small_resnet", Spec(num_classes=6, embedding_size=8), rngs=nnx.Rngs(3))
     _, parameters, statistics = split_model(model)
     save_weights(tmp_path / "front.safetensors", parameters, statistics, {})
-    config.model.update(
+    return settings.changed(
+        config,
         {
-            "name": "small_resnet",
-            "weights": str(tmp_path / "front.safetensors"),
-            "frozen": "2",
-            "frozen_views": 2,
-            "embedding_from": "features",
-        }
+            "model.name": "small_resnet",
+            "model.weights": str(tmp_path / "front.safetensors"),
+            "model.frozen": "2",
+            "model.frozen_views": 2,
+            "model.embedding_from": "features",
+            "data.data_dir": str(tmp_path),
+            "sampling.composed": 0.0,
+            "epochs": 2,
+        },
     )
-    config.data.data_dir = str(tmp_path)
-    config.sampling.composed = 0.0
-    config.epochs = 2
-    return config
 
 
 def one_device(config, dataset):
@@ -50,7 +54,7 @@ def changed(program, run):
 def test_only_what_lies_behind_the_cut_is_trained(frozen, dataset, cut):
     frozen.model.frozen = cut
     program = one_device(frozen, dataset)
-    names = changed(program, fit(program, "cdml", 0))
+    names = changed(program, fit(program, METHODS["cdml"], 0))
     firsts = {
         name.split(".")[0] + (f".{name.split('.')[1]}" if name.startswith("blocks") else "") for name in names
     }
@@ -59,26 +63,26 @@ def test_only_what_lies_behind_the_cut_is_trained(frozen, dataset, cut):
 
 def test_it_evaluates_as_the_whole_network_does(frozen, dataset):
     program = one_device(frozen, dataset)
-    run = fit(program, "cdml", 0)
+    run = fit(program, METHODS["cdml"], 0)
     frozen.model.frozen = ""
     whole = one_device(frozen, dataset)
     state = whole.initial_state(0)._replace(
         parameters=run.state.parameters, batch_statistics=run.state.batch_statistics
     )
     for behind, through in zip(program.evaluate(run.state, "test"), whole.evaluate(state, "test")):
-        np.testing.assert_allclose(behind, through, atol=1e-3)
+        np.testing.assert_allclose(behind.matrix, through.matrix, atol=1e-3)
 
 
 def test_the_front_is_computed_once(frozen, dataset, monkeypatch):
     one_device(frozen, dataset)
-    monkeypatch.setattr("cdml_jax.data.features._computed", None)
+    monkeypatch.setattr("cdml_jax.data.feeds.features._computed", None)
     again = one_device(frozen, dataset)
     assert again.feeds["train"].features.shape[:2] == (100, 3)
     assert again.feeds["test"].features.shape[:2] == (60, 1)
 
 
 def test_eight_devices_train_what_one_trains(frozen, dataset):
-    runs = [fit(Program(frozen, dataset, devices=jax.devices()[:n]), "cdml", 0) for n in (1, 8)]
+    runs = [fit(Program(frozen, dataset, devices=jax.devices()[:n]), METHODS["cdml"], 0) for n in (1, 8)]
     for one, eight in zip(*(jax.tree.leaves(run.state.parameters) for run in runs), strict=True):
         np.testing.assert_allclose(one, eight, rtol=2e-3, atol=2e-4)
 
@@ -90,19 +94,16 @@ def test_a_front_without_weights_is_refused(frozen, dataset):
 
 
 def test_a_mirror_image_cannot_be_made_of_features(frozen):
-    from cdml_jax.training import settings
-
-    frozen.test_time_flip = True
     with pytest.raises(UserError, match="test_time_flip"):
-        settings.check(frozen)
+        check(settings.changed(frozen, {"test_time_flip": True}))
 
 
 def test_flipped_evaluation_does_not_mind_mirrored_images(config, dataset):
-    config.test_time_flip = True
+    config = settings.changed(config, {"test_time_flip": True})
     program = one_device(config, dataset)
     state = program.initial_state(0)
-    before = program.evaluate(state, "test")[1]
+    before = program.evaluate(state, "test", soft=True).matrix
     test = dataset.splits["test"]
     mirrored = ArraySource([test.image(i)[:, ::-1] for i in range(len(test))], test.labels)
     other = one_device(config, dataclasses.replace(dataset, splits=dataset.splits | {"test": mirrored}))
-    np.testing.assert_allclose(before, other.evaluate(state, "test")[1], rtol=1e-5)
+    np.testing.assert_allclose(before, other.evaluate(state, "test", soft=True).matrix, rtol=1e-5)

@@ -1,5 +1,7 @@
 """Schedule and decay as configured."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +19,7 @@ def updates_of(settings, parameters, gradients, steps=100):
 
 @pytest.fixture
 def settings(config):
-    config.optimizer.update(
-        {"warmup_share": 0.0, "clip_norm": 0.0, "learning_rate": 0.1, "weight_decay": 0.5}
-    )
-    return config.optimizer
+    return replace(config.optimizer, warmup_share=0.0, clip_norm=0.0, learning_rate=0.1, weight_decay=0.5)
 
 
 PARAMETERS = {"body": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}}
@@ -28,7 +27,7 @@ PARAMETERS = {"body": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_norms_and_biases_do_not_decay(settings, name):
-    settings.name = name
+    settings = replace(settings, name=name)
     zeros = jax.tree.map(jnp.zeros_like, PARAMETERS)
     updates = updates_of(settings, PARAMETERS, zeros)["body"]
     assert (np.asarray(updates["bias"]) == 0).all()
@@ -36,7 +35,7 @@ def test_norms_and_biases_do_not_decay(settings, name):
 
 
 def test_gradients_are_clipped_by_their_global_norm(settings):
-    settings.update({"clip_norm": 1.0, "weight_decay": 0.0, "momentum": 0.0})
+    settings = replace(settings, clip_norm=1.0, weight_decay=0.0, momentum=0.0)
     gradients = jax.tree.map(lambda leaf: leaf * 100, PARAMETERS)
     updates = updates_of(settings, PARAMETERS, gradients)
     norm = np.sqrt(sum((np.asarray(u) ** 2).sum() for u in jax.tree.leaves(updates)))
@@ -44,24 +43,43 @@ def test_gradients_are_clipped_by_their_global_norm(settings):
 
 
 def test_heads_learn_at_their_multiple(settings):
-    settings.update({"head_multiplier": 10.0, "weight_decay": 0.0, "momentum": 0.0})
+    settings = replace(settings, head_multiplier=10.0, weight_decay=0.0, momentum=0.0)
     parameters = {"body": {"kernel": jnp.ones((2, 2))}, "heads": {"classifier": {"kernel": jnp.ones((2, 2))}}}
     updates = updates_of(settings, parameters, jax.tree.map(jnp.ones_like, parameters))
     np.testing.assert_allclose(updates["heads"]["classifier"]["kernel"], updates["body"]["kernel"] * 10)
 
 
 def test_schedule_warms_up_then_falls_to_zero(settings):
-    settings.warmup_share = 0.1
+    settings = replace(settings, warmup_share=0.1)
     schedule = make_schedule(settings, 200)
     assert [float(schedule(step)) for step in (0, 10, 20)] == pytest.approx([0.0, 0.05, 0.1])
     assert float(schedule(110)) == pytest.approx(0.05, rel=1e-5)
     assert float(schedule(200)) == pytest.approx(0.0, abs=1e-7)
 
 
-def test_an_unknown_name_is_refused(settings):
-    settings.name = "lion"
-    with pytest.raises(UserError, match="adamw, sgd"):
-        make_optimizer(settings, make_schedule(settings, 10), steps_per_epoch=10)
+@pytest.mark.parametrize(
+    ("key", "value", "parts"),
+    [
+        ("name", "lion", ("'lion'", "sgd, adamw")),
+        ("schedule", "linear", ("'linear'", "cosine, constant")),
+        ("freeze", ("stem", 3), ("3 is not a name",)),
+    ],
+)
+def test_what_cannot_work_is_refused_by_key(settings, key, value, parts):
+    with pytest.raises(UserError, match=rf"^optimizer\.{key}: ") as refused:
+        replace(settings, **{key: value})
+    assert all(part in str(refused.value) for part in parts)
+
+
+@pytest.mark.parametrize(("share", "steps"), [(1.0, 10), (0.99, 10), (1.0, 1)])
+def test_a_warm_up_that_leaves_no_step_to_decay_in_is_refused(settings, share, steps):
+    settings = replace(settings, warmup_share=share)
+    with pytest.raises(UserError, match=rf"^optimizer\.warmup_share: {share} leaves no step to decay in"):
+        make_schedule(settings, steps)
+    constant = make_schedule(replace(settings, schedule="constant"), steps)
+    assert float(constant(steps)) == pytest.approx(0.1)
+    decays = make_schedule(replace(settings, warmup_share=0.9), 10)
+    assert [float(decays(step)) for step in (9, 10)] == pytest.approx([0.1, 0.0])
 
 
 def trained(settings, parameters, steps):
@@ -83,7 +101,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_frozen_layers_rest_then_move(settings, name):
-    settings.update({"name": name, "freeze": ("stem", "blocks.1"), "freeze_epochs": 1})
+    settings = replace(settings, name=name, freeze=("stem", "blocks.1"), freeze_epochs=1)
     before, after = trained(settings, LAYERS, 10), trained(settings, LAYERS, 11)
     frozen = lambda tree: np.stack([tree["stem"]["kernel"], tree["blocks"][1]["kernel"]])  # noqa: E731
     assert (frozen(before) == 1).all()
@@ -94,19 +112,19 @@ def test_frozen_layers_rest_then_move(settings, name):
 
 
 def test_layers_can_be_frozen_for_ever(settings):
-    settings.update({"freeze": ("stem",), "freeze_epochs": -1})
+    settings = replace(settings, freeze=("stem",), freeze_epochs=-1)
     assert (np.asarray(trained(settings, LAYERS, 30)["stem"]["kernel"]) == 1).all()
 
 
 def test_a_frozen_name_that_is_nowhere_is_refused(settings):
-    settings.update({"freeze": ("stam",), "freeze_epochs": 1})
+    settings = replace(settings, freeze=("stam",), freeze_epochs=1)
     with pytest.raises(UserError, match=r"optimizer\.freeze.*'stam'.*blocks, heads, stem"):
         trained(settings, LAYERS, 1)
 
 
 def test_frozen_gradients_do_not_count_in_the_norm(settings):
-    settings.update(
-        {"freeze": ("stem",), "freeze_epochs": -1, "clip_norm": 1.0, "weight_decay": 0.0, "momentum": 0.0}
+    settings = replace(
+        settings, freeze=("stem",), freeze_epochs=-1, clip_norm=1.0, weight_decay=0.0, momentum=0.0
     )
     parameters = {"stem": {"kernel": jnp.ones((2, 2))}, "heads": {"kernel": jnp.ones((2, 2))}}
     gradients = {"stem": {"kernel": jnp.full((2, 2), 1e3)}, "heads": {"kernel": jnp.full((2, 2), 0.1)}}
@@ -115,6 +133,6 @@ def test_frozen_gradients_do_not_count_in_the_norm(settings):
 
 
 def test_a_layer_decay_needs_blocks(settings):
-    settings.layer_decay = 0.7
+    settings = replace(settings, layer_decay=0.7)
     with pytest.raises(UserError, match="layer_decay"):
         updates_of(settings, PARAMETERS, PARAMETERS)

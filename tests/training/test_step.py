@@ -8,10 +8,14 @@ import pytest
 from flax import nnx
 
 from cdml_jax import confusion, losses, sample_triplets
+from cdml_jax.configuration.settings import changed
+from cdml_jax.confusion import DensePairWeights
+from cdml_jax.models.pixels import normalize_images
+from cdml_jax.sampling.mining import MINERS
 from cdml_jax.training import mesh as mesh_lib
 from cdml_jax.training.program import Program
-from cdml_jax.training.state import MINING, Costs
-from cdml_jax.training.step import normalize_images
+from cdml_jax.training.state import Costs
+from cdml_jax.training.step import ema_decay
 
 
 @pytest.fixture
@@ -20,12 +24,13 @@ def costs():
     pairs = rng.random((6, 6)) * (1 - np.eye(6))
     return Costs(
         class_weights=np.float32([0.5, 2.0, 1.0, 0.1, 1.4, 1.0]),
-        pair_weights=np.float32(pairs / pairs.sum()),
+        pair_weights=DensePairWeights(np.float32(pairs / pairs.sum())),
         triplet_weight=np.float32(0.7),
         focal_gamma=np.float32(0.0),
         pair_beta=np.float32(0),
-        mining=np.int32(0),
+        miner=np.int32(0),
         watched_pairs=np.int32([[0, 1], [1, 0], [2, 3]] + [[4, 5]] * 7),
+        terms={},
     )
 
 
@@ -34,7 +39,7 @@ def make_batch(rng, rows=16, padded=3):
     mask = np.arange(rows) < rows - padded
     images = rng.integers(0, 256, (rows, 16, 16, 3)).astype(np.uint8)
     order = rng.permutation(rows)
-    return {"image": images[order], "label": labels[order], "mask": mask[order]}
+    return {"image": images[order], "label": labels[order], "mask": mask[order], "index": np.int32(order)}
 
 
 def run_steps(config, dataset, costs, batches, devices=1):
@@ -48,11 +53,17 @@ def run_steps(config, dataset, costs, batches, devices=1):
 
 @pytest.mark.parametrize("focal_gamma", [0.0, 1.5])
 def test_one_step_is_the_joint_objective_by_hand(config, dataset, costs, focal_gamma):
-    config.model.name = "tiny_plain"
-    config.optimizer.update(
-        {"warmup_share": 0.0, "schedule": "cosine", "clip_norm": 0.0, "weight_decay": 0.0}
+    config = changed(
+        config,
+        {
+            "model.name": "tiny_plain",
+            "optimizer.warmup_share": 0.0,
+            "optimizer.schedule": "cosine",
+            "optimizer.clip_norm": 0.0,
+            "optimizer.weight_decay": 0.0,
+            "optimizer.momentum": 0.0,
+        },
     )
-    config.optimizer.momentum = 0.0
     costs = costs._replace(focal_gamma=np.float32(focal_gamma))
     batch = make_batch(np.random.default_rng(1))
     program = Program(config, dataset, devices=jax.devices()[:1])
@@ -97,7 +108,7 @@ def test_devices_agree_over_a_few_steps(config, dataset, costs, devices):
     _, one = run_steps(config, dataset, costs, batches)
     program, many = run_steps(config, dataset, costs, batches, devices)
     np.testing.assert_allclose(
-        program.epoch_counts(many), np.asarray(one.counts).sum(0), rtol=1e-4, atol=1e-5
+        program.epoch_counts(many).matrix, np.asarray(one.counts).sum(0), rtol=1e-4, atol=1e-5
     )
     pairs = zip(
         jax.tree.leaves((one.parameters, one.batch_statistics, one.metrics)),
@@ -108,20 +119,17 @@ def test_devices_agree_over_a_few_steps(config, dataset, costs, devices):
 
 
 def test_hard_counts_are_exact_on_any_number_of_devices(config, dataset, costs):
-    config.confusion.counts = "hard"
-    config.confusion.decay = 0.0
+    config = changed(config, {"confusion.counts": "hard", "confusion.decay": 0.0})
     batches = [make_batch(np.random.default_rng(2))]
     program, one = run_steps(config, dataset, costs, batches)
     _, many = run_steps(config, dataset, costs, batches, 8)
-    assert np.array_equal(program.epoch_counts(one), np.asarray(many.counts).sum(0))
-    assert program.epoch_counts(one).sum() == batches[0]["mask"].sum()
+    assert np.array_equal(program.epoch_counts(one).matrix, np.asarray(many.counts).sum(0))
+    assert program.epoch_counts(one).matrix.sum() == batches[0]["mask"].sum()
 
 
 def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
     """Numerators and counts are summed over microbatches of unequal numbers of real rows."""
-    config.model.name = "tiny_plain"
-    config.accumulation = 2
-    config.optimizer.clip_norm = 0.0
+    config = changed(config, {"model.name": "tiny_plain", "accumulation": 2, "optimizer.clip_norm": 0.0})
     batch = make_batch(np.random.default_rng(4), padded=5)
     program = Program(config, dataset, devices=jax.devices()[:1])
     state = program.initial_state(3)
@@ -141,7 +149,7 @@ def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
                 keys[part],
                 embeddings,
                 rows["label"],
-                jnp.asarray(costs.pair_weights),
+                jnp.asarray(costs.pair_weights.matrix),
                 num_triplets=32,
                 margin=config.objective.margin,
                 where=rows["mask"],
@@ -160,7 +168,7 @@ def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
 def test_padded_rows_change_nothing(config, dataset, costs):
     batch = make_batch(np.random.default_rng(6), padded=4)
     other = {**batch, "label": np.where(batch["mask"], batch["label"], 0).astype(np.int32)}
-    config.model.name = "tiny_plain"
+    config = changed(config, {"model.name": "tiny_plain"})
     rubbish = {**other, "image": batch["image"].copy(), "label": other["label"].copy()}
     rubbish["image"][~batch["mask"]] = 255
     rubbish["label"][~batch["mask"]] = 5
@@ -172,7 +180,7 @@ def test_padded_rows_change_nothing(config, dataset, costs):
 
 
 def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
-    config.model.name = "tiny_plain"
+    config = changed(config, {"model.name": "tiny_plain"})
     batch = make_batch(np.random.default_rng(1))
     program = Program(config, dataset, devices=jax.devices()[:1])
     state = program.initial_state(3)
@@ -183,13 +191,13 @@ def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
     after = program.step(
         state, mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
     )
-    np.testing.assert_allclose(program.epoch_counts(after), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(program.epoch_counts(after).matrix, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
     batches = [make_batch(np.random.default_rng(1))]
     _, drawn = run_steps(config, dataset, costs, batches)
-    hard_costs = costs._replace(mining=np.int32(MINING.index("batch_hard")))
+    hard_costs = costs._replace(miner=np.int32(list(MINERS).index("batch_hard")))
     _, hardest = run_steps(config, dataset, hard_costs, batches)
     assert float(hardest.metrics["triplet_loss"].total / hardest.metrics["triplet_loss"].number) > float(
         drawn.metrics["triplet_loss"].total / drawn.metrics["triplet_loss"].number
@@ -198,14 +206,14 @@ def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
 
 def test_semi_hard_negatives_lie_beyond_the_positives(config, dataset, costs):
     batches = [make_batch(np.random.default_rng(1))]
-    semi_costs = costs._replace(mining=np.int32(MINING.index("semi_hard")))
+    semi_costs = costs._replace(miner=np.int32(list(MINERS).index("semi_hard")))
     _, state = run_steps(config, dataset, semi_costs, batches)
     means = {
         name: float(state.metrics[name].total / state.metrics[name].number)
         for name in state.metrics
         if name != "watched_share"
     }
-    hard_costs = costs._replace(mining=np.int32(MINING.index("batch_hard")))
+    hard_costs = costs._replace(miner=np.int32(list(MINERS).index("batch_hard")))
     _, hardest = run_steps(config, dataset, hard_costs, batches)
     hard_mean = float(hardest.metrics["triplet_loss"].total / hardest.metrics["triplet_loss"].number)
     assert 0 < means["triplet_loss"] < hard_mean
@@ -221,7 +229,7 @@ def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
     model = program.model(program.initial_state(3))
     logits, _ = model(normalize_images(jnp.asarray(batch["image"])), train=True)
     adjusted = losses.confusion_weighted_logits(
-        logits, jnp.asarray(batch["label"]), jnp.asarray(costs.pair_weights), beta=2.0
+        logits, jnp.asarray(batch["label"]), jnp.asarray(costs.pair_weights.matrix), beta=2.0
     )
     expected = losses.masked_mean(
         losses.weighted_softmax_cross_entropy(
@@ -233,19 +241,31 @@ def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
     np.testing.assert_allclose(float(measured.total / measured.number), float(expected), rtol=1e-5)
     assert float(weighted.metrics["softmax_loss"].total) > float(plain.metrics["softmax_loss"].total)
     # Counts and accuracy are those of the plain logits.
-    np.testing.assert_array_equal(program.epoch_counts(weighted), program.epoch_counts(plain))
+    np.testing.assert_array_equal(program.epoch_counts(weighted).matrix, program.epoch_counts(plain).matrix)
 
 
 def test_moving_averages_follow_the_parameters(config, dataset, costs):
-    config.optimizer.ema_decay = 0.75
+    """Their decay is min(d, (1 + t) / (10 + t)): 0.1, 2/11, 3/12, and then d."""
+    config = changed(config, {"optimizer.ema_decay": 0.22})
     program = Program(config, dataset, devices=jax.devices()[:1])
-    first = jax.tree.map(np.asarray, program.initial_state(3).parameters)
-    batch = make_batch(np.random.default_rng(1))
-    config.optimizer.warmup_share = 0.0
-    program, state = run_steps(config, dataset, costs, [batch])
-    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * np.asarray(b), first, state.parameters)
-    for ours, theirs in zip(jax.tree.leaves(state.averages[0]), jax.tree.leaves(expected)):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    state = program.initial_state(3)
+    on_devices = mesh_lib.put_replicated(program.mesh, costs)
+    rng = np.random.default_rng(1)
+    expected = jax.tree.map(np.float64, state.parameters)
+    for decay in (0.1, 2 / 11, 0.22):
+        state = program.step(state, mesh_lib.put_batch(program.mesh, make_batch(rng)), on_devices)
+        expected = jax.tree.map(
+            lambda a, p, d=decay: d * a + (1 - d) * np.float64(p), expected, state.parameters
+        )
+        for ours, theirs in zip(jax.tree.leaves(state.averages[0]), jax.tree.leaves(expected)):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_moving_averages_of_a_short_run_forget_its_beginning():
+    """Of 40 steps at d = 0.999, less than a millionth of the averages is the first parameters."""
+    of_the_first = np.prod([float(ema_decay(step, 0.999)) for step in range(40)])
+    assert of_the_first < 1e-6 < 0.999**40
+    assert float(ema_decay(10**6, 0.999)) == np.float32(0.999)
 
 
 def test_the_first_loss_that_is_not_finite_is_remembered(config, dataset, costs):
@@ -259,8 +279,7 @@ def test_the_first_loss_that_is_not_finite_is_remembered(config, dataset, costs)
 
 
 def test_bfloat16_activations_train(config, dataset, costs):
-    config.model.name = "small_resnet"
-    config.model.dtype = "bfloat16"
+    config = changed(config, {"model.name": "small_resnet", "model.dtype": "bfloat16"})
     _, state = run_steps(config, dataset, costs, [make_batch(np.random.default_rng(1))])
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.parameters))
     assert np.isfinite(float(state.metrics["loss"].total))

@@ -4,14 +4,16 @@ import jax
 import numpy as np
 import pytest
 
+from cdml_jax.configuration.settings import changed
+from cdml_jax.confusion import ByClassPairWeights, DensePairWeights, TopConfusions, TopPairWeights
+from cdml_jax.confusion.figures import accuracy, mean_class_error
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
-from cdml_jax.metrics import accuracy, mean_class_error
-from cdml_jax.top_confusions import TopConfusions, TopPairWeights
-from cdml_jax.training import loop
-from cdml_jax.training import mesh as mesh_lib
-from cdml_jax.training.checkpoint import Checkpoints
+from cdml_jax.methods import METHODS
+from cdml_jax.runs import loop
+from cdml_jax.runs.checkpoint import Checkpoints
+from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
-from cdml_jax.training.rows import ROWS, most_confused, plan_row_epoch, uniform_pairs, weights_of
 
 
 class StopAfter(loop.Stop):
@@ -27,19 +29,17 @@ class StopAfter(loop.Stop):
 
 
 def program(config, dataset, storage, devices=8, **confusion):
-    config = config.copy_and_resolve_references()
-    config.confusion.update({"storage": storage} | confusion)
+    changes = {f"confusion.{key}": value for key, value in confusion.items()}
+    config = changed(config, {"confusion.storage": storage, **changes})
     return Program(config, dataset, devices=jax.devices()[:devices])
 
 
 def matrix_of(pairs, classes=6):
     """(C, C) of pair weights however stored."""
-    if isinstance(pairs, TopPairWeights):
-        places = np.argwhere(~np.eye(classes, dtype=bool))
-        matrix = np.zeros((classes, classes))
-        matrix[tuple(places.T)] = weights_of(pairs, places)
-        return matrix
-    return np.asarray(pairs)[:classes]
+    places = np.argwhere(~np.eye(classes, dtype=bool))
+    matrix = np.zeros((classes, classes))
+    matrix[tuple(places.T)] = pairs.at(places)
+    return matrix
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def train(trained, config, dataset, storage, devices=8):
     """One epoch of warm-up, in which nothing is drawn by confusion."""
     if storage not in trained:
         made = program(config, dataset, storage, devices)
-        trained[storage] = made, loop.fit(made, "cdml", 3, until_epoch=1)
+        trained[storage] = made, loop.fit(made, METHODS["cdml"], 3, until_epoch=1)
     return trained[storage]
 
 
@@ -62,7 +62,9 @@ def test_a_run_is_the_same_however_its_counts_are_stored(trained, config, datase
     made, run = train(trained, config, dataset, storage, devices)
     assert made.traces["step"] == 1
     np.testing.assert_allclose(run.statistics.rates, dense.statistics.rates, rtol=1e-4)
-    np.testing.assert_allclose(matrix_of(run.statistics.pairs), dense.statistics.pairs, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        matrix_of(run.statistics.pairs), dense.statistics.pairs.matrix, rtol=1e-3, atol=1e-6
+    )
     entry, expected = run.history[0], dense.history[0]
     for name in ("loss", "accuracy", "mean_class_error", "valid_share"):
         assert entry[name] == pytest.approx(expected[name], rel=1e-4), name
@@ -77,8 +79,8 @@ def test_split_rows_count_and_draw_exactly_as_whole_ones_do(trained, config, dat
     split, _ = train(trained, config, dataset, "by_row")
     for counts in ("hard", "soft"):
         totals = [p.total_counts(run.state, "validation")[counts == "soft"] for p in (dense, split)]
-        np.testing.assert_allclose(totals[0], split.on_host(totals[1]), rtol=1e-6)
-    pairs = np.pad(run.statistics.pairs, ((0, 58), (0, 0)))
+        np.testing.assert_allclose(totals[0].matrix, totals[1].on_host().matrix, rtol=1e-6)
+    pairs = ByClassPairWeights(np.pad(run.statistics.pairs.matrix, ((0, 58), (0, 0))))
     keys = jax.random.split(jax.random.key(1), 2)
     labels = np.random.default_rng(0).integers(-1, 6, (2, 24)).astype(np.int32)
     whole = dense.storage.draw(keys, labels, run.statistics.pairs, num_triplets=32)
@@ -93,7 +95,7 @@ def test_a_run_continues_here_and_on_other_devices(config, dataset, tmp_path, st
     settings = {"decay": 0.5, "top_k": 2, "counts": "hard"}
     eight = program(config, dataset, storage, 8, **settings)
     with pytest.raises(loop.Interrupted) as stopped:
-        loop.fit(eight, "cdml", 1, folder=tmp_path, stop=StopAfter(10))
+        loop.fit(eight, METHODS["cdml"], 1, folder=tmp_path, stop=StopAfter(10))
     assert stopped.value.step % eight.steps_per_epoch > 0, "in the middle of an epoch"
     saved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(eight)
     there = program(config, dataset, storage, elsewhere, **settings)
@@ -102,8 +104,8 @@ def test_a_run_continues_here_and_on_other_devices(config, dataset, tmp_path, st
     for a, b in zip(jax.tree.leaves((before, saved.counts)), jax.tree.leaves((after, moved.counts))):
         assert np.array_equal(np.sort(a), np.sort(b))
     if elsewhere == 8:
-        finished = loop.fit(there, "cdml", 1, folder=tmp_path)
-        straight = loop.fit(eight, "cdml", 1)
+        finished = loop.fit(there, METHODS["cdml"], 1, folder=tmp_path)
+        straight = loop.fit(eight, METHODS["cdml"], 1)
         for a, b in zip(
             jax.tree.leaves((straight.state, straight.counts)),
             jax.tree.leaves((finished.state, finished.counts)),
@@ -119,12 +121,12 @@ def test_counters_that_do_not_hold_all_keep_rates_exact(config, dataset):
     dense = program(config, dataset, "dense", 8, counts="hard", decay=0.0)
     state = made.initial_state(0)
     hard, soft = made.evaluate(state, "validation")
-    matrix, probabilities = dense.evaluate(dense.initial_state(0), "validation")
+    whole, probabilities = dense.evaluate(dense.initial_state(0), "validation")
     assert isinstance(hard, TopConfusions)
     assert hard.values.shape == (6, 2)
-    assert accuracy(hard) == pytest.approx(accuracy(matrix))
-    assert mean_class_error(hard) == pytest.approx(mean_class_error(matrix))
-    np.testing.assert_allclose(soft.errors + soft.correct, probabilities.sum(axis=1), rtol=1e-5)
+    assert accuracy(hard) == pytest.approx(accuracy(whole))
+    assert mean_class_error(hard) == pytest.approx(mean_class_error(whole))
+    np.testing.assert_allclose(soft.errors + soft.correct, probabilities.matrix.sum(axis=1), rtol=1e-5)
 
 
 def test_uniform_pairs_and_watched_pairs_are_those_of_the_matrix():
@@ -133,25 +135,25 @@ def test_uniform_pairs_and_watched_pairs_are_those_of_the_matrix():
     indices = np.array([[1, 2], [0, 5], [3, -1], [4, 0], [5, 1], [-1, -1]], np.int32)
     excess[indices < 0] = 0
     top = TopPairWeights(indices, excess, np.float32([0.01, 0.02, 0.9, 0.01, 0.0, 0.02]))
+    whole = DensePairWeights(np.float32(matrix_of(top)))
     for number in (3, 10, 30):
-        assert np.array_equal(most_confused(top, number), most_confused(np.float32(matrix_of(top)), number))
-    np.testing.assert_allclose(matrix_of(uniform_pairs(top)), (1 - np.eye(6)) / 30, rtol=1e-6)
+        assert np.array_equal(top.largest(number), whole.largest(number))
+    np.testing.assert_allclose(matrix_of(top.uniform()), (1 - np.eye(6)) / 30, rtol=1e-6)
 
 
 def test_rows_with_uniform_pairs_plan_in_any_storage(trained, config, dataset):
     for storage in ("by_row", "top"):
         made, run = train(trained, config, dataset, storage)
         labels = dataset.splits["train"].labels
-        plan = plan_row_epoch(
-            ROWS["uniform_pairs"], made.config, labels, run.counts, run.statistics, seed=0, epoch=3
-        )
+        facts = made.facts(run.statistics, run.counts)
+        plan = plan_of_epoch(METHODS["uniform_pairs"], made.config, labels, facts, seed=0, epoch=3)
         costs = made.put_costs(plan.costs)
         np.testing.assert_allclose(matrix_of(costs.pair_weights), (1 - np.eye(6)) / 30, rtol=1e-5)
 
 
 def test_no_device_holds_a_matrix_of_split_rows(config, dataset):
     made = program(config, dataset, "by_row")
-    counts, pairs = made.abstract_state().counts, made.abstract_costs().pair_weights
+    counts, pairs = made.abstract_state().counts, made.abstract_costs().pair_weights.padded
     for matrix in (counts, pairs):
         assert matrix.sharding.shard_shape(matrix.shape) == (8, 6)
 
@@ -161,17 +163,15 @@ def test_what_a_storage_cannot_do_is_refused(config, dataset):
         program(config, dataset, "top", 1, symmetric=True)
     for storage in ("top", "by_row"):
         with pytest.raises(UserError, match="row: pair_costs needs"):
-            loop.fit(program(config, dataset, storage, 1), "pair_costs", 0)
+            loop.fit(program(config, dataset, storage, 1), METHODS["pair_costs"], 0)
 
 
 def test_columns_of_logits_over_model_count_the_same(config, dataset):
-    config.mesh.model = 2
+    config = changed(config, {"mesh.model": 2})
     for storage in ("by_row", "top"):
         made = program(config, dataset, storage, 8)
         assert made.mesh.shape[mesh_lib.MODEL] == 2
         hard, _ = made.evaluate(made.initial_state(0), "validation")
-        config.mesh.model = 1
-        alone = program(config, dataset, storage, 1)
-        config.mesh.model = 2
+        alone = program(changed(config, {"mesh.model": 1}), dataset, storage, 1)
         expected, _ = alone.evaluate(alone.initial_state(0), "validation")
         assert accuracy(hard) == accuracy(expected)

@@ -32,7 +32,7 @@ class Transform:
         `image_size` is cut; 0 means 8/7 of `image_size`.
     """
 
-    image_size: int
+    image_size: int = 64
     crop: str = "random_resized"
     scale: tuple[float, float] = (0.35, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -44,19 +44,19 @@ class Transform:
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
-            raise UserError(f"image_size must be positive, not {self.image_size}")
+            raise UserError(f"image.image_size must be positive, not {self.image_size}")
         if self.crop not in CROPS:
-            raise UserError(f"crop must be one of {', '.join(CROPS)}, not {self.crop!r}")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UserError(f"scale must be two numbers with 0 < low <= high <= 1, not {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise UserError(f"ratio must be two numbers with 0 < low <= high, not {self.ratio}")
+            raise UserError(f"image.crop must be one of {', '.join(CROPS)}, not {self.crop!r}")
+        if not (_ordered(self.scale) and self.scale[1] <= 1):
+            raise UserError(f"image.scale must be two numbers with 0 < low <= high <= 1, not {self.scale}")
+        if not _ordered(self.ratio):
+            raise UserError(f"image.ratio must be two numbers with 0 < low <= high, not {self.ratio}")
         if not 0 <= self.jitter <= 1:
-            raise UserError(f"jitter must be between 0 and 1, not {self.jitter}")
+            raise UserError(f"image.jitter must be between 0 and 1, not {self.jitter}")
         if not 0 <= self.erasing <= 1:
-            raise UserError(f"erasing must be between 0 and 1, not {self.erasing}")
+            raise UserError(f"image.erasing must be between 0 and 1, not {self.erasing}")
         if self.resize and self.resize < self.image_size:
-            raise UserError(f"resize ({self.resize}) must not be below image_size ({self.image_size})")
+            raise UserError(f"image.resize ({self.resize}) must not be below image_size ({self.image_size})")
 
     @property
     def short_side(self) -> int:
@@ -70,6 +70,12 @@ class Transform:
         A crop that zooms in needs all pixels; any other sees the image at `short_side` in any case.
         """
         return 0 if self.crop == "random_resized" else self.short_side
+
+
+def _ordered(values: tuple) -> bool:
+    """Whether these are two finite numbers above 0, the smaller one first."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return numbers and len(values) == 2 and 0 < values[0] <= values[1] < math.inf
 
 
 def augment(image: np.ndarray, rng: np.random.Generator, transform: Transform) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 
 from cdml_jax.data.checks import Problems
 from cdml_jax.data.dataset import Dataset, FileSource, Source
-from cdml_jax.data.derived import BottomCropped
+from cdml_jax.data.dividing.derived import BottomCropped
+from cdml_jax.data.dividing.splits import split_checksum
 from cdml_jax.data.published.aircraft import read_aircraft
 from cdml_jax.data.published.birds import read_cub, read_nabirds
 from cdml_jax.data.published.catalogue import SETS, PublishedSet
@@ -17,7 +18,6 @@ from cdml_jax.data.published.grocery import read_grocery
 from cdml_jax.data.published.inaturalist import read_inaturalist
 from cdml_jax.data.published.listing import Listing, note_absent_files
 from cdml_jax.data.published.matlab import read_cars, read_dogs, read_flowers
-from cdml_jax.data.splits import split_checksum
 from cdml_jax.system.files import path_of
 
 _READERS: dict[str, Callable[[Path, PublishedSet, Problems], Listing]] = {

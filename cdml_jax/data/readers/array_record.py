@@ -21,8 +21,8 @@ from etils import epath
 
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset, Source
-from cdml_jax.data.derived import BottomCropped
-from cdml_jax.data.splits import split_checksum
+from cdml_jax.data.dividing.derived import BottomCropped
+from cdml_jax.data.dividing.splits import split_checksum
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from cdml_jax.data.checks import Problems
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset, FileSource
+from cdml_jax.data.dividing.splits import ALIASES
 from cdml_jax.data.images.decoding import EXTENSIONS
-from cdml_jax.data.splits import ALIASES
 from cdml_jax.errors import UserError
 from cdml_jax.system.files import path_of
 

@@ -11,7 +11,7 @@ from etils import epath
 
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.data.splits import ALIASES
+from cdml_jax.data.dividing.splits import ALIASES
 from cdml_jax.errors import UserError
 from cdml_jax.system.files import path_of
 

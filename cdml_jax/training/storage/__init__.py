@@ -8,7 +8,8 @@
 
 Dense and top counts cost no communication in the step. Those by row gather the batch's predictions, (B,) if
 hard and (B, C) if soft. Dense and by-row counts are the same on any number of devices, to rounding. Merged
-counters are not, where a class has more than K wrong answers: they keep the bound of `top_confusions`.
+counters are not, where a class has more than K wrong answers: they keep the bound of
+`cdml_jax/confusion/top.py`. What each of them does is written in `Storage`, below.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from jax.sharding import Mesh
 
 from cdml_jax.training.storage.by_row import ByRow
 from cdml_jax.training.storage.dense import Dense
-from cdml_jax.training.storage.parts import Counts, PairWeights, compiled, to_host
+from cdml_jax.training.storage.protocol import EpochCounts, Storage
 from cdml_jax.training.storage.top import Top
 
-__all__ = ["NAMES", "Counts", "PairWeights", "Storage", "compiled", "make_storage", "to_host"]
+__all__ = ["NAMES", "EpochCounts", "Storage", "make_storage"]
 
-Storage = Dense | ByRow | Top
 NAMES = ("auto", "dense", "by_row", "top")
 _DENSE_UP_TO, _BY_ROW_UP_TO = 2_048, 20_000  # classes: 16 MB and 1.6 GB a matrix
 

@@ -12,85 +12,73 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cdml_jax import confusion
-from cdml_jax.sampling import Triplets
-from cdml_jax.training.mesh import DATA, of_counts, put_replicated, replicated
-from cdml_jax.training.storage.parts import Counts, PairWeights, abstract, draw_parts, predictions_of
+from cdml_jax.confusion import DenseConfusion, DensePairWeights
+from cdml_jax.distributed.mesh import of_counts, replicated
+from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of
+from cdml_jax.training.storage.protocol import EpochCounts
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense:
-    """A matrix (C, C) for each place on "data"."""
+class Dense(PairsOnEveryDevice):
+    """A matrix (C, C) for each place on "data"; `Storage` documents the methods."""
 
-    mesh: Mesh
-    num_classes: int
     name = "dense"
     whole_pairs = True
 
-    def empty(self, dtype: Any) -> Counts:
-        """Counts of no image, (data, C, C)."""
+    def empty(self, dtype: Any) -> EpochCounts:
+        """Empty counts (data, C, C)."""
         one = confusion.init(self.num_classes, dtype)
-        return jnp.broadcast_to(one, (self.mesh.shape[DATA], *one.shape))
+        return jnp.broadcast_to(one, (self.places, *one.shape))
 
     def shardings(self) -> Any:
-        """Of the leaves of the counts."""
         return of_counts(self.mesh)
 
-    def add(self, counts: Counts, batch: dict[str, jax.Array], logits: jax.Array, *, soft: bool) -> Counts:
+    def add(
+        self, counts: EpochCounts, batch: dict[str, jax.Array], logits: jax.Array, *, soft: bool
+    ) -> EpochCounts:
         """Each device adds its own rows to its own counts: nothing crosses devices."""
-        devices = counts.shape[0]
+        # (B, …) to (data, B / data, …): the rows of each place.
         rows = jax.tree.map(
-            lambda a: a.reshape(devices, -1, *a.shape[1:]), (batch["label"], logits, batch["mask"])
+            lambda a: a.reshape(self.places, -1, *a.shape[1:]), (batch["label"], logits, batch["mask"])
         )
 
-        def add(counts, labels, logits, mask):
+        def add(counts: Any, labels: jax.Array, logits: jax.Array, mask: jax.Array) -> Any:
             return confusion.update(counts, labels, predictions_of(logits, soft), where=mask)
 
         return jax.vmap(add)(counts, *rows)
 
-    def total(self, counts: Counts) -> Counts:
-        """Counts of all devices, on the host."""
-        return np.asarray(_sum_matrices(counts, mesh=self.mesh))
+    def nothing(self) -> DenseConfusion:
+        return DenseConfusion(np.zeros((self.num_classes, self.num_classes), np.float32))
 
-    def nothing(self) -> Counts:
-        """What is kept over epochs before the first: float32."""
-        return np.zeros((self.num_classes, self.num_classes), np.float32)
+    def total(self, counts: EpochCounts) -> DenseConfusion:
+        return DenseConfusion(np.asarray(_sum_matrices(counts, mesh=self.mesh)))
 
-    def keep(self, kept: Counts, decay: float, total: Counts) -> Counts:
-        """What is kept, with decay, and an epoch's counts."""
-        return (decay * kept + total).astype(np.float32)
+    def abstract_pairs(self) -> DensePairWeights:
+        return DensePairWeights(self._abstract_matrix())
 
-    def put_pairs(self, pairs: PairWeights) -> PairWeights:
-        """Pair weights as the step takes them."""
-        return put_replicated(self.mesh, pairs)
+    def abstract_total(self) -> Any:
+        return self._abstract_matrix()
 
-    def draw(self, keys: jax.Array, labels: jax.Array, pairs: PairWeights, *, num_triplets: int) -> Triplets:
-        """Triplets of each microbatch (parts, B / parts) of whole labels, −1 where a row does not count."""
-        return draw_parts(keys, labels, pairs, num_triplets=num_triplets)
+    def abstract_kept(self, data: int) -> tuple[Any, Any]:
+        return self._abstract_matrix(), self._abstract_matrix()
 
-    def abstract_kept(self, data: int) -> tuple[Counts, PairWeights]:
-        """What is kept and the pair weights, as saved with `data` places, for a restore here."""
-        matrix = abstract((self.num_classes, self.num_classes), np.float32, replicated(self.mesh))
-        return matrix, matrix
+    def abstract_saved(self, counts: EpochCounts, data: int) -> Any:
+        return jax.tree.map(lambda a: abstract((data, *a.shape[1:]), a.dtype, replicated(self.mesh)), counts)
 
-    def abstract_total(self) -> Counts:
-        """What `total` makes on each device."""
-        return self.abstract_kept(self.mesh.shape[DATA])[0]
-
-    def abstract_saved(self, counts: Counts, data: int) -> Counts:
-        """Counts of an epoch as saved with `data` places, given those of here."""
-        return abstract((data, *counts.shape[1:]), counts.dtype, replicated(self.mesh))
-
-    def moved(self, counts: Counts) -> Counts:
+    def moved(self, counts: EpochCounts) -> EpochCounts:
         """Counts of another number of places: all are given to the first; their sum is all that is used."""
-        here = self.mesh.shape[DATA]
-        return jax.jit(
-            lambda a: jnp.zeros((here, *a.shape[1:]), a.dtype).at[0].set(a.sum(axis=0, dtype=a.dtype)),
-            out_shardings=self.shardings(),
-        )(counts)
 
-    def moved_kept(self, kept: Counts, pairs: PairWeights) -> tuple[Counts, PairWeights]:
-        """What was restored, as it is kept here."""
-        return np.asarray(kept), np.asarray(pairs)
+        def first_of(counts: jax.Array) -> jax.Array:
+            total = counts.sum(axis=0, dtype=counts.dtype)
+            return jnp.zeros((self.places, *total.shape), total.dtype).at[0].set(total)
+
+        return jax.jit(first_of, out_shardings=self.shardings())(counts)
+
+    def moved_kept(self, kept: Any, pairs: Any) -> tuple[DenseConfusion, DensePairWeights]:
+        return DenseConfusion(np.asarray(kept)), DensePairWeights(np.asarray(pairs))
+
+    def _abstract_matrix(self) -> jax.ShapeDtypeStruct:
+        return abstract((self.num_classes, self.num_classes), np.float32, replicated(self.mesh))
 
 
 @functools.partial(jax.jit, static_argnames="mesh")

@@ -11,113 +11,87 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from cdml_jax import confusion, top_confusions
-from cdml_jax.sampling import Triplets
-from cdml_jax.top_confusions import TopConfusions, TopPairWeights
-from cdml_jax.training.mesh import DATA, by_row, put_replicated, replicated
-from cdml_jax.training.storage.parts import (
-    Counts,
-    PairWeights,
-    abstract,
-    compiled,
-    draw_parts,
-    predictions_of,
-)
+from cdml_jax import confusion
+from cdml_jax.confusion import TopConfusions, TopPairWeights, init_top
+from cdml_jax.confusion.placing import compiled
+from cdml_jax.confusion.top import merge_stacked
+from cdml_jax.distributed.mesh import DATA, by_row, replicated
+from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of
+from cdml_jax.training.storage.protocol import EpochCounts
 
 
 @dataclasses.dataclass(frozen=True)
-class Top:
-    """`TopConfusions` of K counters a class for each place on "data"."""
+class Top(PairsOnEveryDevice):
+    """`TopConfusions` of K counters a class for each place on "data"; `Storage` documents the methods."""
 
-    mesh: Mesh
-    num_classes: int
     k: int
     name = "top"
     whole_pairs = False
 
-    def empty(self, dtype: Any) -> Counts:
-        """Counts of no image, "data" first in every leaf."""
-        one = top_confusions.init_top(self.num_classes, self.k, dtype)
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, (self.mesh.shape[DATA], *a.shape)), one)
+    def empty(self, dtype: Any) -> TopConfusions:
+        """Empty counts, "data" first in every leaf."""
+        one = init_top(self.num_classes, self.k, dtype)
+        return jax.tree.map(lambda a: jnp.broadcast_to(a, (self.places, *a.shape)), one)
 
     def shardings(self) -> Any:
-        """Of the leaves of the counts."""
         return TopConfusions(*(by_row(self.mesh),) * 4)
 
-    def add(self, counts: Counts, batch: dict[str, jax.Array], logits: jax.Array, *, soft: bool) -> Counts:
+    def add(
+        self, counts: EpochCounts, batch: dict[str, jax.Array], logits: jax.Array, *, soft: bool
+    ) -> EpochCounts:
         """Each device adds its own rows to its own counters: nothing crosses devices."""
         rows = PartitionSpec(DATA)
 
         @functools.partial(jax.shard_map, mesh=self.mesh, in_specs=(rows,) * 4, out_specs=rows)
-        def add(counts, labels, logits, mask):
+        def add(counts: Any, labels: jax.Array, logits: jax.Array, mask: jax.Array) -> Any:
+            # A device's leaves are (1, …): its own counters are those without the first axis.
             own = jax.tree.map(lambda a: a[0], counts)
             own = confusion.update(own, labels, predictions_of(logits, soft), where=mask)
             return jax.tree.map(lambda a: a[None], own)
 
         return add(counts, batch["label"], logits, batch["mask"])
 
-    def total(self, counts: Counts) -> Counts:
+    def nothing(self) -> TopConfusions:
+        return init_top(self.num_classes, self.k, jnp.float32).on_host()
+
+    def total(self, counts: EpochCounts) -> TopConfusions:
         """Counters of all devices merged, on the host."""
         merge = compiled(_merge_counters, replicated(self.mesh), ("mesh",))
-        return jax.tree.map(np.asarray, merge(counts, mesh=self.mesh))
+        return merge(counts, mesh=self.mesh).on_host()
 
-    def nothing(self) -> Counts:
-        """What is kept over epochs before the first: float32."""
-        none = top_confusions.init_top(self.num_classes, self.k, jnp.float32)
-        return jax.tree.map(np.asarray, none)
+    def abstract_pairs(self) -> TopPairWeights:
+        return self.abstract_kept(self.places)[1]
 
-    def keep(self, kept: Counts, decay: float, total: Counts) -> Counts:
-        """What is kept, with decay, and an epoch's counts, merged."""
-        return jax.tree.map(np.asarray, _merge_decayed(kept, decay, total))
+    def abstract_total(self) -> Any:
+        return self.abstract_kept(self.places)[0]
 
-    def put_pairs(self, pairs: PairWeights) -> PairWeights:
-        """Pair weights as the step takes them."""
-        return put_replicated(self.mesh, pairs)
-
-    def draw(self, keys: jax.Array, labels: jax.Array, pairs: PairWeights, *, num_triplets: int) -> Triplets:
-        """Triplets of each microbatch."""
-        return draw_parts(keys, labels, pairs, num_triplets=num_triplets)
-
-    def abstract_kept(self, data: int) -> tuple[Counts, PairWeights]:
-        """What is kept and the pair weights, as saved with `data` places, for a restore here."""
+    def abstract_kept(self, data: int) -> tuple[TopConfusions, TopPairWeights]:
         whole, classes = replicated(self.mesh), self.num_classes
         indices = abstract((classes, self.k), np.int32, whole)
         values = abstract((classes, self.k), np.float32, whole)
         each = abstract((classes,), np.float32, whole)
         return TopConfusions(indices, values, each, each), TopPairWeights(indices, values, each)
 
-    def abstract_total(self) -> Counts:
-        """What `total` makes on each device."""
-        return self.abstract_kept(self.mesh.shape[DATA])[0]
-
-    def abstract_saved(self, counts: Counts, data: int) -> Counts:
-        """Counts of an epoch as saved with `data` places, given those of here."""
+    def abstract_saved(self, counts: EpochCounts, data: int) -> Any:
         return jax.tree.map(lambda a: abstract((data, *a.shape[1:]), a.dtype, replicated(self.mesh)), counts)
 
-    def moved(self, counts: Counts) -> Counts:
+    def moved(self, counts: EpochCounts) -> EpochCounts:
         """Counters of another number of places: merged, and given to the first."""
 
-        def first_of(counts):
-            merged = top_confusions.merge_stacked(counts)
-            return jax.tree.map(lambda empty, a: empty.at[0].set(a), self.empty(merged.values.dtype), merged)
+        def first_of(counts: TopConfusions) -> TopConfusions:
+            merged = merge_stacked(counts)
+            # The first of (data, …) leaves gets the merged counters, the others stay empty.
+            return jax.tree.map(lambda empty, a: empty.at[0].set(a), self.empty(merged.dtype), merged)
 
         return jax.jit(first_of, out_shardings=self.shardings())(counts)
 
-    def moved_kept(self, kept: Counts, pairs: PairWeights) -> tuple[Counts, PairWeights]:
-        """What was restored, as it is kept here."""
-        return jax.tree.map(np.asarray, kept), jax.tree.map(np.asarray, pairs)
+    def moved_kept(self, kept: Any, pairs: Any) -> tuple[TopConfusions, TopPairWeights]:
+        return kept.on_host(), pairs.on_host()
 
 
 def _merge_counters(counts: TopConfusions, *, mesh: Mesh) -> TopConfusions:
-    def merge(counts):
-        return top_confusions.reduce_top(jax.tree.map(lambda a: a[0], counts), DATA)
+    def merge(counts: TopConfusions) -> TopConfusions:
+        return jax.tree.map(lambda a: a[0], counts).reduced(DATA)
 
     merge = jax.shard_map(merge, mesh=mesh, in_specs=PartitionSpec(DATA), out_specs=PartitionSpec())
     return merge(counts)
-
-
-@jax.jit
-def _merge_decayed(kept: TopConfusions, decay: jax.Array, total: TopConfusions) -> TopConfusions:
-    return top_confusions.merge(
-        top_confusions.decayed(kept, decay), top_confusions.decayed(total, jnp.float32(1))
-    )

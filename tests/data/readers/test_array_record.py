@@ -6,7 +6,7 @@ import pytest
 from array_record.python import array_record_module
 from miniature_archives import WRITERS
 
-from cdml_jax.data.batches import read_image
+from cdml_jax.data.feeds.batches import read_image
 from cdml_jax.data.prepare import prepare
 from cdml_jax.data.readers import array_record
 from cdml_jax.data.sources import load

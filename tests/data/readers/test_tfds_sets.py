@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cdml_jax.data.batches import evaluation_batches, read_image
+from cdml_jax.data.feeds.batches import evaluation_batches, read_image
 from cdml_jax.data.images.transforms import Transform
 from cdml_jax.data.published.catalogue import SETS
 from cdml_jax.data.sources import load

@@ -1,0 +1,107 @@
+"""Evaluate a trained run on a split."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from cdml_jax.cli.actions.running import prepare, say_next
+from cdml_jax.configuration.settings import from_plain
+from cdml_jax.confusion import Confusion
+from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
+from cdml_jax.data.classes import Classes
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.distributed import processes
+from cdml_jax.errors import UserError
+from cdml_jax.reporting import drawing
+from cdml_jax.retrieval import clustering
+from cdml_jax.runs import workdir
+from cdml_jax.runs.checkpoint import restore_last
+from cdml_jax.runs.evaluation import evaluate_split, measure
+from cdml_jax.system import console
+
+_DRAWN = 1000  # classes up to which a picture of the confusion shows anything
+
+
+@processes.joined()
+def evaluate(folder: Path, split: str) -> Confusion | None:
+    """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
+
+    Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
+    """
+    stored = workdir.read_trained(folder)
+    if split == "validation" and stored.get("pooled"):
+        raise UserError(
+            f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
+            "choose test"
+        )
+    config = from_plain(stored["config"])
+    # A configuration file is not run here: what its method says of the embedding was kept.
+    kept = stored.get("method", {})
+    if {"title", "embedding"} - kept.keys():
+        raise UserError(
+            f"--workdir: {folder} does not say how its method is measured: it is of an older version; "
+            "train it again"
+        )
+    program = prepare("train", config, folder, split, stored=stored)
+    run = restore_last(folder, program)
+    if run.epoch < config.epochs:
+        console.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
+    embedding = kept["embedding"]
+    seen = evaluate_split(program, run.state, split, embedding)
+    figures = measure(seen.embeddings, seen.labels, embedding) if processes.is_first() else None
+    processes.wait_for_all("measured")
+    left_out = clustering.why_not(len(seen.labels))
+    dataset, disjoint = program.dataset, split == "test" and program.dataset.test_class_names is not None
+    if disjoint:
+        count = len(dataset.test_class_names or ())
+        console.result(f"{split}, {count} classes never trained, {embedding}: {figures}")
+    else:
+        _print_counts(seen.counts, split, dataset.classes)
+        console.result(f"embeddings ({embedding}): {figures}")
+    if left_out:
+        console.result(left_out)
+    if figures and figures.warning:
+        console.result(figures.warning)
+    if not disjoint and processes.is_first():
+        _show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
+    say_next("predict", folder, " IMAGE")
+    return None if disjoint else seen.counts
+
+
+def _print_counts(counts: Confusion, split: str, names: Classes) -> None:
+    console.result(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
+    matrix = counts.matrix
+    if names.families is not None and matrix is not None:
+        inside = confusion_inside_families(matrix, names.families)
+        told = "no errors" if math.isnan(inside) else f"{inside:.1%} of the errors stay inside the family"
+        console.result(f"right family {family_accuracy(matrix, names.families):.2%}; {told}")
+
+
+def _show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:
+    """The most confused pairs, and a picture of the counts where it would show anything."""
+    from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no scipy
+
+    names = dataset.classes
+    console.result("Most confused:")
+    for pair in confused_pairs_of(counts, 5):
+        console.result(
+            f"  {pair.rate:6.1%} of {names.names[pair.true]} are called {names.names[pair.called]}"
+        )
+    matrix = counts.matrix
+    if matrix is None or names.number > _DRAWN:
+        return
+    left_out = drawing.why_not()
+    if left_out:
+        console.warn(left_out)
+        return
+
+    def draw(path: Path) -> None:
+        from cdml_jax.reporting.matrices import confusion_figure  # here: training needs no matplotlib
+
+        drawing.warn_of_glyphs(names)
+        confusion_figure({f"{title}, {split} split": matrix}, names, path)
+
+    picture = drawing.attempt(folder / f"confusion_{split}.png", draw)
+    if picture is not None:
+        console.say(f"Picture: {picture}")

@@ -1,0 +1,84 @@
+"""What a finished run of a table leaves: counts, predictions, figures of its embeddings, and their origin."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from cdml_jax.configuration.settings import Settings, to_plain
+from cdml_jax.distributed import processes
+from cdml_jax.methods import Method
+from cdml_jax.reporting.predictions import Predictions
+from cdml_jax.reporting.provenance import provenance
+from cdml_jax.reporting.results import RunResult
+from cdml_jax.runs.checkpoint import Run
+from cdml_jax.runs.evaluation import Evaluated, evaluate_split, measure, measured_embedding
+from cdml_jax.training.program import Program
+
+
+def settings_of_run(config: Settings, row: str, seed: int) -> Settings:
+    """The settings of one run of a table."""
+    return dataclasses.replace(config, row=row, seed=seed)
+
+
+def result_of(
+    program: Program[Settings],
+    row: str,
+    method: Method,
+    seed: int,
+    run: Run,
+    held_out: np.ndarray | None = None,
+) -> RunResult:
+    """What a finished run of a table leaves; every process calls it.
+
+    Each split is passed over once, for counts and predictions. Of folds, only the baseline's counts
+    `held_out` are validation counts, and validation images have no predictions: they were trained on.
+
+    Args:
+      program, run: the run, after its last step.
+      row, method, seed: whose it is.
+      held_out: (C, C) counts of the baseline on folds; None where the validation split is kept apart.
+    """
+    config = program.config
+    embedding, keep = measured_embedding(config, method), config.reproduce.embeddings
+    validation = None
+    if held_out is None:
+        seen = evaluate_split(program, run.state, "validation", embedding if keep else "")
+        validation = _predictions(program, "validation", seen, keep=keep)
+        validation_counts = np.asarray(seen.counts.matrix)
+    else:
+        validation_counts = held_out if row == "baseline" else np.zeros_like(held_out)
+    # Read once, by the last step's model: nothing is chosen by it.
+    tested = evaluate_split(program, run.state, "test", embedding)
+    return RunResult(
+        row=row,
+        seed=seed,
+        steps=int(run.state.step),
+        seconds=run.seconds,
+        validation_counts=validation_counts,
+        test_counts=np.asarray(tested.counts.matrix),
+        history=run.history,
+        # The first process alone writes results.
+        embeddings=measure(tested.embeddings, tested.labels, embedding) if processes.is_first() else None,
+        validation=validation,
+        test=_predictions(program, "test", tested, keep=keep),
+        provenance=provenance(
+            to_plain(settings_of_run(config, row, seed)),
+            device=program.mesh.devices.flat[0].device_kind,
+            devices=program.mesh.size,
+        ),
+    )
+
+
+def _predictions(program: Program[Settings], split: str, seen: Evaluated, *, keep: bool) -> Predictions:
+    """What is kept of a pass over a split; its embeddings where they are to be kept."""
+    feed = program.feed(split)
+    return Predictions(
+        names=tuple(feed.name(index) for index in range(len(feed))),
+        labels=seen.labels,
+        top_classes=seen.top_classes,
+        top_probabilities=seen.top_probabilities,
+        true_probability=seen.true_probability,
+        embeddings=seen.embeddings if keep else None,
+    )

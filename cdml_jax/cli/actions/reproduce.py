@@ -1,0 +1,149 @@
+"""The table: every method under every seed, and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cdml_jax.cli.actions.outcome import result_of, settings_of_run
+from cdml_jax.cli.actions.running import prepare, say_next
+from cdml_jax.configuration import keys
+from cdml_jax.configuration.settings import Settings
+from cdml_jax.confusion.figures import accuracy
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.dividing.folds import pool
+from cdml_jax.distributed import processes
+from cdml_jax.distributed.signals import Stop
+from cdml_jax.errors import UserError
+from cdml_jax.methods import METHODS, Method, named_method
+from cdml_jax.reporting import results
+from cdml_jax.reporting.results import RunResult
+from cdml_jax.reporting.table import tabulate
+from cdml_jax.retrieval import clustering
+from cdml_jax.runs.checkpoint import Run, keep_newest, steps_kept
+from cdml_jax.runs.claims import claim, held
+from cdml_jax.runs.cross_validation import cross_validate
+from cdml_jax.runs.loop import fit, fork
+from cdml_jax.system import console
+from cdml_jax.training.program import Program
+
+if TYPE_CHECKING:
+    from cdml_jax.reporting.report import Report
+
+
+@processes.joined()
+def reproduce(
+    config: Settings,
+    folder: Path,
+    command: str,
+    methods: Mapping[str, Method] = METHODS,
+    *,
+    digest: str = "",
+) -> Report | None:
+    """The table: every row under every seed, equal steps, warm-up shared per seed; then the report.
+
+    Finished runs are kept in `folder`/results and not run again; a run that was stopped continues. The first
+    process writes the report and returns it.
+    """
+    for name in config.reproduce.rows:
+        named_method(name, methods)
+    program = prepare("reproduce", config, folder, "validation", "test", digest=digest)
+    if program.storage.name == "top":
+        raise UserError(
+            "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
+            "made; use cdml train and cdml evaluate, or confusion.storage=by_row"
+        )
+    left_out = clustering.why_not(len(program.dataset.splits["test"]))
+    if left_out:
+        console.say(left_out)
+    kept, folds = folder / "results", config.reproduce.folds
+    dataset = program.dataset
+    seeds = range(config.seed, config.seed + config.reproduce.seeds)
+    with held(folder), Stop().listening() as stop:
+        done = {(r.row, r.seed) for r in results.load(kept)}
+        held_out = None
+        if folds:
+            console.say(f"The baseline, seed {config.seed}, on {folds} folds; then all rows on all of them:")
+            held_out = cross_validate(
+                program,
+                "baseline",
+                methods["baseline"],
+                config.seed,
+                folds=folds,
+                folder=folder / "folds",
+                stop=stop,
+            ).sum(axis=0)
+            program = Program(config, dataset, feeds=pool(program.feeds))
+        programs = {program.structure: program}
+        for seed in seeds:
+            warm: Run | None = None
+            for row in config.reproduce.rows:
+                if (row, seed) in done:
+                    continue
+                place = folder / "runs" / f"{row}-seed{seed}"
+                method, settings = methods[row], settings_of_run(config, row, seed)
+                claim("train", settings, place, dataset, method, digest=digest, pooled=bool(folds))
+                # A run that was begun before has its own checkpoint to continue from.
+                if warm is None and processes.largest(not steps_kept(place)):
+                    warm = _warm_up(program, methods["baseline"], seed, folder, stop)
+                own = programs.setdefault(method.structure, _beside(program, method))
+                start = None if warm is None else fork(own, warm)
+                with held(place):
+                    run = fit(own, method, seed, start=start, folder=place, stop=stop, save_last=True)
+                    keep_newest(place)
+                result = result_of(own, row, method, seed, run, held_out)
+                if processes.is_first():
+                    results.save(result, kept)
+                processes.wait_for_all("saved")
+                shown = "" if folds else f" validation {accuracy(result.validation_counts):.2%},"
+                console.say(f"{method.title}, seed {seed}:{shown} {run.seconds:.0f} s")
+    if not processes.is_first():
+        return None
+    wanted = [r for r in results.load(kept) if r.row in config.reproduce.rows and r.seed in seeds]
+    report = _report(dataset, wanted, config, folder, command, methods)
+    console.result(f"\n{report.table}\n{report.embeddings}\n")
+    console.result("\n".join(map(str, report.paths)))
+    say_next("predict", folder / "runs" / f"{config.reproduce.rows[-1]}-seed{config.seed}", " IMAGE")
+    return report
+
+
+def _beside(program: Program[Settings], method: Method) -> Program[Settings]:
+    """The program of a method's structure, on the same images."""
+    if method.structure == program.structure:
+        return program
+    return Program(program.config, program.dataset, feeds=program.feeds, structure=method.structure)
+
+
+def _warm_up(program: Program[Settings], baseline: Method, seed: int, folder: Path, stop: Stop) -> Run:
+    """The epochs in which every method is the baseline, trained once for all methods of a seed."""
+    return fit(
+        program,
+        baseline,
+        seed,
+        until_epoch=program.config.warmup_epochs,
+        folder=folder / "runs" / f"warmup-seed{seed}",
+        stop=stop,
+    )
+
+
+def _report(
+    dataset: Dataset,
+    wanted: list[RunResult],
+    config: Settings,
+    folder: Path,
+    command: str,
+    methods: Mapping[str, Method],
+) -> Report:
+    from cdml_jax.reporting.report import write_report  # here: training needs no scipy
+
+    titles = {name: method.title for name, method in methods.items()}
+    return write_report(
+        tabulate(wanted, dataset.classes, titles=titles),
+        folder,
+        dataset_name=dataset.name,
+        command=command,
+        settings=keys.fitted(dataclasses.asdict(config))
+        | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
+    )

@@ -1,0 +1,76 @@
+"""What commands that run something share: what can be refused, a claimed folder, what comes next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.datasets import load_dataset
+from cdml_jax.configuration.settings import Settings
+from cdml_jax.distributed import processes
+from cdml_jax.distributed.mesh import divide_processor, make_mesh
+from cdml_jax.errors import UserError
+from cdml_jax.methods import Method
+from cdml_jax.methods.structure import PLAIN
+from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.claims import claim
+from cdml_jax.runs.memory import what_runs_where
+from cdml_jax.system import console
+from cdml_jax.system.compilation_cache import keep_compiled
+from cdml_jax.training.program import Program
+
+
+def prepare(
+    command: str,
+    config: Settings,
+    folder: Path,
+    *splits: str,
+    stored: Mapping[str, Any] | None = None,
+    method: Method | None = None,
+    digest: str = "",
+) -> Program[Settings]:
+    """Everything that can be refused, before anything slow; then the program, and one line about it.
+
+    `splits` are those that must be there; `command` is whose run the folder holds. Where the folder's run is
+    only looked at, `stored` is what it holds; else the folder becomes this run's.
+    """
+    check(config)
+    keep_compiled(config.compilation_cache)
+    divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
+    make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
+    dataset = load_dataset(config)
+    for split in splits:
+        if split not in dataset.splits:
+            raise UserError(
+                f"source: {config.source} has no {split} split, which is needed here; "
+                f"name one by data.{split}, or set data.{split}_fraction"
+            )
+        if split == "test" and command == "reproduce" and dataset.test_class_names is not None:
+            raise UserError(
+                "data.class_disjoint: no test image is of a class that is trained, so there is no table of "
+                "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
+            )
+    program = Program(config, dataset, structure=method.structure if method else PLAIN)
+    program.check_weights()
+    placement = what_runs_where(program)
+    if stored is not None:
+        workdir.check_images(folder, stored, dataset.fingerprint(), dataset.contents)
+        if processes.is_first():
+            class_names.write(folder, dataset)
+    else:
+        claim(command, config, folder, dataset, method, digest=digest)
+    sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
+    console.say(
+        f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}. "
+        f"{program.total_steps} steps. Writing to {folder}"
+    )
+    console.detail(placement)
+    return program
+
+
+def say_next(command: str, folder: Path, more: str = "") -> None:
+    """What a person may do now, as the last line."""
+    console.say(f"Next: cdml {command} --workdir={shlex.quote(str(folder))}{more}")

@@ -1,0 +1,48 @@
+"""Train one method under one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cdml_jax.cli.actions.running import prepare, say_next
+from cdml_jax.configuration.settings import Settings
+from cdml_jax.distributed import processes
+from cdml_jax.distributed.signals import Stop
+from cdml_jax.methods import METHODS, Method, named_method
+from cdml_jax.runs import timing
+from cdml_jax.runs.checkpoint import Run
+from cdml_jax.runs.claims import held
+from cdml_jax.runs.loop import fit
+from cdml_jax.system import console
+
+
+@processes.joined()
+def train(
+    config: Settings, folder: Path, methods: Mapping[str, Method] = METHODS, *, digest: str = ""
+) -> Run:
+    """Train the method `config.row` under `config.seed`; checkpoints and logs go to `folder`.
+
+    Args:
+      config: the settings.
+      folder: the workdir.
+      methods: by name: the package's, and those of the configuration file.
+      digest: of that file, where it defines methods.
+    """
+    method = named_method(config.row, methods)
+    program = prepare("train", config, folder, method=method, digest=digest)
+    with held(folder), Stop().listening() as stop:
+        run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True)
+    last = run.history[-1]
+    shown = [f"{config.epochs} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
+    if "validation_accuracy" in last:
+        shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
+    console.say(f"{method.title}, seed {config.seed}: {', '.join(shown)}")
+    console.say(timing.summary(run.history))
+    if "validation" in program.dataset.splits:
+        say_next("evaluate", folder)
+    elif "test" in program.dataset.splits:
+        say_next("evaluate", folder, " --split=test")
+    else:
+        say_next("predict", folder, " IMAGE")
+    return run

@@ -1,0 +1,104 @@
+"""What the commands' flags share: paths, the workdir, the configuration, how much is printed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cdml_jax.configuration.load import config_file, shipped_configs
+from cdml_jax.errors import UserError
+from cdml_jax.system import console
+from cdml_jax.system.files import path_of
+
+_CONFIG_HELP = """\
+configuration:
+  --config=NAME             one that the package ships: {names}
+  --config=FILE.py          or a file of your own with get_config()
+  --config.KEY=VALUE        any key of it, dotted: --config.batch_size=96 --config.objective.margin=0.3
+                            (all keys, with their meaning: {base})
+"""
+
+
+def path(text: str) -> Path:
+    """A path that a person gives: `~` is their home folder, also behind `=`, where no shell expands it.
+
+    Raises:
+      ArgumentTypeError: no home folder is known.
+    """
+    try:
+        meant: Any = path_of(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    # A folder of this machine is pathlib's, which takes brackets in a name as they are.
+    return meant if "://" in os.fspath(meant) else Path(meant)
+
+
+def add(commands: argparse._SubParsersAction, name: str, text: str, **options: Any) -> Any:
+    """A command's parser, with the flags that every command has.
+
+    Args:
+      commands: of the main parser.
+      name: the command.
+      text: what it does, a line.
+      **options: for `argparse.ArgumentParser`.
+    """
+    parser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False, **options
+    )
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "--quiet",
+        dest="verbosity",
+        action="store_const",
+        const=console.Verbosity.QUIET,
+        default=console.Verbosity.NORMAL,
+        help="print results and warnings alone",
+    )
+    loudness.add_argument(
+        "--verbose",
+        dest="verbosity",
+        action="store_const",
+        const=console.Verbosity.VERBOSE,
+        help="print what runs where and how much memory it takes, too",
+    )
+    return parser
+
+
+def add_configured(commands: argparse._SubParsersAction, name: str, text: str, *, more: str = "") -> Any:
+    """The parser of a command that takes a configuration; `more` ends its usage line."""
+    return add(
+        commands,
+        name,
+        text,
+        epilog=_CONFIG_HELP.format(names=", ".join(shipped_configs()), base=config_file("base")),
+        usage=f"cdml {name} --config=NAME [--config.KEY=VALUE ...]{more} [--quiet | --verbose]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_new_workdir(parser: argparse.ArgumentParser, command: str) -> None:
+    """The flag of a folder for a run."""
+    parser.add_argument(
+        "--workdir",
+        type=path,
+        metavar="DIR",
+        help=f"where the run is kept; runs/NAME-{command} if not given",
+    )
+
+
+def add_workdir(parser: argparse.ArgumentParser) -> None:
+    """The flag of a folder that holds a run."""
+    parser.add_argument("--workdir", type=path, metavar="DIR", required=True, help="of the trained run")
+
+
+def refuse(command: str, rest: Sequence[str], advice: str = "") -> None:
+    """Refuse arguments that a command does not have.
+
+    Raises:
+      UserError: there are any; the first is named.
+    """
+    if rest:
+        raise UserError(f"{command}: unknown argument {rest[0]!r}{advice}")

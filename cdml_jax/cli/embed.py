@@ -1,0 +1,62 @@
+"""`cdml embed`: the embeddings of a folder's images, in one file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cdml_jax.cli import arguments
+from cdml_jax.cli.images import images_in, trained_run
+from cdml_jax.errors import UserError
+from cdml_jax.system import console
+from cdml_jax.system.files import replacing, writing
+
+TEXT = "write the embeddings of the images in a folder"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add its flags."""
+    parser = arguments.add(commands, "embed", TEXT)
+    arguments.add_workdir(parser)
+    parser.add_argument("folder", type=arguments.path, metavar="FOLDER", help="searched to any depth")
+    parser.add_argument(
+        "--out", type=arguments.path, metavar="FILE.npz", required=True, help="paths and embeddings"
+    )
+    parser.add_argument("--logits", action="store_true", help="write the logits too")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the embeddings; returns the exit status: 0, or 2 if some image could not be read."""
+    arguments.refuse("embed", options.rest)
+    trained = trained_run(options.workdir)
+    import numpy as np  # here: a mistake in a flag is answered before it is loaded
+
+    if not options.folder.is_dir():
+        raise UserError(f"embed: there is no folder {options.folder}")
+    if not options.out.absolute().parent.is_dir():
+        raise UserError(f"--out: there is no folder {options.out.parent}")
+    files = images_in(options.folder)
+    paths, rows = [], []
+    with console.progress("Embedding images", len(files)) as shown:
+        for file, outputs in zip(files, trained.each(files), strict=True):
+            shown.advance()
+            if isinstance(outputs, UserError):
+                shown.warn(f"{outputs}; left out")
+                continue
+            paths.append(file.relative_to(options.folder).as_posix())
+            rows.append(outputs if options.logits else outputs._replace(logits=outputs.logits[:0]))
+    if not paths:
+        raise UserError(f"embed: none of the {len(files)} images in {options.folder} can be read")
+    arrays: dict[str, Any] = {
+        "paths": np.array(paths),
+        "embeddings": np.stack([row.embeddings for row in rows]),
+    }
+    if options.logits:
+        arrays["logits"] = np.stack([row.logits for row in rows])
+        arrays["class_names"] = np.array(trained.class_names)
+    with writing(options.out), replacing(options.out) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+    console.result(
+        f"{options.out}: {len(paths)} of {len(files)} images, embeddings of {rows[0].embeddings.size} numbers"
+    )
+    return 0 if len(paths) == len(files) else 2

@@ -1,0 +1,27 @@
+"""`cdml evaluate`: figures and the confusion of a trained run."""
+
+from __future__ import annotations
+
+import argparse
+
+from cdml_jax.cli import arguments
+
+TEXT = "evaluate what `cdml train` left in a workdir, and draw its confusion"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add its flags."""
+    parser = arguments.add(commands, "evaluate", TEXT)
+    arguments.add_workdir(parser)
+    parser.add_argument("--split", default="validation", choices=("validation", "test"), help="(validation)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate; returns the exit status."""
+    arguments.refuse("evaluate", options.rest, "; the run's own configuration is used")
+    from cdml_jax.cli.actions.evaluate import (
+        evaluate,  # here: a mistake in a flag is answered before JAX is loaded
+    )
+
+    evaluate(options.workdir, options.split)
+    return 0

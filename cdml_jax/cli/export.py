@@ -1,0 +1,32 @@
+"""`cdml export`: the network of a trained run as one file."""
+
+from __future__ import annotations
+
+import argparse
+
+from cdml_jax.cli import arguments
+from cdml_jax.cli.images import trained_run
+from cdml_jax.system import console
+
+TEXT = "write the network as one file that JAX runs without this package"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add its flags."""
+    parser = arguments.add(commands, "export", TEXT)
+    arguments.add_workdir(parser)
+    parser.add_argument(
+        "--out", type=arguments.path, metavar="FILE", required=True, help="names go to FILE.json"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the file; returns the exit status."""
+    arguments.refuse("export", options.rest)
+    trained = trained_run(options.workdir)
+    from cdml_jax import exporting  # here: a mistake in a flag is answered before JAX is loaded
+
+    platforms = exporting.export(trained, options.out)
+    size, names = options.out.stat().st_size / 2**20, exporting.beside(options.out)
+    console.result(f"{options.out}: {size:.1f} MiB, runs on {', '.join(platforms)}. Names: {names}")
+    return 0

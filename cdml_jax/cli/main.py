@@ -1,0 +1,94 @@
+"""`cdml COMMAND …`: the parser of all commands, and what becomes of mistakes, signals and closed pipes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import cdml_jax
+from cdml_jax.cli import config, embed, evaluate, export, predict, prepare, reproduce, train
+from cdml_jax.cli.output import CLOSED_PIPE, OutputError, careful_output
+from cdml_jax.errors import UserError
+from cdml_jax.system import console
+from cdml_jax.system.huge_pages import restart_with_huge_pages
+
+COMMANDS = {
+    "train": train,
+    "reproduce": reproduce,
+    "config": config,
+    "evaluate": evaluate,
+    "prepare": prepare,
+    "predict": predict,
+    "embed": embed,
+    "export": export,
+}
+_EXAMPLES = """\
+examples:
+  cdml reproduce --config=demo
+  cdml train --config=demo --config.row=baseline --workdir=runs/baseline
+  cdml train --config=own_images --config.source=folder:~/photographs --workdir=runs/mine
+  cdml evaluate --workdir=runs/mine --split=test
+  cdml predict --workdir=runs/mine photo.jpg
+"""
+
+
+def start() -> int:
+    """The `cdml` script: `main`, in huge pages."""
+    restart_with_huge_pages()
+    return main()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+      The exit status: 0; 2 for a user's mistake; 128 + the signal for a run that was interrupted; 141 where
+      nobody reads what is printed.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with careful_output():
+            return _answered(given)
+    except OutputError as error:
+        if error.closed_pipe:
+            return CLOSED_PIPE
+        print(f"cdml: {error}", file=sys.stderr)
+        return 2
+
+
+def _answered(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except UserError as error:
+        print(f"cdml: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cdml: stopped at once; what was saved before stays", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
+    options, rest = parser().parse_known_args(arguments)
+    options.given, options.rest = arguments, rest
+    console.set_verbosity(options.verbosity)
+    return COMMANDS[options.command].run(options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; a configuration's flags are what it leaves."""
+    whole = argparse.ArgumentParser(
+        prog="cdml",
+        description="Cost-sensitive deep metric learning for fine-grained image classification.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    whole.add_argument("--version", action="version", version=f"cdml_jax {cdml_jax.__version__}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS.values():
+        command.add(commands)
+    commands.add_parser("help", help="print the flags of a command: cdml help COMMAND", allow_abbrev=False)
+    return whole

@@ -1,0 +1,83 @@
+"""Standard output and error: any name can be printed on them, and their failures are errors of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell reports a program that the signal ends
+
+
+class OutputError(Exception):
+    """A standard stream cannot be written.
+
+    Attributes:
+      closed_pipe: nobody reads it any more, which is no mistake: `cdml … | head`.
+    """
+
+    def __init__(self, stream: str, error: OSError):
+        super().__init__(f"{stream} cannot be written ({error.strerror or error})")
+        self.closed_pipe = isinstance(error, BrokenPipeError)
+
+
+class _Stream:
+    """A stream whose failures are `OutputError`; all else is the stream's own."""
+
+    def __init__(self, stream: Any, name: str):
+        self._stream, self._name = stream, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._failing():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._failing():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._give_up()
+            raise OutputError(self._name, error) from error
+
+    def _give_up(self) -> None:
+        # What is still buffered would fail again when Python ends.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def careful_output() -> Iterator[None]:
+    """Inside it, characters that a stream lacks are printed as escapes, and its failures are `OutputError`.
+
+    Raises:
+      OutputError: a stream cannot be written, also if that turns out at the end.
+    """
+    before = sys.stdout, sys.stderr
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    output: Any = _Stream(sys.stdout, "standard output")
+    errors: Any = _Stream(sys.stderr, "standard error")
+    sys.stdout, sys.stderr = output, errors
+    try:
+        yield
+        output.flush()
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def takes_unicode() -> bool:
+    """Whether every character can be printed on standard output as it is."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

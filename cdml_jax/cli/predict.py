@@ -1,0 +1,71 @@
+"""`cdml predict`: the likeliest classes of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cdml_jax.cli import arguments
+from cdml_jax.cli.images import images_in, trained_run
+from cdml_jax.cli.output import takes_unicode
+from cdml_jax.errors import UserError
+from cdml_jax.system import console
+
+if TYPE_CHECKING:
+    from cdml_jax.inference.trained_run import Guess
+
+TEXT = "name the likeliest classes of images, and what each is usually confused with"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add its flags."""
+    parser = arguments.add(commands, "predict", TEXT)
+    arguments.add_workdir(parser)
+    parser.add_argument(
+        "images", nargs="+", type=arguments.path, metavar="IMAGE", help="a file, or a folder of them"
+    )
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes (5)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the classes; returns the exit status: 0, or 2 if some image could not be read."""
+    arguments.refuse("predict", options.rest)
+    if options.top < 1:
+        raise UserError(f"--top: must be at least 1, not {options.top}")
+    trained = trained_run(options.workdir)
+    files = [file for path in options.images for file in (images_in(path) if path.is_dir() else [path])]
+    failed = False
+    for file, outputs in zip(files, trained.each(files), strict=True):
+        if isinstance(outputs, UserError):
+            failed = True
+            console.warn(str(outputs))
+            if options.json:
+                console.result(_json({"image": str(file), "error": str(outputs)}))
+            continue
+        guesses = trained.guesses(outputs.logits, top=options.top)
+        if options.json:
+            console.result(_json({"image": str(file), "classes": [_plain(g) for g in guesses]}))
+        else:
+            console.result("\n".join([str(file), *_lines(guesses)]))
+    return 2 if failed else 0
+
+
+def _json(value: dict[str, Any]) -> str:
+    # The stream's own escapes are not JSON's where it lacks a character.
+    return json.dumps(value, ensure_ascii=not takes_unicode())
+
+
+def _plain(guess: Guess) -> dict:
+    taken_for = [{"name": name, "share": round(share, 4)} for name, share in guess.taken_for]
+    return {"name": guess.class_name, "probability": round(guess.probability, 6), "taken_for": taken_for}
+
+
+def _lines(guesses: list[Guess]) -> Iterator[str]:
+    width = max(len(guess.class_name) for guess in guesses)
+    for guess in guesses:
+        others = ", ".join(f"{name} ({share:.0%})" for name, share in guess.taken_for)
+        taken_for = f"  often taken for: {others}" if others else ""
+        yield f"  {guess.probability:6.1%}  {guess.class_name:{width}}{taken_for}".rstrip()

@@ -1,0 +1,1 @@
+"""Settings: typed values, read once from a name or a file, checked before anything slow starts."""

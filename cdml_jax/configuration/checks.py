@@ -1,0 +1,38 @@
+"""Checks across values of the settings, before anything slow starts; a single value is judged by its part."""
+
+from __future__ import annotations
+
+import jax
+
+from cdml_jax.configuration.settings import Settings
+from cdml_jax.errors import UserError
+from cdml_jax.models import NETWORKS
+from cdml_jax.system import ranges
+
+_LEAST_SIDE = 8  # pixels that every network takes
+
+
+def check(settings: Settings) -> None:
+    """Refuse values that cannot work together, here, or by a name that is not known.
+
+    Raises:
+      UserError: one line that names the key, its value and what it may be.
+    """
+    ranges.one_of("model.", settings.model, name=NETWORKS)
+    ranges.at_least("image.", settings.image, image_size=_LEAST_SIDE)
+    if settings.model.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise UserError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
+    if settings.warmup_epochs > settings.epochs:
+        raise UserError(
+            f"warmup_epochs: {settings.warmup_epochs} exceeds epochs, {settings.epochs}; lower "
+            "warmup_epochs too"
+        )
+    if settings.model.frozen and settings.test_time_flip:
+        raise UserError(
+            "test_time_flip: features of a frozen network cannot be mirrored; set model.frozen=''"
+        )
+    held_out = settings.data.holdout or settings.data.holdout_fraction
+    if settings.confusion.source == "holdout" and not held_out:
+        raise UserError("confusion.source: holdout needs a split; set data.holdout or data.holdout_fraction")
+    if settings.seed + settings.reproduce.seeds > 2**32:
+        raise UserError(f"seed: {settings.seed} must be below 2^32, with reproduce.seeds added")

@@ -1,0 +1,27 @@
+"""The data set that settings ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.sources import load
+from cdml_jax.training.settings import TrainingSettings
+
+
+def load_dataset(config: TrainingSettings, **changes: str) -> Dataset:
+    """The data set that a configuration asks for; `changes` replace keys of `data`, such as test=""."""
+    data = dataclasses.replace(config.data, **changes)  # type: ignore[arg-type]
+    return load(
+        config.source,
+        data_dir=data.data_dir,
+        train=data.train,
+        validation=data.validation,
+        test=data.test,
+        holdout=data.holdout,
+        holdout_fraction=data.holdout_fraction,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        check=data.check,
+        class_disjoint=data.class_disjoint,
+    )

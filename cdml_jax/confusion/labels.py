@@ -1,0 +1,35 @@
+"""Classes as arrays of int32, whatever integers they come as."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Int
+
+_LARGEST = 2**31 - 1
+
+
+def class_labels(labels: ArrayLike) -> Int[Array, "*shape"]:
+    """Labels, or predicted classes, as int32; what it cannot hold becomes −1 or 2³¹ − 1, which are no class.
+
+    JAX narrows 64-bit integers in silence: 2³² + 1 would be class 1. Labels narrower than int32 are widened,
+    since they cannot be compared with a number of classes beyond their own range. What is not integers is
+    returned as an array, for the caller to refuse.
+
+    >>> class_labels(np.array([3, 2**32 + 1, -(2**40)])).tolist()
+    [3, 2147483647, -1]
+    """
+    if not isinstance(labels, jax.Array):
+        labels = labels if isinstance(labels, np.ndarray) else jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        return jnp.asarray(labels)
+    if labels.dtype.itemsize > 4 or labels.dtype == np.uint32:
+        clip = np.clip if isinstance(labels, np.ndarray) else jnp.clip
+        labels = clip(labels, max(np.iinfo(labels.dtype).min, -1), _LARGEST)
+    return jnp.asarray(labels).astype(jnp.int32)

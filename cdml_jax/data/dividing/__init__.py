@@ -1,0 +1,1 @@
+"""Which images are in which split: roles, folds, and sources made of others."""

@@ -1,0 +1,244 @@
+"""A trained run, used: logits, embeddings and named classes of images, where its training images are not."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from cdml_jax.configuration.settings import Settings, from_plain
+from cdml_jax.data.classes import Classes
+from cdml_jax.data.images.decoding import decode
+from cdml_jax.data.images.transforms import evaluation_view
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.errors import UserError
+from cdml_jax.models import build, spec_of
+from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.trained_weights import Weights, restore_weights
+from cdml_jax.training.evaluation import evaluated
+from cdml_jax.training.state import split_model
+
+Photograph = str | os.PathLike | bytes | np.ndarray
+
+_BATCH = 64  # the largest batch of one device; smaller ones are powers of two
+
+
+class Outputs(NamedTuple):
+    """What the network says, on the host: logits (…, classes) and embeddings (…, size)."""
+
+    logits: np.ndarray
+    embeddings: np.ndarray
+
+
+class Guess(NamedTuple):
+    """One of the classes that an image may be of.
+
+    Attributes:
+      class_name: what it is called.
+      probability: of it, by the network.
+      taken_for: the classes that images of this one were called while the network trained, and how often.
+    """
+
+    class_name: str
+    probability: float
+    taken_for: tuple[tuple[str, float], ...]
+
+
+def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None) -> TrainedRun:
+    """A trained run of a workdir, by its newest whole checkpoint.
+
+    Args:
+      folder: the workdir of `cdml train`, or of one run of `cdml reproduce`, its `runs/ROW-seedN`. The images
+        that it was trained on need not be there.
+      devices: those that share the work; None for all of this process.
+
+    Raises:
+      UserError: it holds no trained run, or no checkpoint that can be read.
+    """
+    folder = Path(folder).expanduser()
+    stored = workdir.read_trained(folder)
+    config = from_plain(stored["config"])
+    name, names = class_names.read(folder)
+    spec = spec_of(config.model, names.number)
+    network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
+    graph, *shapes = split_model(network)
+    return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes), devices)
+
+
+class TrainedRun:
+    """Calling it on images as the network takes them gives their logits and embeddings.
+
+    Attributes:
+      config: of the run.
+      dataset: the name of the data set that it was trained on.
+      classes: names of the classes, in the order of the logits, and of their families.
+      transform: how a photograph becomes what the network takes.
+      image_size: side in pixels of what the network takes.
+      weights: on the host, with the confusion counts of the training.
+    """
+
+    def __init__(
+        self,
+        config: Settings,
+        dataset: str,
+        names: Classes,
+        graph: nnx.GraphDef,
+        weights: Weights,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        self.config, self.dataset, self.classes, self.weights = config, dataset, names, weights
+        self.transform = config.image
+        self.image_size: int = config.image.image_size
+        devices = jax.local_devices() if devices is None else devices
+        self._mesh = mesh_lib.make_mesh(len(devices), devices=devices)
+        self._placed = mesh_lib.put_replicated(self._mesh, (weights.parameters, weights.batch_statistics))
+        self.apply = functools.partial(_apply, graph=graph, flip=config.test_time_flip)
+        self._apply = jax.jit(self.apply)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.classes.names
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        """Logits and embeddings of images as the network takes them; `view` makes one of a photograph.
+
+        A batch of any size is computed in parts of at most 64 a device, filled up to a power of two: few
+        sizes are compiled.
+
+        Args:
+          images: uint8 (batch, image_size, image_size, 3), RGB.
+
+        Returns:
+          `logits` (batch, classes) and `embeddings` (batch, size), float32, the latter of length 1.
+
+        Raises:
+          ValueError: another shape or dtype.
+        """
+        images, side = np.asarray(images), self.image_size
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (side, side, 3):
+            raise ValueError(
+                f"images must be uint8 (batch, {side}, {side}, 3), not {images.dtype} {images.shape}; "
+                "run.view(photograph) makes one of a photograph"
+            )
+        devices = self._mesh.size
+        parts = []
+        for start in range(0, max(1, len(images)), _BATCH * devices):
+            part = images[start : start + _BATCH * devices]
+            rows = devices * (1 << max(0, -(-len(part) // devices) - 1).bit_length())
+            padded = np.pad(part, ((0, rows - len(part)), (0, 0), (0, 0), (0, 0)))
+            on_devices = mesh_lib.put_batch(self._mesh, {"image": padded})["image"]
+            parts.append((len(part), self._apply(*self._placed, on_devices)))
+        # Read once all are under way.
+        arrays = [[np.asarray(output)[:rows] for output in outputs] for rows, outputs in parts]
+        return Outputs(*(np.concatenate(output) for output in zip(*arrays)))
+
+    def view(self, photograph: Photograph) -> np.ndarray:
+        """What the network sees of a photograph: the centre square of its scaled version.
+
+        Args:
+          photograph: a file, a file's bytes, or a uint8 array (height, width, 3), RGB, of any size.
+
+        Returns:
+          uint8 (image_size, image_size, 3).
+
+        Raises:
+          UserError: it cannot be read; the message begins with the file's name.
+        """
+        if isinstance(photograph, (bytes, np.ndarray)):
+            image = decode(photograph) if isinstance(photograph, bytes) else photograph
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+                raise UserError(f"a photograph is uint8 (height, width, 3), not {image.dtype} {image.shape}")
+            return evaluation_view(image, self.transform)
+        try:
+            return self.view(Path(photograph).read_bytes())
+        except OSError as error:
+            raise UserError(f"{photograph}: cannot be opened ({error.strerror or error})") from error
+        except UserError as error:
+            raise UserError(f"{photograph}: {error}") from error
+
+    def each(self, photographs: Iterable[Photograph]) -> Iterator[Outputs | UserError]:
+        """Logits (classes,) and embedding (size,) of each photograph in turn, or why it cannot be read.
+
+        Photographs are decoded by threads, a batch ahead, and never all held.
+        """
+
+        def view(photograph: Photograph) -> np.ndarray | UserError:
+            try:
+                return self.view(photograph)
+            except UserError as error:
+                return error
+
+        remaining = iter(photographs)
+        size = _BATCH * self._mesh.size
+        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+            ahead = [pool.submit(view, photograph) for photograph in islice(remaining, size)]
+            while ahead:
+                now, ahead = ahead, [pool.submit(view, photograph) for photograph in islice(remaining, size)]
+                views = [future.result() for future in now]
+                good = [image for image in views if not isinstance(image, UserError)]
+                outputs = zip(*self(np.stack(good))) if good else iter(())
+                for image in views:
+                    yield image if isinstance(image, UserError) else Outputs(*next(outputs))
+
+    def embed(self, photographs: Iterable[Photograph]) -> Outputs:
+        """Logits and embeddings of photographs of any size.
+
+        Raises:
+          UserError: one cannot be read.
+        """
+        rows: list[Outputs] = []
+        for outputs in self.each(photographs):
+            if isinstance(outputs, UserError):
+                raise outputs
+            rows.append(outputs)
+        side = self.image_size
+        return Outputs(*map(np.stack, zip(*rows))) if rows else self(np.zeros((0, side, side, 3), np.uint8))
+
+    def predict(self, photographs: Iterable[Photograph], *, top: int = 5) -> list[list[Guess]]:
+        """The likeliest classes of each photograph, the likeliest first.
+
+        Raises:
+          UserError: one cannot be read.
+        """
+        return [self.guesses(logits, top=top) for logits in self.embed(photographs).logits]
+
+    def guesses(self, logits: ArrayLike, *, top: int = 5) -> list[Guess]:
+        """The classes of the largest of an image's logits (classes,), the likeliest first."""
+        logits = np.asarray(logits, np.float64)
+        shifted = np.exp(logits - logits.max())
+        probabilities = shifted / shifted.sum()
+        likeliest = np.argsort(-probabilities, kind="stable")[:top]
+        return [
+            Guess(self.class_names[index], float(probabilities[index]), self.taken_for(int(index)))
+            for index in likeliest
+        ]
+
+    def taken_for(self, index: int, *, most: int = 3, rate: float = 0.005) -> tuple[tuple[str, float], ...]:
+        """The classes that images of class `index` were called while training, and their shares.
+
+        counts[i, j] / Σ_k counts[i, k] of the kept counts, the most frequent first: at most `most`, none of a
+        share below `rate`.
+        """
+        others, shares = self.weights.counts.wrong_answers(index)
+        return tuple(
+            (self.class_names[others[place]], float(shares[place]))
+            for place in np.argsort(-shares, kind="stable")[:most]
+            if shares[place] >= rate
+        )
+
+
+def _apply(
+    parameters: Any, statistics: Any, images: jax.Array, *, graph: nnx.GraphDef, flip: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Logits and embeddings; with `flip`, logits are the means over an image and its mirror image."""
+    return evaluated(nnx.merge(graph, parameters, statistics), images, flip=flip)

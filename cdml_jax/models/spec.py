@@ -1,0 +1,100 @@
+"""What every network is built from, and the conventions that weights do not say."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from cdml_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from cdml_jax.models.settings import ModelSettings
+
+EMBEDDINGS = ("projection", "features")
+DTYPES = ("float32", "bfloat16", "float64")
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # leaves [-1, 1] as it is
+
+
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """How one source of weights computes, which the weights themselves do not say.
+
+    Attributes:
+      padding: `"symmetric"`, (size - 1) / 2 zeros on both sides as in PyTorch, or `"SAME"` as in TensorFlow.
+      epsilon: of batch norm.
+      mean, std: of RGB in [0, 1], subtracted and divided by.
+    """
+
+    padding: str
+    epsilon: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+TORCHVISION = Convention("symmetric", 1e-5, *IMAGENET)
+TENSORFLOW = Convention("SAME", 1e-3, *HALF)
+STYLES = {"torchvision": TORCHVISION, "tensorflow": TENSORFLOW}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What the constructors of all networks share; all but `num_classes` are keys of `model`.
+
+    Attributes:
+      num_classes: columns of the classifier.
+      embedding_size: length of an embedding; not used with `embedding_from="features"`.
+      embedding_from: `"projection"`, a linear layer on the pooled features, or `"features"` themselves.
+      dtype: of the activations, `"float32"`, `"bfloat16"` or `"float64"`, which needs JAX_ENABLE_X64.
+      style: the key of `STYLES` by which padding, epsilon and input are computed; `""` is the network's own.
+      freeze_batch_norm: use the running statistics, unchanged, in training too.
+      remat: compute a block's activations again in the backward pass; less memory, more time.
+
+    Raises:
+      UserError: an unknown embedding_from, dtype or style.
+
+    >>> Spec(num_classes=5, dtype="bfloat16").param_dtype
+    dtype('float32')
+    """
+
+    num_classes: int
+    embedding_size: int = 128
+    embedding_from: str = "projection"
+    dtype: str = "float32"
+    style: str = ""
+    freeze_batch_norm: bool = False
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.embedding_from not in EMBEDDINGS:
+            raise UserError(
+                f"model.embedding_from: {self.embedding_from!r} is unknown; choose {' or '.join(EMBEDDINGS)}"
+            )
+        if self.dtype not in DTYPES:
+            raise UserError(
+                f"model.dtype: {self.dtype!r} is unknown; choose {', '.join(DTYPES[:-1])} or {DTYPES[-1]}"
+            )
+        if self.style not in ("", *STYLES):
+            raise UserError(f"model.style: {self.style!r} is unknown; choose {' or '.join(STYLES)}")
+
+    @property
+    def param_dtype(self) -> jnp.dtype:
+        """What parameters, statistics, norms and heads are kept in: float32, or float64 for float64."""
+        return jnp.promote_types(self.dtype, jnp.float32)
+
+
+# Fields of `Spec` that a network obeys only if its `options` name them.
+OPTIONS = ("style", "freeze_batch_norm", "remat")
+
+
+def spec_of(settings: ModelSettings, num_classes: int) -> Spec:
+    """The network's part of the settings `model`; the other keys there are about training.
+
+    Args:
+      settings: has each field of `Spec` but `num_classes`.
+      num_classes: columns of the classifier.
+    """
+    names = [field.name for field in dataclasses.fields(Spec) if field.name != "num_classes"]
+    return Spec(num_classes=num_classes, **{name: getattr(settings, name) for name in names})

@@ -1,0 +1,293 @@
+"""A run on disk: everything that it needs to continue exactly, by Orbax."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from cdml_jax.configuration.settings import Settings
+from cdml_jax.confusion import Confusion, Statistics
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.distributed import processes
+from cdml_jax.errors import UserError
+from cdml_jax.runs.checksums import checksums
+from cdml_jax.system import console
+from cdml_jax.system.files import writing
+from cdml_jax.system.trees import named_leaves
+from cdml_jax.training.state import TrainState
+
+if TYPE_CHECKING:
+    from cdml_jax.training.program import Program
+
+
+@dataclasses.dataclass
+class Run:
+    """A run in progress.
+
+    Attributes:
+      state: on the devices.
+      counts: the confusion of the epochs so far, with decay, as the storage keeps it, float32.
+      statistics: rates and pair weights that the current epoch uses.
+      epoch, step_in_epoch: where it stands.
+      history: one entry an epoch, as logged.
+      seconds: of training so far.
+    """
+
+    state: TrainState
+    counts: Confusion
+    statistics: Statistics
+    epoch: int = 0
+    step_in_epoch: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Checkpoints:
+    """The newest checkpoints of one run, in `folder`; saving is asynchronous."""
+
+    def __init__(self, folder: Path, *, keep: int):
+        self.folder = folder.absolute()
+        self._keep = keep
+        self._opened: ocp.CheckpointManager | None = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        # Opened at the first use: a short run that saves nothing does not pay for it.
+        if self._opened is None:
+            # Orbax's threads log the traceback of whatever is raised here as well.
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            try:
+                self._opened = ocp.CheckpointManager(
+                    self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True)
+                )
+            except OSError as error:
+                raise UserError(
+                    f"checkpoints cannot be kept in {self.folder}: {error.strerror or error}"
+                ) from error
+        return self._opened
+
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        return self._manager.latest_step() if self._opened or self.folder.exists() else None
+
+    def save(self, run: Run) -> None:
+        """Begin to write the run; a step that is there already is left alone.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written; or the folder is gone.
+        """
+        step = int(run.state.step)
+        if self._opened and not self.folder.is_dir():  # Orbax would make it again, wherever that is
+            raise UserError(
+                f"{self.folder} is gone since the run began: moved, deleted, or its disk was lost; bring it "
+                "back, then run the same command again"
+            )
+        if self.latest() == step:
+            return
+        arrays = _arrays(run)
+        meta = {
+            "epoch": run.epoch,
+            "step_in_epoch": run.step_in_epoch,
+            "history": run.history,
+            "seconds": run.seconds,
+            "devices": jax.tree.leaves(run.state.counts)[0].sharding.mesh.shape[mesh_lib.DATA],
+            "checksums": checksums(arrays),
+            "layout": _layout(arrays),
+        }
+        meta["digest"] = _digest(meta)
+        manager = self._manager
+        with self._writing():
+            manager.save(
+                step,
+                args=ocp.args.Composite(run=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta)),
+            )
+
+    def restore(self, program: Program[Settings]) -> Run | None:
+        """The newest run that is whole, or None where there is none.
+
+        A damaged checkpoint is named on standard error and left aside, as `damaged-STEP`.
+
+        Raises:
+          UserError: there are checkpoints, and all are damaged; or one is of another network or data set.
+        """
+        if self.latest() is None:
+            return None
+        damaged = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            run, reason = None, "another process could not read it"
+            try:
+                with _quiet():
+                    run = self._restore(step, program)
+            except UserError:
+                raise
+            except Exception as error:  # whatever Orbax and its storage raise on damaged files
+                reason = " ".join(str(error).split())[:200]
+            if not processes.largest(run is None):
+                return run
+            console.warn(f"checkpoint {step} in {self.folder} is damaged: {reason}")
+            damaged.append(step)
+            self._leave_aside(step)
+        raise UserError(
+            f"{self.folder}: none of the checkpoints {', '.join(map(str, damaged))} can be read; "
+            "delete the workdir to start again"
+        )
+
+    def _leave_aside(self, step: int) -> None:
+        if processes.is_first():
+            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        processes.wait_for_all("left aside")
+        self._manager.reload()
+
+    def _restore(self, step: int, program: Program[Settings]) -> Run:
+        whole = mesh_lib.replicated(program.mesh)
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        if meta.pop("digest", None) != _digest(meta):
+            raise ValueError("wrong digest of meta")
+        devices, here = meta.pop("devices"), program.mesh.shape[mesh_lib.DATA]
+        expected = meta.pop("checksums")
+        stored_layout = meta.pop("layout", None)
+        storage = program.storage
+        kept, pairs = storage.abstract_kept(devices)
+        rates = jax.ShapeDtypeStruct((storage.num_classes,), np.float32, sharding=whole)
+        target: dict[str, Any] = {
+            "state": program.abstract_state(),
+            "counts": kept,
+            "rates": rates,
+            "pairs": pairs,
+        }
+        if stored_layout is not None:  # kept since layouts are
+            self._check_layout(step, stored_layout, _layout(target))
+        if devices != here:
+            stored = storage.abstract_saved(target["state"].counts, devices)
+            target["state"] = target["state"]._replace(counts=stored)
+        restored = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.StandardRestore(target)))
+        arrays = restored["run"]
+        found = checksums(arrays)
+        differ = [name for name in found | expected if found.get(name) != expected.get(name)]
+        if differ:
+            raise ValueError(f"wrong checksum of {', '.join(differ[:3])}")
+        state = arrays["state"]
+        if devices != here:
+            state = state._replace(counts=storage.moved(state.counts))
+        counts, pairs = storage.moved_kept(arrays["counts"], arrays["pairs"])
+        return Run(
+            state=state,
+            counts=counts,
+            statistics=Statistics(np.asarray(arrays["rates"]), pairs),
+            **meta,
+        )
+
+    def _check_layout(self, step: int, there: dict[str, str], here: dict[str, str]) -> None:
+        differ = [
+            f"{name} is {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} here"
+            for name in sorted(
+                there.keys() | here.keys(), key=lambda name: (not name.startswith("state.parameters."), name)
+            )
+            if there.get(name) != here.get(name)
+        ]
+        if differ:
+            raise UserError(
+                f"checkpoint {step} in {self.folder} is of another network or data set ({differ[0]}); "
+                "choose another --workdir"
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing(self.folder):
+                yield
+        except UserError:
+            # A checkpoint that was left half-written takes room that the next one needs.
+            for half in self.folder.glob("*.orbax-checkpoint-tmp") if processes.is_first() else ():
+                shutil.rmtree(half, ignore_errors=True)
+            raise
+
+    def close(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+          UserError: the last checkpoint cannot be written.
+        """
+        if self._opened:
+            with self._writing():
+                self._opened.wait_until_finished()
+            self._opened.close()
+
+
+def restore_last(folder: Path, program: Program[Settings]) -> Run:
+    """The newest whole run that is kept in the workdir `folder`.
+
+    Raises:
+      UserError: there is none.
+    """
+    checkpoints = Checkpoints(folder / "checkpoints", keep=program.config.checkpoint.keep)
+    try:
+        run = checkpoints.restore(program)
+    finally:
+        checkpoints.close()
+    if run is None:
+        raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
+    return run
+
+
+def steps_kept(folder: Path) -> list[int]:
+    """Steps of the checkpoints in the workdir `folder`, ascending; they need not be whole."""
+    kept = folder / "checkpoints"
+    return sorted(int(path.name) for path in kept.iterdir() if path.name.isdecimal()) if kept.is_dir() else []
+
+
+def keep_newest(folder: Path) -> None:
+    """Delete all checkpoints in the workdir `folder` but the newest: a finished run is not gone back in."""
+    if processes.is_first():
+        for step in steps_kept(folder)[:-1]:
+            shutil.rmtree(folder / "checkpoints" / str(step), ignore_errors=True)
+    processes.wait_for_all("kept")
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops the tracebacks of reads that Orbax began and, after the first that failed, no longer awaits."""
+
+    def report(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    before, sys.unraisablehook = sys.unraisablehook, report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _layout(arrays: dict[str, Any]) -> dict[str, str]:
+    """Type and shape of each leaf by its name, but for the counts, whose shape goes with the devices."""
+    return {
+        name: f"{leaf.dtype} {tuple(leaf.shape)}"
+        for name, leaf in named_leaves(arrays)
+        if not name.startswith("state.counts")
+    }
+
+
+def _arrays(run: Run) -> dict[str, Any]:
+    return {
+        "state": run.state,
+        "counts": run.counts.arrays,
+        "rates": run.statistics.rates,
+        "pairs": run.statistics.pairs.arrays,
+    }

@@ -1,0 +1,46 @@
+"""A folder made a run's, by the first of its processes, and kept by it alone."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from cdml_jax.configuration.settings import Settings
+from cdml_jax.data.dataset import Dataset
+from cdml_jax.distributed import processes
+from cdml_jax.methods import Method
+from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.evaluation import measured_embedding
+
+
+def claim(
+    command: str,
+    config: Settings,
+    folder: Path,
+    dataset: Dataset,
+    method: Method | None = None,
+    *,
+    digest: str = "",
+    pooled: bool = False,
+) -> None:
+    """Make a folder the run's, with what its use needs: settings, names of the classes, and of the method."""
+    used = {"title": method.title, "embedding": measured_embedding(config, method)} if method else {}
+    workdir.claim(
+        folder,
+        command,
+        config,
+        dataset.fingerprint(),
+        split_checksum=dataset.checksum,
+        contents=dataset.contents,
+        pooled=pooled,
+        method=used | ({"digest": digest} if digest else {}),
+        write=processes.is_first(),
+    )
+    if processes.is_first():
+        class_names.write(folder, dataset)
+    processes.wait_for_all("claimed")
+
+
+def held(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps other runs out of `folder`; in the other processes of this run, nothing."""
+    return workdir.held(folder) if processes.is_first() else contextlib.nullcontext()

@@ -1,0 +1,59 @@
+"""Figures of a row on images that it was not trained on, every image of training and validation once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cdml_jax.configuration.settings import Settings
+from cdml_jax.data.dividing.folds import fold
+from cdml_jax.distributed import processes
+from cdml_jax.distributed.signals import Stop
+from cdml_jax.methods import Method
+from cdml_jax.runs.loop import fit
+from cdml_jax.system import files
+from cdml_jax.training.program import Program
+
+
+def cross_validate(
+    program: Program[Settings],
+    row: str,
+    method: Method,
+    seed: int,
+    *,
+    folds: int,
+    folder: Path | None = None,
+    stop: Stop | None = None,
+) -> np.ndarray:
+    """Confusion counts of the held-out folds, by as many models as there are folds.
+
+    Args:
+      program: of the whole data set, with a training and a validation split; every fold has its settings.
+      row: name of the method, for files.
+      method: of the program's structure.
+      seed: of every fold's run.
+      folds: how many; which image is in which depends on the images' names alone.
+      folder: where finished folds and checkpoints are kept; None keeps nothing.
+      stop: asks to end early.
+
+    Returns:
+      (folds, C, C) int64.
+    """
+    counts = []
+    for index in range(folds):
+        kept = folder / f"{row}-seed{seed}-fold{index}of{folds}.npy" if folder else None
+        if kept is None or not kept.is_file():
+            feeds = fold(program.feeds, index, folds)
+            part = Program(program.config, program.dataset, feeds=feeds, structure=program.structure)
+            run = fit(part, method, seed, folder=kept.with_suffix("") if kept else None, stop=stop)
+            hard = np.asarray(part.evaluate(run.state, "validation").matrix)
+            if kept is None:
+                counts.append(hard)
+                continue
+            if processes.is_first():
+                with files.writing(kept), files.replacing(kept) as temporary, temporary.open("wb") as file:
+                    np.save(file, hard, allow_pickle=False)
+            processes.wait_for_all("fold")
+        counts.append(np.load(kept, allow_pickle=False))
+    return np.stack(counts)

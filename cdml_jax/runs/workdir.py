@@ -1,0 +1,198 @@
+"""A run's folder: what it was configured with, and that nobody continues it with something else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cdml_jax.configuration.keys import flat
+from cdml_jax.configuration.settings import Settings, to_plain
+from cdml_jax.errors import UserError
+from cdml_jax.system import console, files
+from cdml_jax.system.archives import intact, sealed
+
+# Keys that say where and how fast, not what: a run may be continued with others.
+_FREE = (
+    "data.data_dir",
+    "data.check",
+    "data.cache_bytes",
+    "data.num_threads",
+    "checkpoint.",
+    "reproduce.",
+    "profile.",
+    "compilation_cache",
+)
+# What only a run leaves: without its config.json nobody knows which.
+_LEFT = ("checkpoints", "metrics.jsonl", "results", "runs")
+
+
+def claim(
+    workdir: Path,
+    command: str,
+    config: Settings,
+    fingerprint: str,
+    *,
+    split_checksum: str = "",
+    contents: Mapping[str, str] | None = None,
+    pooled: bool = False,
+    method: Mapping[str, str] | None = None,
+    write: bool = True,
+) -> None:
+    """Make `workdir` this run's, or find that it is already.
+
+    Args:
+      workdir: the run's folder; made if missing.
+      command: whose run it is, "train" or "reproduce".
+      config: of the run.
+      fingerprint: of the data set.
+      split_checksum: of the publisher's splits, where there is one.
+      contents: digest of each split's images, where they were checked: those that the run begins with stay,
+        and a warning says where images have changed since.
+      pooled: whether the validation images are trained on.
+      method: what use of a run asks of its method: `title`, the `embedding` that is measured, and the
+        `digest` of the configuration file that defines methods of its own, if it does.
+      write: False only looks.
+
+    Raises:
+      UserError: it cannot be written, or holds a run of another command, configuration or data set, of which
+        the first keys that differ are named; or its config.json was changed, or is gone.
+    """
+    mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": to_plain(config)}
+    mine |= {"split_checksum": split_checksum} if split_checksum else {}
+    mine |= {"contents": dict(contents)} if contents else {}
+    mine |= {"pooled": True} if pooled else {}
+    mine |= {"method": dict(method)} if method else {}
+    path = workdir / "config.json"
+    if path.exists():
+        theirs = _read(workdir)
+        if not intact(theirs):
+            raise UserError(
+                f"{path} is not as the run wrote it (edited, damaged, or of an older version); "
+                "bring the file back, or choose another --workdir"
+            )
+        if theirs["command"] != command:
+            raise UserError(f"{workdir} holds a run of `cdml {theirs['command']}`; choose another --workdir")
+        ours, other = flat(mine["config"]), flat(theirs["config"])
+        differ = [
+            f"{key} ({other.get(key, 'nothing')!r} there, {ours.get(key, 'nothing')!r} here)"
+            for key in sorted(ours.keys() | other.keys())
+            if ours.get(key) != other.get(key) and not key.startswith(_FREE)
+        ]
+        if differ:
+            raise UserError(
+                f"{workdir} holds a run of another configuration: {', '.join(differ[:3])}; "
+                "choose another --workdir, or delete it"
+            )
+        if theirs.get("method", {}).get("digest") != mine.get("method", {}).get("digest"):
+            raise UserError(
+                f"{workdir} holds a run of another version of the configuration file, which defines methods; "
+                "bring that version back, or choose another --workdir"
+            )
+        check_images(workdir, theirs, fingerprint, contents or {})
+        if "contents" in theirs:
+            mine["contents"] = theirs["contents"]
+    else:
+        left = [name for name in _LEFT if (workdir / name).exists()]
+        if left:
+            raise UserError(
+                f"{workdir} holds {' and '.join(left)} of a run whose config.json is gone; bring the file "
+                "back, or choose another --workdir"
+            )
+    if not write:
+        return
+    content = json.dumps(sealed(mine), indent=1, sort_keys=True) + "\n"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        files.write_text(path, content)
+    except OSError as error:
+        raise UserError(
+            f"--workdir: {workdir} cannot be written ({error.strerror or error}); choose another"
+        ) from error
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Keeps every other run out of `workdir` until this one ends, however it ends.
+
+    Raises:
+      UserError: another run holds it.
+    """
+    busy = f"{workdir} is in use by another run; wait for it, or choose another --workdir"
+    with files.locked(workdir / ".lock", busy):
+        yield
+
+
+def check_images(
+    workdir: Path, stored: Mapping[str, Any], fingerprint: str, contents: Mapping[str, str]
+) -> None:
+    """Compare images with those that the run of a workdir began with; changed contents are a warning.
+
+    Args:
+      workdir: the run's folder.
+      stored: what `claim` wrote there.
+      fingerprint: of the data set at hand.
+      contents: digest of each split's images, where they were checked.
+
+    Raises:
+      UserError: they are others, by their names, labels or classes.
+    """
+    if stored["fingerprint"] != fingerprint:
+        source = stored["config"]["source"]
+        raise UserError(f"{workdir} holds a run on other images of {source}; choose another --workdir")
+    began = stored.get("contents", {})
+    changed = [split for split in contents if began.get(split, contents[split]) != contents[split]]
+    if changed:
+        splits = ", ".join(changed)
+        console.warn(f"some images ({splits}) have changed their content since the run in {workdir} began")
+
+
+def read(workdir: Path) -> dict[str, Any]:
+    """What `claim` wrote, with a warning where it was changed since.
+
+    Raises:
+      UserError: it is no run's folder.
+    """
+    stored = _read(workdir)
+    if not intact(stored):
+        console.warn(
+            f"{workdir / 'config.json'} is not as the run wrote it (edited, damaged, or of an older "
+            "version): what follows may not be of the run that was trained"
+        )
+    return stored
+
+
+def read_trained(workdir: Path) -> dict[str, Any]:
+    """What `claim` wrote in the folder of one trained run, with a warning where it was changed since.
+
+    Raises:
+      UserError: it is no run's folder, or that of a table, whose runs are named.
+    """
+    stored = read(workdir)
+    if stored["command"] == "train":
+        return stored
+    runs = sorted(path.parent.name for path in workdir.glob("runs/*/config.json"))
+    if not runs:
+        raise UserError(f"--workdir: {workdir} holds a table of `cdml reproduce`, of which no run has begun")
+    example = next((run for run in runs if run.startswith("cdml-")), runs[0])
+    raise UserError(
+        f"--workdir: {workdir} holds a table's runs: choose one, such as {workdir / 'runs' / example} "
+        f"({', '.join(runs)})"
+    )
+
+
+def _read(workdir: Path) -> dict[str, Any]:
+    path = workdir / "config.json"
+    try:
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict) or {"command", "config", "fingerprint"} - stored.keys():
+            raise ValueError("it is not what a run writes")
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"--workdir: {workdir} holds no run (no config.json)") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); choose another --workdir, or bring the file back"
+        ) from error
+    return stored

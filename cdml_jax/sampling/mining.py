@@ -1,0 +1,143 @@
+"""How triplets are found in a batch: drawn by pair weights beforehand, or mined by distance.
+
+`MINERS` is what the compiled step switches between and what a method's `miner` names; a miner's place in it
+is the index that the step takes, so adding one is adding an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from cdml_jax.sampling.triplets import Triplets
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Int
+
+
+def batch_hard_triplets(
+    embeddings: Float[Array, "batch size"],
+    labels: Int[Array, " batch"],
+    *,
+    num_triplets: int,
+    where: Bool[Array, " batch"] | None = None,
+) -> Triplets:
+    r"""For each anchor the farthest row of its class and the nearest row of another, over and over.
+
+    .. math:: p = \arg\max_{y_p = y_a, p \ne a} \|g_a - g_p\|, \quad n = \arg\min_{y_n \ne y_a} \|g_a - g_n\|
+
+    Args:
+      embeddings: one row an image; no gradient flows through the choice.
+      labels: class of each row.
+      num_triplets: T; anchors go round, so with a multiple of the batch each counts alike.
+      where: rows that count.
+
+    Returns:
+      `Triplets`; one is valid whose anchor counts and has both a positive and a negative.
+
+    >>> rows = jnp.array([[0.0], [1.0], [3.0], [3.5]])
+    >>> batch_hard_triplets(rows, jnp.array([0, 0, 0, 1]), num_triplets=4).positive.tolist()
+    [2, 2, 0, 0]
+
+    Source: Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for Person Re-Identification" (2017).
+    """
+    distances, positives, negatives = _compared(embeddings, labels, where)
+    anchor = jnp.arange(num_triplets, dtype=jnp.int32) % labels.shape[0]
+    positive = jnp.argmax(jnp.where(positives, distances, -jnp.inf), axis=1)[anchor]
+    negative = jnp.argmin(jnp.where(negatives, distances, jnp.inf), axis=1)[anchor]
+    return _triplets(anchor, positive, negative, positives, negatives)
+
+
+def semi_hard_triplets(
+    embeddings: Float[Array, "batch size"],
+    labels: Int[Array, " batch"],
+    *,
+    num_triplets: int,
+    where: Bool[Array, " batch"] | None = None,
+) -> Triplets:
+    r"""For each anchor and positive the nearest negative beyond the positive, or the farthest if none is.
+
+    .. math:: n = \arg\min_{y_n \ne y_a,\ \|g_a - g_n\| > \|g_a - g_p\|} \|g_a - g_n\|
+
+    Args:
+      embeddings: one row an image; no gradient flows through the choice.
+      labels: class of each row.
+      num_triplets: T; anchors go round, and each time an anchor comes back it takes its next positive.
+      where: rows that count.
+
+    Returns:
+      `Triplets`; one is valid whose anchor counts and has both a positive and a negative.
+
+    >>> rows = jnp.array([[0.0], [1.0], [0.5], [3.5]])
+    >>> semi_hard_triplets(rows, jnp.array([0, 0, 1, 1]), num_triplets=4).negative.tolist()
+    [3, 3, 0, 0]
+
+    Source: Schroff, Kalenichenko and Philbin, "FaceNet", CVPR 2015, section 3.2.
+    """
+    distances, positives, negatives = _compared(embeddings, labels, where)
+    batch = labels.shape[0]
+    turn, anchor = jnp.divmod(jnp.arange(num_triplets, dtype=jnp.int32), batch)
+    rank = jnp.cumsum(positives, axis=1)
+    wanted = turn % jnp.maximum(rank[anchor, -1], 1) + 1
+    positive = jnp.argmax(positives[anchor] & (rank[anchor] == wanted[:, None]), axis=1)
+    to_rows = distances[anchor]
+    beyond = negatives[anchor] & (to_rows > distances[anchor, positive][:, None])
+    nearest = jnp.argmin(jnp.where(beyond, to_rows, jnp.inf), axis=1)
+    farthest = jnp.argmax(jnp.where(negatives[anchor], to_rows, -jnp.inf), axis=1)
+    negative = jnp.where(beyond.any(axis=1), nearest, farthest)
+    return _triplets(anchor, positive, negative, positives, negatives)
+
+
+def _compared(
+    embeddings: jax.Array, labels: jax.Array, where: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Squared distances of all rows, and which rows are positives and negatives of which."""
+    embeddings = jax.lax.stop_gradient(jnp.asarray(embeddings).astype(jnp.float32))
+    real = jnp.ones(labels.shape, bool) if where is None else jnp.asarray(where, bool)
+    embeddings = jnp.where(real[:, None], embeddings, 0)
+    squares = jnp.sum(embeddings**2, axis=1)
+    products = jnp.matmul(embeddings, embeddings.T, precision=jax.lax.Precision.HIGHEST)
+    distances = squares[:, None] + squares[None, :] - 2 * products
+    same = labels[:, None] == labels[None, :]
+    both = real[:, None] & real[None, :]
+    return distances, both & same & ~jnp.eye(labels.shape[0], dtype=bool), both & ~same
+
+
+def _triplets(
+    anchor: jax.Array, positive: jax.Array, negative: jax.Array, positives: jax.Array, negatives: jax.Array
+) -> Triplets:
+    valid = (positives.any(axis=1) & negatives.any(axis=1))[anchor]
+    positive, negative = (jnp.where(valid, row, 0).astype(jnp.int32) for row in (positive, negative))
+    return Triplets(anchor, positive, negative, valid)
+
+
+def mineable(
+    labels: Int[Array, " batch"], *, num_triplets: int, where: Bool[Array, " batch"] | None = None
+) -> Bool[Array, " triplets"]:
+    """Which triplets a miner finds: those whose anchor counts and has a positive and a negative.
+
+    It is known from labels alone, before the network has run, and the same for every miner: each of them
+    takes the anchors in turn.
+
+    Args:
+      labels: class of each row.
+      num_triplets: T.
+      where: rows that count.
+
+    >>> mineable(jnp.array([0, 0, 1]), num_triplets=4).tolist()
+    [True, True, False, True]
+    """
+    return batch_hard_triplets(
+        jnp.zeros((labels.size, 1)), labels, num_triplets=num_triplets, where=where
+    ).valid
+
+
+# Called as miner(embeddings, labels, num_triplets=T, where=...). None takes the triplets that were drawn.
+MINERS: dict[str, Callable[..., Triplets] | None] = {
+    "drawn": None,
+    "batch_hard": batch_hard_triplets,
+    "semi_hard": semi_hard_triplets,
+}

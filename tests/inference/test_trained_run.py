@@ -1,0 +1,341 @@
+"""A run trained by the command on a folder that is then gone: used in Python and by commands."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import cdml_jax
+from cdml_jax.cli import main as cli
+from cdml_jax.confusion import TopConfusions
+from cdml_jax.data.sources import load as load_dataset
+from cdml_jax.errors import UserError
+from cdml_jax.inference.trained_run import TrainedRun
+from cdml_jax.models import NETWORKS, Network, Variant
+from cdml_jax.models.heads import Heads
+from cdml_jax.runs.checkpoint import restore_last
+from cdml_jax.training.program import Program
+
+SIDE = 16
+ROOT = Path(__file__).parents[1]
+
+
+def photograph(index, rng):
+    shade = np.full((20, 24, 3), 20 * index + 60) + rng.normal(0, 30, (20, 24, 3))
+    return np.clip(shade, 0, 255).astype(np.uint8)
+
+
+class Tiny(Network):
+    """Mean colours of quarters, a linear layer with batch norm, two heads: compiled in no time."""
+
+    def __init__(self, spec, *, rngs):
+        super().__init__(spec)
+        self.body = nnx.Linear(12, 16, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, momentum=0.8, rngs=rngs)
+        self.heads = Heads(16, spec, rngs=rngs)
+
+    def __call__(self, images, *, train):
+        batch, side, *_ = images.shape
+        quarters = images.reshape(batch, 2, side // 2, 2, side // 2, 3).mean((2, 4)).reshape(batch, 12)
+        return self.heads(nnx.tanh(self.norm(self.body(quarters), use_running_average=not train)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "tiny", Variant(Tiny))
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_network):
+    """A folder with runs/mine, trained, its images gone; field/ has photographs of many sizes."""
+    folder = tmp_path_factory.mktemp("place")
+    rng = np.random.default_rng(0)
+    for index, name in enumerate(["finches/red finch", "finches/pink finch", "owl"]):
+        (folder / "photographs" / name).mkdir(parents=True)
+        for k in range(14):
+            cv2.imwrite(str(folder / "photographs" / name / f"{k}.png"), photograph(index, rng))
+    (folder / "field/deep/er").mkdir(parents=True)
+    for k, (name, size) in enumerate(
+        {"b.png": (40, 31), "a.JPG": (16, 90), "deep/er/c.bmp": (17, 17), "deep/a.png": (300, 200)}.items()
+    ):
+        image = cv2.resize(photograph(k % 3, rng), size)
+        cv2.imwrite(str(folder / "field" / name), image)
+    (folder / "field/deep/torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    (folder / "field/notes.txt").write_text("no image")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CDML_DATA_DIR", str(folder / "data"))
+        arguments = [
+            "train",
+            "--config=own_images",
+            f"--config.source=folder:{folder / 'photographs'}",
+            f"--workdir={folder / 'runs/mine'}",
+            f"--config.image.image_size={SIDE}",
+            "--config.model.name=tiny",
+            "--config.epochs=3",
+            "--config.warmup_epochs=1",
+            "--config.batch_size=8",
+            "--config.data.num_threads=0",
+            "--config.optimizer.ema_decay=0.5",
+        ]
+        assert cli.main(arguments) == 0
+        config = cdml_jax.load(folder / "runs/mine").config
+        program = Program(config, load_dataset(config.source, validation_fraction=0.15, test_fraction=0.15))
+        network = program.model(restore_last(folder / "runs/mine", program).state)
+        rng = np.random.default_rng(1)
+        images = rng.integers(0, 256, (20, SIDE, SIDE, 3), np.uint8)
+        logits, embeddings = network(images / np.float32(127.5) - 1, train=False)
+        np.savez(folder / "expected.npz", images=images, logits=logits, embeddings=embeddings)
+    shutil.rmtree(folder / "photographs")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    return cdml_jax.load(place / "runs/mine", devices=jax.devices()[:2])
+
+
+@pytest.fixture(scope="module")
+def expected(place):
+    return np.load(place / "expected.npz")
+
+
+def test_outputs_are_those_of_the_trained_network_for_batches_of_any_size(run, expected):
+    for size in (1, 7, 20, 3, 0):
+        logits, embeddings = run(expected["images"][:size])
+        np.testing.assert_allclose(logits, expected["logits"][:size], atol=2e-5)
+        np.testing.assert_allclose(embeddings, expected["embeddings"][:size], atol=2e-6)
+
+
+def test_few_sizes_are_compiled(run, expected):
+    fresh = TrainedRun(run.config, run.dataset, run.classes, *graph_and_weights(run), jax.devices()[:2])
+    for size in (1, 2, 5, 6, 7, 8, 3, 4):
+        fresh(expected["images"][:size])
+    assert fresh._apply._cache_size() == 3  # 2, 4 and 8 rows
+
+
+def graph_and_weights(run):
+    return run.apply.keywords["graph"], run.weights
+
+
+def test_large_batches_are_computed_in_parts(run, expected, monkeypatch):
+    monkeypatch.setattr("cdml_jax.inference.trained_run._BATCH", 4)
+    np.testing.assert_allclose(run(expected["images"]).logits, expected["logits"], atol=2e-5)
+
+
+def test_photographs_of_any_size_and_kind_are_seen_as_in_evaluation(run, place):
+    path = place / "field/deep/a.png"
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    view = run.view(path)
+    assert view.shape == (SIDE, SIDE, 3)
+    assert np.array_equal(view, run.view(pixels))
+    assert np.array_equal(view, run.view(path.read_bytes()))
+    short, side = run.transform.short_side, 200
+    kept = round(side * SIDE / short)  # of 300 x 200 pixels, the centre square of 16/18 of the short side
+    top, left = (200 - kept) // 2, (300 - kept) // 2
+    middle = pixels[top : top + kept, left : left + kept].mean((0, 1))
+    np.testing.assert_allclose(view.mean((0, 1)), middle, atol=1.5)
+
+
+def test_names_and_confusions_are_those_of_the_training(run):
+    assert run.class_names == ("pink finch", "red finch", "owl")
+    assert run.classes.family_names == ("finches", "owl")
+    counts = run.weights.counts.matrix
+    for index, name in enumerate(run.class_names):
+        taken_for = dict(run.taken_for(index))
+        assert name not in taken_for
+        for other, share in taken_for.items():
+            expected = counts[index, run.class_names.index(other)] / counts[index].sum()
+            assert share == pytest.approx(expected, rel=1e-6)
+        assert list(taken_for.values()) == sorted(taken_for.values(), reverse=True)
+
+
+def test_confusions_of_very_many_classes_are_told_from_what_is_kept_of_them(run):
+    kept = TopConfusions(
+        np.array([[2, -1], [0, 2], [-1, -1]]),
+        np.array([[3.0, 0.0], [1.0, 4.0], [0.0, 0.0]]),
+        np.array([4.0, 5.0, 0.0]),
+        np.array([6.0, 5.0, 0.0]),
+    )
+    graph, weights = run.apply.keywords["graph"], run.weights._replace(counts=kept)
+    many = TrainedRun(run.config, run.dataset, run.classes, graph, weights)
+    assert many.taken_for(0) == (("owl", 0.3),)
+    assert many.taken_for(1) == (("owl", 0.4), ("pink finch", 0.1))
+    assert many.taken_for(2) == ()
+
+
+def test_guesses_are_sorted_probabilities(run):
+    guesses = run.guesses(np.array([1.0, 3.0, 2.0]), top=2)
+    assert [guess.class_name for guess in guesses] == ["red finch", "owl"]
+    probabilities = np.exp([3.0, 2.0]) / np.exp([1.0, 3.0, 2.0]).sum()
+    assert [guess.probability for guess in guesses] == pytest.approx(probabilities)
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, SIDE, SIDE, 3), np.float32)]
+)
+def test_images_of_another_size_or_type_are_refused(run, images):
+    with pytest.raises(ValueError, match=r"run.view\(photograph\)"):
+        run(images)
+
+
+def test_predict_answers_what_it_can_and_names_the_rest(place, run, capsys):
+    field = place / "field"
+    status = cli.main(
+        [
+            "predict",
+            f"--workdir={place / 'runs/mine'}",
+            str(field / "b.png"),
+            str(field / "none.png"),
+            str(field),
+        ]
+    )
+    said = capsys.readouterr()
+    assert status == 2
+    assert f"{field / 'none.png'}: cannot be opened (No such file or directory)" in said.err
+    assert f"{field / 'deep/torn.jpg'}: " in said.err
+    assert said.err.count("\n") == 2
+    headings = [line for line in said.out.splitlines() if not line.startswith(" ")]
+    names = ["b.png", "a.JPG", "b.png", "deep/a.png", "deep/er/c.bmp"]
+    assert headings == [str(field / name) for name in names]
+    best = run.predict([field / "b.png"])[0][0]
+    assert re.search(
+        rf"^ +{best.probability:.1%}  {best.class_name} +often taken for: {best.taken_for[0][0]} \(\d+%\)",
+        said.out,
+        re.M,
+    )
+
+
+def test_predict_for_machines(place, run, capsys):
+    paths = [str(place / "field/b.png"), str(place / "field/none.png")]
+    assert cli.main(["predict", f"--workdir={place / 'runs/mine'}", "--json", "--top=2", *paths]) == 2
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    guesses = run.predict(paths[:1], top=2)[0]
+    assert [answer["name"] for answer in good["classes"]] == [guess.class_name for guess in guesses]
+    assert good["classes"][0]["probability"] == pytest.approx(guesses[0].probability, abs=1e-5)
+    assert bad["image"] == paths[1]
+    assert "cannot be opened" in bad["error"]
+
+
+def test_embed_writes_what_can_be_read_in_the_order_of_the_paths(place, run, tmp_path, capsys):
+    out = tmp_path / "field.npz"
+    arguments = [
+        "embed",
+        f"--workdir={place / 'runs/mine'}",
+        str(place / "field"),
+        f"--out={out}",
+        "--logits",
+    ]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert "torn.jpg" in said.err
+    assert "4 of 5 images" in said.out
+    written = np.load(out)
+    assert written["paths"].tolist() == ["a.JPG", "b.png", "deep/a.png", "deep/er/c.bmp"]
+    expected = run.embed([place / "field" / path for path in written["paths"]])
+    np.testing.assert_allclose(written["embeddings"], expected.embeddings, atol=2e-6)
+    np.testing.assert_allclose(written["logits"], expected.logits, atol=2e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["field.npz"]
+
+
+def test_export_writes_the_network_and_the_names(place, tmp_path, capsys):
+    assert cli.main(["export", f"--workdir={place / 'runs/mine'}", f"--out={tmp_path / 'mine.jax'}"]) == 0
+    assert "runs on cpu, cuda, tpu" in capsys.readouterr().out
+    assert json.loads((tmp_path / "mine.jax.json").read_text())["class_names"] == [
+        "pink finch",
+        "red finch",
+        "owl",
+    ]
+
+
+def python_blocks():
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+def test_the_readme_uses_a_run_as_it_can_be_used(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    shutil.copy(place / "field/b.png", place / "photo.jpg")
+    (code,) = (code for code in python_blocks() if "cdml_jax.load(" in code)
+    after = {}
+    exec(compile(code, "README.md: use", "exec"), after)
+    assert after["embeddings"].shape == (
+        2,
+        after["run"].weights.parameters["heads"]["projection"]["kernel"].shape[1],
+    )
+    assert "finch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "--workdir=/no/such", "a.png"], "holds no run"),
+        (["predict", "--workdir=RUN", "--top=0", "a.png"], "--top: must be at least 1"),
+        (["predict", "--workdir=RUN", "--tpo=3", "a.png"], "unknown argument '--tpo=3'"),
+        (["embed", "--workdir=RUN", "/no/such", "--out=a.npz"], "there is no folder /no/such"),
+        (["embed", "--workdir=RUN", "FIELD", "--out=/no/such/a.npz"], "--out: there is no folder /no/such"),
+        (["embed", "--workdir=RUN", "EMPTY", "--out=a.npz"], "no image in it"),
+        (["export", "--workdir=RUN", "--out=/no/such/a.jax"], "--out: there is no folder /no/such"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(place, tmp_path, capsys, arguments, words):
+    places = {"RUN": place / "runs/mine", "FIELD": place / "field", "EMPTY": tmp_path}
+    for name, path in places.items():
+        arguments = [argument.replace(name, str(path)) for argument in arguments]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error
+    assert "\n" not in error
+
+
+def test_a_run_without_names_says_how_to_get_them(place, tmp_path):
+    shutil.copy(place / "runs/mine/config.json", tmp_path)
+    with pytest.raises(UserError, match="`cdml evaluate --workdir="):
+        cdml_jax.load(tmp_path)
+
+
+def test_the_folder_of_a_table_names_its_runs(place, tmp_path):
+    stored = json.loads((place / "runs/mine/config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"command": "reproduce"}))
+    with pytest.raises(UserError, match="of which no run has begun"):
+        cdml_jax.load(tmp_path)
+    for name in ("baseline-seed0", "cdml-seed0"):
+        shutil.copytree(place / "runs/mine", tmp_path / "runs" / name)
+    (tmp_path / "runs/warmup-seed0").mkdir()
+    with pytest.raises(
+        UserError, match=r"choose one, such as .*/runs/cdml-seed0 \(baseline-seed0, cdml-seed0\)"
+    ):
+        cdml_jax.load(tmp_path)
+    assert cdml_jax.load(tmp_path / "runs/cdml-seed0").class_names == ("pink finch", "red finch", "owl")
+
+
+def test_files_of_a_run_that_were_edited_are_named(place, tmp_path, capsys):
+    shutil.copytree(place / "runs/mine", tmp_path / "run")
+    cdml_jax.load(tmp_path / "run")
+    assert capsys.readouterr().err == ""
+    for name, old, new in (
+        ("config.json", '"epochs": 3', '"epochs": 9'),
+        ("classes.json", "owl", "owls"),
+    ):
+        path = tmp_path / "run" / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        cdml_jax.load(tmp_path / "run")
+        said = capsys.readouterr().err
+        assert f"cdml: {path} is not as the run wrote it" in said
+
+
+@pytest.mark.parametrize(
+    "content", ["null", "[]", '{"dataset": "a", "class_names": null}', "\udc80", "[" * 10**5]
+)
+def test_names_that_cannot_be_read_say_how_to_get_them(place, tmp_path, content):
+    shutil.copy(place / "runs/mine/config.json", tmp_path)
+    (tmp_path / "classes.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"classes\.json cannot be read .*delete it, and `cdml evaluate"):
+        cdml_jax.load(tmp_path)

@@ -1,0 +1,64 @@
+"""Mined triplets against brute force, and what a miner promises."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdml_jax.sampling.mining import MINERS, batch_hard_triplets, mineable, semi_hard_triplets
+
+
+def test_semi_hard_is_the_brute_force_choice():
+    rng = np.random.default_rng(1)
+    embeddings, labels = rng.normal(size=(11, 3)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3])
+    where = np.ones(11, bool)
+    where[[2, 10]] = False
+    triplets = semi_hard_triplets(
+        jnp.float32(embeddings), jnp.asarray(labels), num_triplets=44, where=jnp.asarray(where)
+    )
+    distances = ((embeddings[:, None] - embeddings[None]) ** 2).sum(-1)
+    for t in range(44):
+        turn, a = divmod(t, 11)
+        positives = [p for p in range(11) if where[a] and where[p] and p != a and labels[p] == labels[a]]
+        negatives = [n for n in range(11) if where[a] and where[n] and labels[n] != labels[a]]
+        assert bool(triplets.valid[t]) == bool(positives and negatives)
+        if triplets.valid[t]:
+            p = positives[turn % len(positives)]
+            beyond = [n for n in negatives if distances[a, n] > distances[a, p]]
+            nearest = min(beyond, key=lambda n: distances[a, n]) if beyond else None
+            expected = max(negatives, key=lambda n: distances[a, n]) if nearest is None else nearest
+            assert (int(triplets.positive[t]), int(triplets.negative[t])) == (p, expected)
+
+
+def test_batch_hard_is_the_brute_force_choice():
+    rng = np.random.default_rng(0)
+    embeddings, labels = rng.normal(size=(12, 5)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3])
+    where = np.ones(12, bool)
+    where[[2, 11]] = False
+    triplets = batch_hard_triplets(
+        jnp.float32(embeddings), jnp.asarray(labels), num_triplets=24, where=jnp.asarray(where)
+    )
+    distances = ((embeddings[:, None] - embeddings[None]) ** 2).sum(-1)
+    for t in range(24):
+        a = t % 12
+        positives = [p for p in range(12) if where[p] and p != a and labels[p] == labels[a]]
+        negatives = [n for n in range(12) if where[n] and labels[n] != labels[a]]
+        assert bool(triplets.valid[t]) == bool(where[a] and positives and negatives)
+        if triplets.valid[t]:
+            assert int(triplets.positive[t]) == max(positives, key=lambda p: distances[a, p])
+            assert int(triplets.negative[t]) == min(negatives, key=lambda n: distances[a, n])
+
+
+@pytest.mark.parametrize("name", [name for name, miner in MINERS.items() if miner])
+def test_every_miner_finds_the_triplets_that_labels_promise(name):
+    rng = np.random.default_rng(4)
+    labels, where = np.array([0, 0, 1, 2, 2, 2, 3, 0]), np.arange(8) != 5
+    found = MINERS[name](
+        jnp.float32(rng.normal(size=(8, 3))), jnp.asarray(labels), num_triplets=19, where=jnp.asarray(where)
+    )
+    promised = mineable(jnp.asarray(labels), num_triplets=19, where=jnp.asarray(where))
+    np.testing.assert_array_equal(found.valid, promised)
+    assert 0 < int(promised.sum()) < 19
+    anchor, positive, negative = (np.asarray(rows)[np.asarray(promised)] for rows in found[:3])
+    assert (labels[anchor] == labels[positive]).all()
+    assert (labels[anchor] != labels[negative]).all()
+    assert (anchor != positive).all()

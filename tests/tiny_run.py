@@ -1,0 +1,88 @@
+"""A network without batch statistics, a data set in memory and a configuration: seconds, not minutes."""
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from cdml_jax.configuration.settings import changed, defaults
+from cdml_jax.data import ArraySource, Classes, Dataset
+from cdml_jax.models import NETWORKS, Network, Variant
+from cdml_jax.models.heads import Heads
+
+
+class Tiny(Network):
+    """Mean colours of quarters, a linear layer with batch norm, two heads."""
+
+    def __init__(self, spec, *, rngs):
+        super().__init__(spec)
+        self.param_dtype = spec.param_dtype
+        self.body = nnx.Linear(12, 16, param_dtype=self.param_dtype, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, momentum=0.8, param_dtype=self.param_dtype, rngs=rngs)
+        self.heads = Heads(16, spec, rngs=rngs)
+
+    def __call__(self, images, *, train):
+        batch, height, width, _ = images.shape
+        quarters = images.astype(self.param_dtype).reshape(batch, 2, height // 2, 2, width // 2, 3)
+        quarters = quarters.mean((2, 4)).reshape(batch, 12)
+        return self.heads(nnx.tanh(self.norm(self.body(quarters), use_running_average=not train)))
+
+
+class TinyPlain(Tiny):
+    """The same without batch norm: a row's output does not depend on its batch."""
+
+    def __call__(self, images, *, train):
+        batch, height, width, _ = images.shape
+        quarters = images.astype(self.param_dtype).reshape(batch, 2, height // 2, 2, width // 2, 3)
+        quarters = quarters.mean((2, 4)).reshape(batch, 12)
+        return self.heads(nnx.tanh(self.body(quarters)))
+
+
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tiny", Variant(Tiny))
+    monkeypatch.setitem(NETWORKS, "tiny_plain", Variant(TinyPlain))
+
+
+def make_images(rng, labels, size=16):
+    """Classes 2k and 2k + 1 are kin: they differ in one quarter alone."""
+    colours = np.random.default_rng(0).uniform(60, 200, (3, 12))
+    means = colours[labels // 2].copy()
+    means[:, :3] += np.where(labels % 2, 22, -22)[:, None]
+    quarters = means.reshape(-1, 2, 1, 2, 1, 3) + rng.normal(0, 40, (labels.size, 2, 1, 2, 1, 3))
+    images = np.broadcast_to(quarters, (labels.size, 2, size // 2, 2, size // 2, 3))
+    noise = rng.normal(0, 8, (labels.size, size, size, 3))
+    return np.clip(images.reshape(labels.size, size, size, 3) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    rng = np.random.default_rng(7)
+    sizes = {"train": [20, 20, 16, 12, 20, 12], "holdout": [4] * 6, "validation": [9] * 6, "test": [10] * 6}
+    splits = {}
+    for name, per_class in sizes.items():
+        labels = np.repeat(np.arange(6), per_class)
+        images = make_images(rng, labels)
+        splits[name] = ArraySource(images, labels, [f"{name}[{i}]" for i in range(labels.size)])
+    return Dataset("colours", Classes(tuple("abcdef"), (0, 0, 1, 1, 2, 2), ("ab", "cd", "ef")), splits)
+
+
+@pytest.fixture
+def config():
+    return changed(
+        defaults(),
+        {
+            "model.name": "tiny",
+            "model.embedding_size": 8,
+            "image.image_size": 16,
+            "image.crop": "random",
+            "image.resize": 16,
+            "image.flip": False,
+            "batch_size": 16,
+            "epochs": 4,
+            "warmup_epochs": 1,
+            "evaluate_every": 2,
+            "sampling.images_per_class": 2,
+            "sampling.classes_per_group": 2,
+            "data.num_threads": 0,
+        },
+    )
