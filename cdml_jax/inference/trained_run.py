@@ -241,4 +241,5 @@ def _apply(
     parameters: Any, statistics: Any, images: jax.Array, *, graph: nnx.GraphDef, flip: bool
 ) -> tuple[jax.Array, jax.Array]:
     """Logits and embeddings; with `flip`, logits are the means over an image and its mirror image."""
-    return evaluated(nnx.merge(graph, parameters, statistics), images, flip=flip)
+    logits, embeddings = evaluated(nnx.merge(graph, parameters, statistics), images, flip=flip)
+    return logits, embeddings  # a plain tuple: an exported program can hold no type of ours

@@ -3,28 +3,23 @@
 import numpy as np
 import pytest
 
+from cdml_jax.data import ArraySource
 from cdml_jax.data.feeds.batches import evaluation_batches, training_batches
 from cdml_jax.data.images.transforms import Transform
 
 TRANSFORM = Transform(8)
 
 
-class Recording:
+class Recording(ArraySource):
     """Thirteen images, and which of them were read."""
 
     def __init__(self):
-        self.labels = np.arange(13, dtype=np.int32) % 3
+        super().__init__(np.zeros((13, 9, 9, 3), np.uint8), np.arange(13) % 3)
         self.read = []
 
-    def __len__(self):
-        return 13
-
-    def __getitem__(self, index):
+    def image(self, index):
         self.read.append(index)
-        return {"image": np.full((9, 9, 3), index, np.uint8), "label": int(self.labels[index])}
-
-    def name(self, index):
-        return str(index)
+        return super().image(index)
 
 
 @pytest.mark.parametrize("hosts", [2, 4, 8])

@@ -13,10 +13,10 @@ from flax import nnx
 
 from cdml_jax.configuration.settings import changed, defaults
 from cdml_jax.confusion import DenseConfusion
+from cdml_jax.data import Classes
 from cdml_jax.inference.export import export
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.models import Spec, build
-from cdml_jax.runs.class_names import Classes
 from cdml_jax.runs.trained_weights import Weights
 from cdml_jax.training.state import split_model
 
@@ -30,7 +30,7 @@ def run():
     graph, parameters, statistics = jax.tree.map(lambda leaf: leaf, split_model(network))
     counts = DenseConfusion(np.zeros((5, 5), np.float32))
     weights = Weights(*jax.tree.map(np.asarray, (parameters, statistics)), counts, 1)
-    return TrainedRun(config, Classes("birds", tuple("vwxyz")), graph, weights, jax.devices()[:1])
+    return TrainedRun(config, "birds", Classes(tuple("vwxyz")), graph, weights, jax.devices()[:1])
 
 
 def test_it_says_what_the_run_says_for_any_batch(run, tmp_path):

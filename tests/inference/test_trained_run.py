@@ -115,7 +115,7 @@ def test_outputs_are_those_of_the_trained_network_for_batches_of_any_size(run, e
 
 
 def test_few_sizes_are_compiled(run, expected):
-    fresh = TrainedRun(run.config, run.classes, *graph_and_weights(run), jax.devices()[:2])
+    fresh = TrainedRun(run.config, run.dataset, run.classes, *graph_and_weights(run), jax.devices()[:2])
     for size in (1, 2, 5, 6, 7, 8, 3, 4):
         fresh(expected["images"][:size])
     assert fresh._apply._cache_size() == 3  # 2, 4 and 8 rows
@@ -164,7 +164,8 @@ def test_confusions_of_very_many_classes_are_told_from_what_is_kept_of_them(run)
         np.array([4.0, 5.0, 0.0]),
         np.array([6.0, 5.0, 0.0]),
     )
-    many = TrainedRun(run.config, run.classes, run.apply.keywords["graph"], run.weights._replace(counts=kept))
+    graph, weights = run.apply.keywords["graph"], run.weights._replace(counts=kept)
+    many = TrainedRun(run.config, run.dataset, run.classes, graph, weights)
     assert many.taken_for(0) == (("owl", 0.3),)
     assert many.taken_for(1) == (("owl", 0.4), ("pink finch", 0.1))
     assert many.taken_for(2) == ()
