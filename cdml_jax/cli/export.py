@@ -24,9 +24,9 @@ def run(options: argparse.Namespace) -> int:
     """Write the file; returns the exit status."""
     arguments.refuse("export", options.rest)
     trained = trained_run(options.workdir)
-    from cdml_jax import exporting  # here: a mistake in a flag is answered before JAX is loaded
+    from cdml_jax.inference.export import beside, export  # here: JAX is loaded after mistakes in flags
 
-    platforms = exporting.export(trained, options.out)
-    size, names = options.out.stat().st_size / 2**20, exporting.beside(options.out)
+    platforms = export(trained, options.out)
+    size, names = options.out.stat().st_size / 2**20, beside(options.out)
     console.result(f"{options.out}: {size:.1f} MiB, runs on {', '.join(platforms)}. Names: {names}")
     return 0
