@@ -20,7 +20,8 @@ from beartype import BeartypeConf, beartype
 # Whatever takes an array of the devices takes one of the host; ShapeDtypeStructs pass where shapes are derived.
 Array = jax.Array | np.ndarray
 NAMES = {"Array": Array} | {
-    name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Int", "Num", "PRNGKeyArray", "UInt8", "UInt32")
+    name: getattr(jaxtyping, name)
+    for name in ("Bool", "Float", "Int", "Num", "PRNGKeyArray", "UInt8", "UInt32")
 }
 
 # An int is a float here, as it is for mypy.

@@ -13,8 +13,8 @@ from cdml_jax.methods import METHODS, Method
 from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.methods.terms import ConfusedPairs, PairwiseConfusion
 from cdml_jax.models.pixels import normalize_images
-from cdml_jax.sampling.triplets import sample_pairs
 from cdml_jax.runs import loop
+from cdml_jax.sampling.triplets import sample_pairs
 from cdml_jax.training.objective import TERMS
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import Costs
