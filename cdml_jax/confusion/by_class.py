@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdml_jax.confusion.counts import DenseConfusion, class_weights, derive
+from cdml_jax.confusion.counts import DenseConfusion, derive, weigh
 from cdml_jax.confusion.draws import draw_cells
 from cdml_jax.confusion.interface import Statistics
 from cdml_jax.confusion.pairs import DensePairWeights, equal_weights, served
@@ -141,8 +141,8 @@ class ByClassConfusion:
     def class_weights_on_host(
         self, *, mode: str, beta: float, smoothing: float, normalize: bool
     ) -> np.ndarray:
-        weigh = compiled(class_weights, whole(self.padded), ("mode", "normalize"))
-        return np.asarray(weigh(self, beta, smoothing, mode=mode, normalize=normalize))
+        compiled_weigh = compiled(weigh, whole(self.padded), ("mode", "normalize"))
+        return np.asarray(compiled_weigh(self, beta, smoothing, mode=mode, normalize=normalize))
 
     def statistics(self, *, smoothing: float, symmetric: bool) -> Statistics:
         placed = (whole(self.padded), self.padded.sharding)

@@ -114,8 +114,8 @@ class DenseConfusion(NamedTuple):
     def class_weights_on_host(
         self, *, mode: str, beta: float, smoothing: float, normalize: bool
     ) -> np.ndarray:
-        weigh = compiled(class_weights, None, ("mode", "normalize"))
-        return np.asarray(weigh(self, beta, smoothing, mode=mode, normalize=normalize))
+        compiled_weigh = compiled(weigh, None, ("mode", "normalize"))
+        return np.asarray(compiled_weigh(self, beta, smoothing, mode=mode, normalize=normalize))
 
     def statistics(self, *, smoothing: float, symmetric: bool) -> Statistics:
         found = compiled(derive, None, ("symmetric",))(self, smoothing, symmetric=symmetric)
@@ -162,9 +162,7 @@ def derive(confusion: Any, smoothing: jax.Array, symmetric: bool) -> tuple[jax.A
     return confusion.rates(smoothing), confusion.pair_weights(smoothing=smoothing, symmetric=symmetric)
 
 
-def class_weights(
-    confusion: Any, beta: jax.Array, smoothing: jax.Array, mode: str, normalize: bool
-) -> jax.Array:
+def weigh(confusion: Any, beta: jax.Array, smoothing: jax.Array, mode: str, normalize: bool) -> jax.Array:
     """Class weights of counts of any form, to be compiled."""
     return confusion.class_weights(mode=mode, beta=beta, smoothing=smoothing, normalize=normalize)
 

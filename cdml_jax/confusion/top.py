@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cdml_jax.confusion.counts import class_weights, counting_dtype, derive, first_pairs, where_room
+from cdml_jax.confusion.counts import counting_dtype, derive, first_pairs, weigh, where_room
 from cdml_jax.confusion.interface import Statistics
 from cdml_jax.confusion.placing import compiled
 from cdml_jax.confusion.rates import error_rates, weights_of_rates
@@ -206,8 +206,8 @@ class TopConfusions(NamedTuple):
     def class_weights_on_host(
         self, *, mode: str, beta: float, smoothing: float, normalize: bool
     ) -> np.ndarray:
-        weigh = compiled(class_weights, None, ("mode", "normalize"))
-        return np.asarray(weigh(self, beta, smoothing, mode=mode, normalize=normalize))
+        compiled_weigh = compiled(weigh, None, ("mode", "normalize"))
+        return np.asarray(compiled_weigh(self, beta, smoothing, mode=mode, normalize=normalize))
 
     def statistics(self, *, smoothing: float, symmetric: bool) -> Statistics:
         found = compiled(derive, None, ("symmetric",))(self, smoothing, symmetric=symmetric)

@@ -61,9 +61,11 @@ def test_counters_whose_sum_int32_cannot_hold_have_their_rates():
     np.testing.assert_allclose(rates, [1 / 3, 0], rtol=1e-6)
 
 
-def test_counts_wider_than_int32_are_not_narrowed():
+@pytest.mark.parametrize("wide", [False, True])
+def test_counts_wider_than_int32_are_not_narrowed(wide):
     counts = np.array([[3 * 2**32, 2**32], [0, 5]], np.int64)
-    rates = confusion.class_weights(counts, smoothing=0.0, normalize=False)
+    with jax.enable_x64(wide):
+        rates = confusion.class_weights(counts, smoothing=0.0, normalize=False)
     np.testing.assert_allclose(rates, [1 / 4, 0], rtol=1e-6)
 
 
