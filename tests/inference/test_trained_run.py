@@ -23,7 +23,7 @@ from cdml_jax.runs.checkpoint import Checkpoints
 from cdml_jax.training.program import Program
 
 SIDE = 16
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def photograph(index, rng):
