@@ -18,7 +18,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.models.weights.files import SHIPPED_FOLDER
 from cdml_jax.models.weights.loading import save_weights
 from cdml_jax.runs import workdir
-from cdml_jax.runs.checkpoint import restore_last
+from cdml_jax.runs.trained_weights import restore_for_evaluation
 from cdml_jax.training.program import Program
 
 
@@ -30,8 +30,8 @@ def main() -> int:
     folder = parser.parse_args().workdir
     try:
         config = from_plain(workdir.read(folder)["config"])
-        run = restore_last(folder, Program(config, load_dataset(config)))
-        parameters, statistics = run.state.in_use
+        state, _ = restore_for_evaluation(folder, Program(config, load_dataset(config)))
+        parameters, statistics = state.in_use
         path = SHIPPED_FOLDER / f"{folder.name}.safetensors"
         metadata = {"source": config.source, "network": config.model.name, "style": config.model.style}
         digest = save_weights(path, parameters, statistics, metadata)

@@ -226,22 +226,6 @@ class Checkpoints:
             self._opened.close()
 
 
-def restore_last(folder: Path, program: Program[Settings]) -> Run:
-    """The newest whole run that is kept in the workdir `folder`.
-
-    Raises:
-      UserError: there is none.
-    """
-    checkpoints = Checkpoints(folder / "checkpoints", keep=program.config.checkpoint.keep)
-    try:
-        run = checkpoints.restore(program)
-    finally:
-        checkpoints.close()
-    if run is None:
-        raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
-    return run
-
-
 def steps_kept(folder: Path) -> list[int]:
     """Steps of the checkpoints in the workdir `folder`, ascending; they need not be whole."""
     kept = folder / "checkpoints"

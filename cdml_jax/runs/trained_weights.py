@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +15,10 @@ from cdml_jax.errors import UserError
 from cdml_jax.runs.checksums import checksums
 from cdml_jax.system import console
 from cdml_jax.system.trees import named_leaves
+
+if TYPE_CHECKING:
+    from cdml_jax.training.program import Program
+    from cdml_jax.training.state import TrainState
 
 Tree = Any
 
@@ -58,6 +62,31 @@ def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree) -> W
             reason = " ".join(str(error).split())[:200]
             console.warn(f"checkpoint {step} in {kept} is damaged: {reason}")
     raise UserError(f"{kept}: none of the checkpoints {', '.join(map(str, steps))} can be read")
+
+
+def restore_for_evaluation(folder: Path, program: Program[Any]) -> tuple[TrainState, int]:
+    """The trained network of a workdir as a state that can be evaluated, and how many epochs it was trained.
+
+    Whatever method trained it: nothing of the optimiser or of the method's own terms is read.
+
+    Args:
+      folder: the workdir; nothing there is changed.
+      program: of the run's settings.
+
+    Returns:
+      A state whose parameters and statistics, as the model is used, lie on the program's devices; all else
+      in it is abstract.
+
+    Raises:
+      UserError: as `restore_weights`.
+    """
+    state, shardings = program.abstract_state(), program.shardings
+    weights = restore_weights(folder, state.parameters, state.batch_statistics)
+    parameters, statistics = jax.device_put(
+        (weights.parameters, weights.batch_statistics), (shardings.parameters, shardings.batch_statistics)
+    )
+    used = state._replace(parameters=parameters, batch_statistics=statistics, averages=())
+    return used, weights.epoch
 
 
 def _restored(path: Path, parameters: Tree, batch_statistics: Tree) -> Weights:

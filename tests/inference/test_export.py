@@ -35,7 +35,7 @@ def run():
 
 def test_it_says_what_the_run_says_for_any_batch(run, tmp_path):
     platforms = export(run, tmp_path / "mine.jax")
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
     (snippet,) = re.findall(r"^```python\n((?:(?!```).)*deserialize.*?)^```$", readme, re.M | re.S)
     rng = np.random.default_rng(0)
     images = {f"images{size}": rng.integers(0, 256, (size, 16, 16, 3), np.uint8) for size in (1, 7)}

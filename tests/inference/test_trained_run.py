@@ -19,11 +19,11 @@ from cdml_jax.errors import UserError
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.models import NETWORKS, Network, Variant
 from cdml_jax.models.heads import Heads
-from cdml_jax.runs.checkpoint import restore_last
+from cdml_jax.runs.checkpoint import Checkpoints
 from cdml_jax.training.program import Program
 
 SIDE = 16
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def photograph(index, rng):
@@ -88,7 +88,8 @@ def place(tmp_path_factory, tiny_network):
         assert cli.main(arguments) == 0
         config = cdml_jax.load(folder / "runs/mine").config
         program = Program(config, load_dataset(config.source, validation_fraction=0.15, test_fraction=0.15))
-        network = program.model(restore_last(folder / "runs/mine", program).state)
+        saved = Checkpoints(folder / "runs/mine/checkpoints", keep=1).restore(program)
+        network = program.model(saved.state)
         rng = np.random.default_rng(1)
         images = rng.integers(0, 256, (20, SIDE, SIDE, 3), np.uint8)
         logits, embeddings = network(images / np.float32(127.5) - 1, train=False)

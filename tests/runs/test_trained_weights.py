@@ -6,9 +6,11 @@ import pytest
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
-from cdml_jax.methods import METHODS
+from cdml_jax.methods import METHODS, Method
+from cdml_jax.methods.structure import Structure
+from cdml_jax.methods.terms import PairwiseConfusion
 from cdml_jax.runs.loop import fit
-from cdml_jax.runs.trained_weights import restore_weights
+from cdml_jax.runs.trained_weights import restore_for_evaluation, restore_weights
 from cdml_jax.training.program import Program
 
 
@@ -35,6 +37,22 @@ def test_weights_are_those_of_the_state_as_it_is_used(trained, tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs)))
     assert np.array_equal(weights.counts.matrix, run.counts.matrix)
     assert weights.epoch == 2
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.8])
+def test_a_run_is_evaluated_whatever_terms_trained_it(config, dataset, tmp_path, ema):
+    """The program that evaluates knows nothing of the method, which may be a person's own."""
+    config = changed(config, {"optimizer.ema_decay": ema, "epochs": 2, "warmup_epochs": 1})
+    method = Method("Mine", structure=Structure(terms=(PairwiseConfusion(),)))
+    program = Program(config, dataset, structure=method.structure)
+    run = fit(program, method, 0, folder=tmp_path, save_last=True)
+    plain = Program(config, dataset)
+    state, epoch = restore_for_evaluation(tmp_path, plain)
+    assert epoch == 2
+    for ours, theirs in zip(jax.tree.leaves(state.in_use), jax.tree.leaves(run.state.in_use), strict=True):
+        assert np.array_equal(ours, theirs)
+        assert ours.sharding == theirs.sharding
+    assert np.array_equal(plain.evaluate(state, "test").matrix, program.evaluate(run.state, "test").matrix)
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_left_where_it_is(trained, tmp_path, capsys):

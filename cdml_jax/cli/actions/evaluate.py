@@ -16,8 +16,8 @@ from cdml_jax.errors import UserError
 from cdml_jax.reporting import drawing
 from cdml_jax.retrieval import clustering
 from cdml_jax.runs import workdir
-from cdml_jax.runs.checkpoint import restore_last
 from cdml_jax.runs.evaluation import evaluate_split, measure
+from cdml_jax.runs.trained_weights import restore_for_evaluation
 from cdml_jax.system import console
 
 _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
@@ -44,11 +44,11 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
             "train it again"
         )
     program = prepare("train", config, folder, split, stored=stored)
-    run = restore_last(folder, program)
-    if run.epoch < config.epochs:
-        console.say(f"The run stands at epoch {run.epoch} of {config.epochs}.")
+    state, epoch = restore_for_evaluation(folder, program)
+    if epoch < config.epochs:
+        console.say(f"The run stands at epoch {epoch} of {config.epochs}.")
     embedding = kept["embedding"]
-    seen = evaluate_split(program, run.state, split, embedding)
+    seen = evaluate_split(program, state, split, embedding)
     figures = measure(seen.embeddings, seen.labels, embedding) if processes.is_first() else None
     processes.wait_for_all("measured")
     left_out = clustering.why_not(len(seen.labels))
