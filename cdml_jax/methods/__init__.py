@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdml_jax.errors import UserError
-from cdml_jax.methods import cdml, controls
+from cdml_jax.methods import cdml, controls, pairwise_confusion
 from cdml_jax.methods.cdml import PAPER
 from cdml_jax.methods.facts import Facts, by_confusion, by_error_rate, ones, rates, uniform
 from cdml_jax.methods.method import Method
@@ -68,4 +68,5 @@ def named_method(name: str, methods: Mapping[str, Method] | None = None) -> Meth
 METHODS: dict[str, Method] = {
     **cdml.METHODS,
     **controls.METHODS,
+    **pairwise_confusion.METHODS,
 }

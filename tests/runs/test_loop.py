@@ -54,9 +54,11 @@ class StopAt(loop.Stop):
 
 
 def test_one_compiled_step_serves_all_rows_epochs_and_seeds(program):
-    for row in METHODS:
+    plain = [method for method in METHODS.values() if method.structure == program.structure]
+    assert len(plain) > 10
+    for method in plain:
         for seed in (0, 1):
-            run = loop.fit(program, METHODS[row], seed)
+            run = loop.fit(program, method, seed)
             assert run.epoch == program.config.epochs
             assert np.isfinite(run.history[-1]["loss"])
     assert program.traces["step"] == 1
