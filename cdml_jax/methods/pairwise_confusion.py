@@ -1,7 +1,7 @@
 """Pairwise Confusion, and its cross with confusion: the same term on pairs of classes that are confused.
 
-Source: Dubey, Gupta, Guo, Raskar, Farrell and Naik, "Pairwise Confusion for Fine-Grained Visual Classification",
-ECCV 2018. The cross is this library's.
+Source: Dubey, Gupta, Guo, Raskar, Farrell and Naik, "Pairwise Confusion for Fine-Grained Visual
+Classification", ECCV 2018. The cross is this library's.
 """
 
 from cdml_jax.methods.method import Method
