@@ -8,6 +8,7 @@ from typing import Any
 from cdml_jax.errors import UserError
 from cdml_jax.methods import cdml, controls, pairwise_confusion
 from cdml_jax.methods.cdml import PAPER
+from cdml_jax.methods.confusion_hard import CONFUSION_HARD
 from cdml_jax.methods.facts import Facts, by_confusion, by_error_rate, ones, rates, uniform
 from cdml_jax.methods.method import Method
 
@@ -69,4 +70,5 @@ METHODS: dict[str, Method] = {
     **cdml.METHODS,
     **controls.METHODS,
     **pairwise_confusion.METHODS,
+    "confusion_hard": CONFUSION_HARD,
 }
