@@ -26,6 +26,7 @@ PAGES = [
     "docs/architecture.md",
     "docs/clusters.md",
     "docs/datasets.md",
+    "docs/extending.md",
     "docs/models.md",
     "docs/results.md",
     "docs/performance.md",
