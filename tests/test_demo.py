@@ -17,7 +17,7 @@ def test_a_trained_baseline_confuses_mostly_kin(tmp_path):
     dataset = load(config.source, data_dir=str(tmp_path), check=False)
     assert len(dataset.splits["test"]) >= 2400
     program = Program(config, dataset)
-    untrained, _ = program.evaluate(program.initial_state(0), "validation")
+    untrained = program.evaluate(program.initial_state(0), "validation")
     assert accuracy(untrained) < 0.1
     counts = program.evaluate(fit(program, METHODS["baseline"], 0).state, "validation")
     assert accuracy(counts) > 0.4

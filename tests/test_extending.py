@@ -92,7 +92,7 @@ def test_a_network_is_one_file(monkeypatch):
 def test_arrays_are_a_data_set():
     names = {}
     exec(example("A data set", "python")[0], names)
-    changes = {"image.image_size": 16, "data.num_threads": 0, "mesh.data": 1}
+    changes = {"image.image_size": 16, "data.num_threads": 0}
     settings = cdml_jax.settings("own_images", epochs=1, warmup_epochs=0, batch_size=8, **changes)
     run = cdml_jax.train(settings, names["dataset"], method="baseline")
     assert run.class_names == ("crow", "raven", "wren")

@@ -139,7 +139,7 @@ def test_evaluation_needs_no_collective(config, many):
     program = Program(config, many)
     state = program.abstract_state()
     counts, _ = program.abstract_evaluation()
-    lowered = program._evaluate.lower(counts, *state.in_use, program.abstract_batch())
+    lowered = program._evaluate[False, False].lower(counts, *state.in_use, program.abstract_batch())
     assert collectives(lowered.compile().as_text()) == []
 
 
@@ -216,7 +216,6 @@ def test_the_abstract_arguments_are_those_of_a_step(config, dataset):
     facts = program.facts(statistics, counts)
     costs, order = plan_of_epoch(METHODS["cdml"], config, labels, facts, seed=0, epoch=2)
     batch = next(program.feed("train").training(order, seed=0, epoch=2))
-    batch.pop("index")
     passed = mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
     expected = program.abstract_batch(), program.abstract_costs()
     assert jax.tree.structure(passed) == jax.tree.structure(expected)

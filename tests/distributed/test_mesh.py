@@ -159,7 +159,7 @@ def trained(config, dataset, devices, batch_hard=False):
     assert jax.tree.map(lambda a: a.sharding, state) == before
     assert program.traces["step"] == 1
     kept = (state.parameters, state.batch_statistics, state.averages, state.metrics)
-    hard, soft = program.evaluate(state, "validation")
+    hard, soft = (program.evaluate(state, "validation", soft=soft) for soft in (False, True))
     return jax.device_get(kept), program.epoch_counts(state).matrix, hard.matrix, soft.matrix
 
 

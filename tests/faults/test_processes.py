@@ -49,7 +49,7 @@ def two(trained, tmp_path_factory):
 @pytest.mark.program
 @pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
 def test_processes_train_as_one(alone, trained, tmp_path, processes, devices):
-    log, said = trained(tmp_path / "run", processes, devices, "--config.epochs=2")
+    log, said = trained(tmp_path / "run", processes, devices, "--config.epochs=2", "--verbose")
     assert f"{processes} processes, 4 x cpu, mesh 4 x 1 (data x model), " in said[0]
     assert not any("validation accuracy" in text for text in said[1:])
     assert_same_figures(alone[0], log, relative=1e-5)

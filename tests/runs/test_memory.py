@@ -81,13 +81,15 @@ def test_a_run_that_cannot_fit_is_refused_with_its_numbers(config, dataset, monk
 
 @pytest.mark.parametrize(("storage", "share"), [("dense", 1), ("by_row", 8)])
 def test_ten_thousand_classes_need_what_they_need(config, dataset, storage, share):
-    """A (C, C) matrix of counts and two more at an evaluation, whole or a device's rows."""
+    """A (C, C) matrix of counts and more at an evaluation, whole or a device's rows."""
     config = changed(config, {"confusion.storage": storage})
     many = dataclasses.replace(dataset, classes=Classes(tuple(map(str, range(10_000)))))
     found = memory.needs(Program(config, many))
     matrix = 4 * 10_000**2
     assert matrix / share <= found.kept["counts"] <= 1.01 * matrix / share
-    assert 2 * matrix / share <= found.evaluation["evaluation"] <= 3.03 * matrix / share
+    # Dense counts are summed over the devices into another matrix; rows of classes are where they are.
+    held = 2 if storage == "dense" else 1
+    assert held * matrix / share <= found.evaluation["evaluation"] <= 1.01 * held * matrix / share
 
 
 def test_a_cpu_device_has_its_share_of_the_host(monkeypatch):

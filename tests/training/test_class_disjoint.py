@@ -36,7 +36,8 @@ def test_what_is_tested_is_the_embedding(arguments, tmp_path, capfd):
     stored = json.loads((tmp_path / "run/config.json").read_text())
     assert len(stored["split_checksum"]) == 64
     assert cli.main(["evaluate", run, "--split=test"]) == 0
-    last = capfd.readouterr().out.splitlines()[-1]
+    *_, last, following = capfd.readouterr().out.splitlines()
+    assert following.startswith("Next: cdml predict ")
     # Eight images of one class: whatever is retrieved is right.
     assert last.startswith("test, 1 classes never trained, features: Recall@1 100.00%")
 

@@ -52,8 +52,7 @@ def changed(program, run):
 
 @pytest.mark.parametrize("cut", ["2", "backbone"])
 def test_only_what_lies_behind_the_cut_is_trained(frozen, dataset, cut):
-    frozen.model.frozen = cut
-    program = one_device(frozen, dataset)
+    program = one_device(settings.changed(frozen, {"model.frozen": cut}), dataset)
     names = changed(program, fit(program, METHODS["cdml"], 0))
     firsts = {
         name.split(".")[0] + (f".{name.split('.')[1]}" if name.startswith("blocks") else "") for name in names
@@ -64,12 +63,13 @@ def test_only_what_lies_behind_the_cut_is_trained(frozen, dataset, cut):
 def test_it_evaluates_as_the_whole_network_does(frozen, dataset):
     program = one_device(frozen, dataset)
     run = fit(program, METHODS["cdml"], 0)
-    frozen.model.frozen = ""
-    whole = one_device(frozen, dataset)
+    whole = one_device(settings.changed(frozen, {"model.frozen": ""}), dataset)
     state = whole.initial_state(0)._replace(
         parameters=run.state.parameters, batch_statistics=run.state.batch_statistics
     )
-    for behind, through in zip(program.evaluate(run.state, "test"), whole.evaluate(state, "test")):
+    for soft in (False, True):
+        behind = program.evaluate(run.state, "test", soft=soft)
+        through = whole.evaluate(state, "test", soft=soft)
         np.testing.assert_allclose(behind.matrix, through.matrix, atol=1e-3)
 
 
@@ -88,7 +88,7 @@ def test_eight_devices_train_what_one_trains(frozen, dataset):
 
 
 def test_a_front_without_weights_is_refused(frozen, dataset):
-    frozen.model.weights = ""
+    frozen = settings.changed(frozen, {"model.weights": ""})
     with pytest.raises(UserError, match=r"model\.frozen: .* set model\.weights"):
         one_device(frozen, dataset)
 

@@ -1,5 +1,7 @@
 """Counts and pair weights split by row, or the most frequent alone: the same training where they hold all."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS
 from cdml_jax.runs import loop
 from cdml_jax.runs.checkpoint import Checkpoints
+from cdml_jax.sampling import sample_triplets
 from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
 
@@ -78,14 +81,15 @@ def test_split_rows_count_and_draw_exactly_as_whole_ones_do(trained, config, dat
     dense, run = train(trained, config, dataset, "dense")
     split, _ = train(trained, config, dataset, "by_row")
     for counts in ("hard", "soft"):
-        totals = [p.total_counts(run.state, "validation")[counts == "soft"] for p in (dense, split)]
+        totals = [p.total_counts(run.state, "validation", soft=counts == "soft") for p in (dense, split)]
         np.testing.assert_allclose(totals[0].matrix, totals[1].on_host().matrix, rtol=1e-6)
     pairs = ByClassPairWeights(np.pad(run.statistics.pairs.matrix, ((0, 58), (0, 0))))
     keys = jax.random.split(jax.random.key(1), 2)
     labels = np.random.default_rng(0).integers(-1, 6, (2, 24)).astype(np.int32)
-    whole = dense.storage.draw(keys, labels, run.statistics.pairs, num_triplets=32)
-    by_row = jax.jit(split.storage.draw, static_argnames="num_triplets")(
-        keys, labels, split.storage.put_pairs(pairs), num_triplets=32
+    sample = functools.partial(sample_triplets, num_triplets=32)
+    whole = dense.storage.draw(keys, labels, run.statistics.pairs, sample)
+    by_row = jax.jit(split.storage.draw, static_argnames="sample")(
+        keys, labels, split.storage.put_pairs(pairs), sample=sample
     )
     assert all(np.array_equal(a, b) for a, b in zip(whole, by_row))
 
@@ -120,8 +124,9 @@ def test_counters_that_do_not_hold_all_keep_rates_exact(config, dataset):
     made = program(config, dataset, "top", 8, top_k=2, counts="hard", decay=0.0)
     dense = program(config, dataset, "dense", 8, counts="hard", decay=0.0)
     state = made.initial_state(0)
-    hard, soft = made.evaluate(state, "validation")
-    whole, probabilities = dense.evaluate(dense.initial_state(0), "validation")
+    hard, soft = (made.evaluate(state, "validation", soft=soft) for soft in (False, True))
+    start = dense.initial_state(0)
+    whole, probabilities = (dense.evaluate(start, "validation", soft=soft) for soft in (False, True))
     assert isinstance(hard, TopConfusions)
     assert hard.values.shape == (6, 2)
     assert accuracy(hard) == pytest.approx(accuracy(whole))
@@ -162,7 +167,7 @@ def test_what_a_storage_cannot_do_is_refused(config, dataset):
     with pytest.raises(UserError, match="symmetric: True needs all pairs"):
         program(config, dataset, "top", 1, symmetric=True)
     for storage in ("top", "by_row"):
-        with pytest.raises(UserError, match="row: pair_costs needs"):
+        with pytest.raises(UserError, match="Confusion-weighted logits needs the weights of all pairs"):
             loop.fit(program(config, dataset, storage, 1), METHODS["pair_costs"], 0)
 
 
@@ -171,7 +176,7 @@ def test_columns_of_logits_over_model_count_the_same(config, dataset):
     for storage in ("by_row", "top"):
         made = program(config, dataset, storage, 8)
         assert made.mesh.shape[mesh_lib.MODEL] == 2
-        hard, _ = made.evaluate(made.initial_state(0), "validation")
+        hard = made.evaluate(made.initial_state(0), "validation")
         alone = program(changed(config, {"mesh.model": 1}), dataset, storage, 1)
-        expected, _ = alone.evaluate(alone.initial_state(0), "validation")
+        expected = alone.evaluate(alone.initial_state(0), "validation")
         assert accuracy(hard) == accuracy(expected)
