@@ -39,6 +39,8 @@ MEASURED_IN_SECONDS = (
     "seconds",
     "step_ms_p50",
     "step_ms_p90",
+    "step_ms_p99",
+    "step_ms_max",
     "images_per_second",
     "data_wait_share",
     "checkpoint_seconds",
