@@ -41,6 +41,11 @@ class Loaded:
     methods: Mapping[str, Any]
     digest: str
 
+    @property
+    def methods_digest(self) -> str:
+        """The digest where the file defines methods, which a workdir then keeps; else ""."""
+        return self.digest if self.methods else ""
+
 
 def shipped_configs() -> list[str]:
     """Names that `--config=NAME` takes, besides files."""

@@ -88,7 +88,9 @@ def reproduce(
                 # A run that was begun before has its own checkpoint to continue from.
                 if warm is None and processes.largest(not steps_kept(place)):
                     warm = _warm_up(program, methods["baseline"], seed, folder, stop)
-                own = programs.setdefault(method.structure, _beside(program, method))
+                if method.structure not in programs:
+                    programs[method.structure] = _beside(program, method)
+                own = programs[method.structure]
                 start = None if warm is None else fork(own, warm)
                 with held(place):
                     run = fit(own, method, seed, start=start, folder=place, stop=stop, save_last=True)
@@ -111,8 +113,6 @@ def reproduce(
 
 def _beside(program: Program[Settings], method: Method) -> Program[Settings]:
     """The program of a method's structure, on the same images."""
-    if method.structure == program.structure:
-        return program
     return Program(program.config, program.dataset, feeds=program.feeds, structure=method.structure)
 
 
