@@ -56,7 +56,7 @@ def step_collectives(program: Program) -> tuple[list[Collective], float]:
 
 def peer_collectives(program: Program, classes: int) -> list[Collective]:
     """Collectives of adding a step's soft predictions to one (C, C) matrix that every device holds."""
-    whole, rows = mesh_lib.replicated(program.mesh), mesh_lib.by_row(program.mesh)
+    whole, rows = mesh_lib.replicated(program.mesh), mesh_lib.split_rows(program.mesh)
     size = program.config.batch_size
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)

@@ -33,11 +33,11 @@ TRIPLETS_PER_IMAGE = 4
 CASES = (
     ("dense", 1_000, 256, 0),
     ("dense", 4_000, 256, 0),
-    ("by_row", 1_000, 256, 0),
-    ("by_row", 4_000, 256, 0),
-    ("by_row", 10_000, 64, 0),
-    ("by_row", 10_000, 256, 0),
-    ("by_row", 10_000, 1024, 0),
+    ("by_class", 1_000, 256, 0),
+    ("by_class", 4_000, 256, 0),
+    ("by_class", 10_000, 64, 0),
+    ("by_class", 10_000, 256, 0),
+    ("by_class", 10_000, 1024, 0),
     ("top", 1_000, 256, 32),
     ("top", 10_000, 64, 32),
     ("top", 10_000, 256, 8),
@@ -66,7 +66,7 @@ def _batch(storage: Storage, size: int) -> tuple[dict[str, jax.Array], jax.Array
     labels = (rng.integers(0, classes, size) // 4 * 4).astype(np.int32)
     batch = mesh_lib.put_batch(storage.mesh, {"label": labels, "mask": np.ones(size, bool)})
     logits = jax.jit(
-        lambda key: jax.random.normal(key, (size, classes)), out_shardings=mesh_lib.by_row(storage.mesh)
+        lambda key: jax.random.normal(key, (size, classes)), out_shardings=mesh_lib.split_rows(storage.mesh)
     )(jax.random.key(0))
     return batch, logits
 

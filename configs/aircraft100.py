@@ -1,4 +1,4 @@
-"""FGVC-Aircraft: ResNet-50, 448 px, the four rows.
+"""FGVC-Aircraft: ResNet-50, 448 px, the four methods.
 
 Command:  cdml reproduce --config=aircraft100 --config.source=aircraft100:DIR
 Hardware: one GPU of 24 GB, or a TPU host: batches of 64 in bfloat16. Not yet run.

@@ -52,10 +52,10 @@ def get_config() -> ConfigDict:
                 "frozen": "",  # not trained, computed once: "backbone", or the number of first blocks
                 "frozen_views": 4,  # augmented views of each training image that are then computed
             },
-            "row": "cdml",  # which method `cdml train` trains
+            "method": "cdml",  # which method `cdml train` trains
             "seed": 0,
             "epochs": 10,
-            "warmup_epochs": 2,  # E_0: every row is the baseline in them
+            "warmup_epochs": 2,  # E_0: every method is the baseline in them
             "batch_size": 48,  # of all devices together
             "accumulation": 1,  # microbatches a step
             "mesh": {
@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
                 "decay": 0.5,
                 "smoothing": 1.0,
                 "symmetric": False,
-                # dense, by_row (split over data), top (each class's most frequent); auto: by the classes
+                # dense, by_class (split over data), top (each class's most frequent); auto: by the classes
                 "storage": "auto",
                 "top_k": 32,  # wrong answers that a class keeps in "top"
             },
@@ -111,7 +111,7 @@ def get_config() -> ConfigDict:
                 "composition_correction": True,
             },
             "reproduce": {
-                "rows": ("baseline", "weighted_softmax", "confusion_driven", "cdml"),
+                "methods": ("baseline", "weighted_softmax", "confusion_driven", "cdml"),
                 "seeds": 3,
                 # Train on training and validation images; the baseline's confusion on so many folds of them
                 # chooses what the figures show. 0 keeps the validation split apart.

@@ -1,4 +1,4 @@
-"""Stanford Cars: ResNet-50, 448 px, the four rows.
+"""Stanford Cars: ResNet-50, 448 px, the four methods.
 
 Command:  cdml reproduce --config=cars196 --config.source=cars196:DIR
 Hardware: one GPU of 24 GB, or a TPU host: batches of 64 in bfloat16. Not yet run.

@@ -1,4 +1,4 @@
-"""CUB-200-2011 as the field fine-tunes it today: ResNet-50, 448 px, the four rows.
+"""CUB-200-2011 as the field fine-tunes it today: ResNet-50, 448 px, the four methods.
 
 Command:  cdml reproduce --config=cub200 --config.source=cub200:DIR
 Hardware: one GPU of 24 GB, or a TPU host: batches of 64 in bfloat16. Not yet run.

@@ -1,4 +1,4 @@
-"""CUB-200-2011 from DINOv2's ViT-S/14, fine-tuned whole at 448 px, the four rows.
+"""CUB-200-2011 from DINOv2's ViT-S/14, fine-tuned whole at 448 px, the four methods.
 
 Command:  cdml reproduce --config=cub200_dinov2 --config.source=cub200:DIR
           The heads alone, on features that are computed once: add --config.model.frozen=backbone

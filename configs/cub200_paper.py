@@ -1,4 +1,4 @@
-"""The paper's tables and figure on CUB-200-2011: 224 px, a network of its time, the four rows.
+"""The paper's tables and figure on CUB-200-2011: 224 px, a network of its time, the four methods.
 
 Command:  cdml reproduce --config=cub200_paper --config.source=cub200:DIR --config.model.weights=FILE
           Without the data, at CUB's size on drawn birds:

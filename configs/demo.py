@@ -1,4 +1,4 @@
-"""The demo: 48 drawn species, weights pretrained on other species, the paper's four rows.
+"""The demo: 48 drawn species, weights pretrained on other species, the paper's four methods.
 
 Command:  cdml reproduce --config=demo   (or `make demo`, installation included)
 Hardware: 2 CPU cores, under 5 minutes.

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.source = "synthetic_birds/upstream"
     config.data.test = ""
-    config.row = "baseline"
+    config.method = "baseline"
     config.image.update({"image_size": 56, "crop": "random_resized", "scale": (0.5, 1.0), "resize": 64})
     config.epochs = 30
     config.warmup_epochs = 0

@@ -1,4 +1,4 @@
-"""Stanford Dogs: ResNet-50, 448 px, the four rows.
+"""Stanford Dogs: ResNet-50, 448 px, the four methods.
 
 Command:  cdml reproduce --config=dogs120 --config.source=dogs120:DIR
 Hardware: one GPU of 24 GB, or a TPU host: batches of 64 in bfloat16. Not yet run.

@@ -1,4 +1,4 @@
-"""Oxford Flowers-102: the heads alone on frozen features of DINOv2's ViT-S/14, the four rows.
+"""Oxford Flowers-102: the heads alone on frozen features of DINOv2's ViT-S/14, the four methods.
 
 Command:  cdml reproduce --config=flowers102 --config.source=flowers102:DIR
           Fine-tuned whole: add --config.model.frozen=""

@@ -32,5 +32,5 @@ def get_config() -> ConfigDict:
     # The published validation split has 60 of the 81 classes: the last fit is on it too, and folds of the
     # training images tell which classes the figure shows.
     config.reproduce.folds = 5
-    config.reproduce.rows = (*config.reproduce.rows, "pair_costs", "pair_costs_triplets")
+    config.reproduce.methods = (*config.reproduce.methods, "pair_costs", "pair_costs_triplets")
     return config

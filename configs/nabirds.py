@@ -1,4 +1,4 @@
-"""NABirds: ResNet-50, 448 px, the four rows.
+"""NABirds: ResNet-50, 448 px, the four methods.
 
 Command:  cdml reproduce --config=nabirds --config.source=nabirds:DIR
 Hardware: one GPU of 24 GB, or a TPU host: batches of 64 in bfloat16. Not yet run.

@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -31,10 +32,10 @@ import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Keys and names before, and what they are called now.
-RENAMED: dict[str, str] = {}
+# Keys and names before, and what they are called now: in configurations, logs, results and checkpoints.
+RENAMED: dict[str, str] = {"row": "method", "rows": "methods", "by_row": "by_class"}
 # Keys whose values are new here, so that there is nothing to compare them with.
-ADDED: tuple[str, ...] = ()
+ADDED: tuple[str, ...] = ("provenance", "names")
 MEASURED_IN_SECONDS = (
     "seconds",
     "step_ms_p50",
@@ -75,7 +76,7 @@ class Side:
     name: str
     site: Path
     runs: Path
-    method_key: str
+    names: dict[str, str]  # of today -> of the side's time
 
     def environment(self) -> dict[str, str]:
         """Environment in which the tree's package is the one that is imported."""
@@ -110,8 +111,14 @@ class Side:
 
     def train_arguments(self, method: str, folder: str, *overrides: str) -> tuple[str, ...]:
         """Arguments of `cdml` that train it."""
-        chosen = f"--config.{self.method_key}={method}"
+        chosen = self._named("--config.method=") + method
+        overrides = tuple(map(self._named, overrides))
         return "train", "--config=demo", chosen, f"--workdir={self.runs / folder}", *overrides
+
+    def _named(self, override: str) -> str:
+        """An override of today with the names of the side's time."""
+        words = re.split(r"(\W)", override)
+        return "".join(self.names.get(word, word) for word in words)
 
 
 def stage(tree: Path, site: Path) -> None:
@@ -122,10 +129,12 @@ def stage(tree: Path, site: Path) -> None:
 
 
 def renamed(value: Any) -> Any:
-    """A value of the earlier commit with today's keys."""
+    """A value of the earlier commit with today's keys and names."""
     if isinstance(value, dict):
         return {RENAMED.get(key, key): renamed(inner) for key, inner in value.items()}
-    return [renamed(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [renamed(inner) for inner in value]
+    return RENAMED.get(value, value) if isinstance(value, str) else value
 
 
 def without(value: Any, keys: tuple[str, ...]) -> Any:
@@ -228,14 +237,16 @@ def table(sides: tuple[Side, Side], found: Differences) -> None:
     left_out = (*MEASURED_IN_SECONDS, *ADDED)
     found.equal("table: rows.json", renamed(without(both[0], left_out)), without(both[1], left_out))
     for path in sorted((before / "results").glob("*.json")):
-        both = [json.loads((folder / "results" / path.name).read_text()) for folder in folders]
-        found.equal(f"table: {path.stem}", renamed(without(both[0], left_out)), without(both[1], left_out))
         with np.load(path.with_suffix(".npz")) as one, np.load(now / "results" / f"{path.stem}.npz") as other:
+            both = [json.loads(path.read_text()), json.loads(other["record"].tobytes())]
+            found.equal(
+                f"table: {path.stem}", renamed(without(both[0], left_out)), without(both[1], left_out)
+            )
             found.equal(f"table: counts of {path.stem}", dict(one), {name: other[name] for name in one.files})
 
 
 def parameters(sides: tuple[Side, Side], found: Differences) -> None:
-    """Final parameters of the paper's four rows under seed 0, and what they export."""
+    """Final parameters of the paper's four methods under seed 0, and what they export."""
     for method in PAPER:
         before, now = (side.train(method, method) for side in sides)
         compare_runs(method, sides, found, before, now)
@@ -266,7 +277,7 @@ def controls(sides: tuple[Side, Side], found: Differences) -> None:
     runs: dict[str, tuple[str, tuple[str, ...]]] = {method: (method, ()) for method in CONTROLS}
     runs |= {
         "cdml_hard": ("cdml", ("--config.confusion.counts=hard", "--config.confusion.decay=0.0")),
-        "cdml_by_row": ("cdml", ("--config.confusion.storage=by_row",)),
+        "cdml_by_class": ("cdml", ("--config.confusion.storage=by_class",)),
         "cdml_top": ("cdml", ("--config.confusion.storage=top", "--config.confusion.top_k=8")),
         "cdml_holdout": ("cdml", ("--config.confusion.source=holdout",)),
         "cdml_accumulated": ("cdml", ("--config.accumulation=2",)),
@@ -376,7 +387,6 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--base", required=True, help="the earlier commit")
-    parser.add_argument("--base-method-key", default="row", help="key that chose the method there")
     parser.add_argument("--out", type=Path, required=True, help="a folder for both sides' runs")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, by commas; also times")
     parser.add_argument("--alternations", type=int, default=20)
@@ -396,8 +406,8 @@ def main() -> int:
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=REPOSITORY, check=True)
     sides = (
-        Side("before", out / "before", out / "before_runs", options.base_method_key),
-        Side("now", out / "now", out / "now_runs", METHOD_KEY),
+        Side("before", out / "before", out / "before_runs", {now: before for before, now in RENAMED.items()}),
+        Side("now", out / "now", out / "now_runs", {}),
     )
     found = Differences()
     for part in options.only.split(","):
@@ -408,9 +418,6 @@ def main() -> int:
     print(f"{found.compared} comparisons, {found.found} differ")
     return 1 if found.found else 0
 
-
-# Key of a configuration that chooses the method.
-METHOD_KEY = "row"
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,9 +3,9 @@
     python experiments/search.py --config=demo --seeds=3 --out=FILE.jsonl \
         "baseline" "cdml objective.triplet_weight=1.0 sampling.composed=0.25"
 
-Each argument is a row and the keys in which it differs. Every candidate gets the same seeds, steps, initial
-parameters and warm-up; differences to the first are paired by seed. One line a candidate goes to FILE.
-With --folds=N training and validation images are divided into N folds, the same for every candidate; each
+Each argument is a method and the keys in which it differs. Every candidate gets the same seeds, steps,
+initial parameters and warm-up; differences to the first are paired by seed. One line a candidate goes to
+FILE. With --folds=N training and validation images are divided into N folds, the same for every candidate; each
 seed then trains N models, each validated on its own fold, and differences are paired by seed and fold.
 """
 
@@ -44,9 +44,9 @@ def main() -> None:
     dataset = load_dataset(base, test="")
     first: list[float] = []
     for candidate in options.candidates:
-        row, *words = candidate.split()
+        name, *words = candidate.split()
         loaded = load_arguments([*arguments, *(f"--config.{word}" for word in words)])
-        config, method = loaded.settings, named_method(row, known_methods(loaded.methods))
+        config, method = loaded.settings, named_method(name, known_methods(loaded.methods))
         check(config)
         whole = Program(config, dataset, structure=method.structure)
         parts = (

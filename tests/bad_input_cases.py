@@ -124,8 +124,8 @@ CASES = [
         "data.num_threads: -1 must be at least 0",
     ),
     (
-        "unknown row",
-        lambda w: w.train("--config.row=cdlm"),
+        "unknown method",
+        lambda w: w.train("--config.method=cdlm"),
         "method: 'cdlm' is unknown; did you mean cdml?",
     ),
     (
@@ -570,7 +570,7 @@ CASES = [
         lambda w: w.results(b"{}", "cdml-seed0.json"),
         (
             "DIR/run/results/cdml-seed0.json was written by an older version; delete it and cdml-seed0.npz, "
-            "and the same command trains this row and seed again"
+            "and the same command trains this method and seed again"
         ),
     ),
 ]

@@ -63,8 +63,8 @@ def cdml(*arguments, environment=None):
         (["train", "--config=demo", "--config.data=x"], "is a group of keys"),
         (["train", "--config=demo", "--batch=3"], "unknown argument '--batch=3'"),
         (["train", "--config=demo", "--config.batch_size=12"], "choose a multiple of 8"),
-        (["train", "--config=demo", "--config.row=cdlm"], "'cdlm' is unknown; did you mean cdml?"),
-        (["reproduce", "--config=demo", "--config.reproduce.rows=focl"], "did you mean focal?"),
+        (["train", "--config=demo", "--config.method=cdlm"], "'cdlm' is unknown; did you mean cdml?"),
+        (["reproduce", "--config=demo", "--config.reproduce.methods=focl"], "did you mean focal?"),
         (["train", "--config=demo", "--config.objective.mode=rates"], "choose one of rate, one_plus_rate"),
         (["train", "--config=demo", "--config.sampling.composed=1.5"], "must be from 0 to 1"),
         (["train", "--config=demo", "--config.warmup_epochs=99"], "exceeds epochs"),
@@ -181,20 +181,22 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
     run = tmp_path / "runs/cdml-seed0"
     assert last == f"Next: cdml predict --workdir={run} IMAGE"
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert {(row["row"], row["seed"]) for row in rows} == {
-        (row, seed) for row in ("baseline", "weighted_softmax", "confusion_driven", "cdml") for seed in (0, 1)
+    assert {(row["method"], row["seed"]) for row in rows} == {
+        (method, seed)
+        for method in ("baseline", "weighted_softmax", "confusion_driven", "cdml")
+        for seed in (0, 1)
     }
     assert len({row["steps"] for row in rows}) == 1
     assert "NMI % |" in first.stdout
     kinds = {"baseline": "features", "weighted_softmax": "features"}
-    assert all(row["embedding"] == kinds.get(row["row"], "projection") for row in rows)
+    assert all(row["embedding"] == kinds.get(row["method"], "projection") for row in rows)
     assert all(
         0 <= row[key] <= 1 + 1e-9 for row in rows for key in ("test_map_at_r", "test_recall_at_1", "test_nmi")
     )
 
-    kept = {(result.row, result.seed): result for result in results.load(tmp_path / "results")}
+    kept = {(result.method, result.seed): result for result in results.load(tmp_path / "results")}
     images = sorted(path.relative_to(photographs).as_posix() for path in photographs.rglob("*.png"))
-    for (row, seed), result in kept.items():
+    for (method, seed), result in kept.items():
         for split in ("validation", "test"):
             said, counts = getattr(result, split), np.zeros((3, 3), int)
             np.add.at(counts, (said.labels, said.top_classes[:, 0]), 1)
@@ -202,11 +204,11 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
             assert set(said.names) < set(images)
             assert said.names == getattr(kept["baseline", 0], split).names
             assert said.embeddings is None
-        assert (result.provenance.settings["row"], result.provenance.settings["seed"]) == (row, seed)
-        assert len(list((tmp_path / f"runs/{row}-seed{seed}/checkpoints").iterdir())) == 1
+        assert (result.provenance.settings["method"], result.provenance.settings["seed"]) == (method, seed)
+        assert len(list((tmp_path / f"runs/{method}-seed{seed}/checkpoints").iterdir())) == 1
 
     # Every run of the table can be used.
-    by_name = {(row["row"], row["seed"]): row for row in rows}
+    by_name = {(row["method"], row["seed"]): row for row in rows}
     evaluated = cdml("evaluate", f"--workdir={run}", "--split=test", environment=environment)
     assert evaluated.returncode == 0, evaluated.stderr
     assert f"test: top-1 {by_name['cdml', 0]['test_accuracy']:.2%}" in evaluated.stdout

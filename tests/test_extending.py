@@ -71,7 +71,7 @@ def test_costs_and_terms_of_ones_own_train(photographs):
     source = "--config.source=folder:birds"
     costs = "--config.confusion.source=file:costs.csv"
     cdml(photographs, "train", "--config=own_images", source, costs, *SMALL, "--workdir=costs")
-    method = "--config.row=confident"
+    method = "--config.method=confident"
     cdml(photographs, "train", "--config=confident.py", method, source, *SMALL, "--workdir=terms")
     log = (photographs / "terms" / "metrics.jsonl").read_text()
     assert '"entropy_loss"' in log

@@ -1,6 +1,5 @@
 """What is installed from a wheel: every module, the configurations, the weights."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,6 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.program
-@pytest.mark.skipif(not importlib.util.find_spec("setuptools"), reason="setuptools is not installed")
 def test_a_wheel_holds_every_module_and_every_configuration(tmp_path):
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns("__pycache__")

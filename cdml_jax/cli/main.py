@@ -26,7 +26,7 @@ COMMANDS = {
 _EXAMPLES = """\
 examples:
   cdml reproduce --config=demo
-  cdml train --config=demo --config.row=baseline --workdir=runs/baseline
+  cdml train --config=demo --config.method=baseline --workdir=runs/baseline
   cdml train --config=own_images --config.source=folder:~/photographs --workdir=runs/mine
   cdml evaluate --workdir=runs/mine --split=test
   cdml predict --workdir=runs/mine photo.jpg

@@ -9,7 +9,7 @@ from cdml_jax.cli import arguments
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.distributed.signals import Interrupted
 
-TEXT = "train one method (--config.row) under one seed; the same command continues a stopped run"
+TEXT = "train one method (--config.method) under one seed; the same command continues a stopped run"
 
 
 def add(commands: argparse._SubParsersAction) -> None:

@@ -54,9 +54,9 @@ def replaced(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 def overridden(values: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
     """The values with those that flags give as text at some dotted keys.
 
-    >>> changes = {"epochs": "20", "image.flip": "false", "reproduce.rows": "baseline,cdml"}
+    >>> changes = {"epochs": "20", "image.flip": "false", "reproduce.methods": "baseline,cdml"}
     >>> after = overridden(defaults(), changes)
-    >>> after["epochs"], after["image"]["flip"], after["reproduce"]["rows"]
+    >>> after["epochs"], after["image"]["flip"], after["reproduce"]["methods"]
     (20, False, ('baseline', 'cdml'))
 
     Raises:

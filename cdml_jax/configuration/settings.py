@@ -31,15 +31,15 @@ from cdml_jax.training.settings import (
 class ReproduceSettings:
     """The group `reproduce`: what a table holds."""
 
-    rows: tuple[str, ...]
+    methods: tuple[str, ...]
     seeds: int
     folds: int
     embeddings: bool
 
     def __post_init__(self) -> None:
-        ranges.names("reproduce.", self, "rows")
-        if not self.rows or len(set(self.rows)) != len(self.rows):
-            raise UserError(f"reproduce.rows: {self.rows} must name each row once")
+        ranges.names("reproduce.", self, "methods")
+        if not self.methods or len(set(self.methods)) != len(self.methods):
+            raise UserError(f"reproduce.methods: {self.methods} must name each method once")
         ranges.at_least("reproduce.", self, seeds=1)
 
 

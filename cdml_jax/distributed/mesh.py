@@ -107,7 +107,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_row(mesh: Mesh) -> NamedSharding:
+def split_rows(mesh: Mesh) -> NamedSharding:
     """The first axis is split over "data"."""
     return NamedSharding(mesh, PartitionSpec(DATA))
 
@@ -212,13 +212,13 @@ def gather_rows(mesh: Mesh, rows: jax.Array) -> jax.Array:
     """Rows that are split over "data", whole on every device, by one all-gather."""
     # Without the first constraint XLA gathers what the rows were computed from.
     return jax.lax.with_sharding_constraint(
-        jax.lax.with_sharding_constraint(rows, by_row(mesh)), replicated(mesh)
+        jax.lax.with_sharding_constraint(rows, split_rows(mesh)), replicated(mesh)
     )
 
 
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's rows of the global batch (see `process_shard`), onto its devices."""
-    return {k: jax.make_array_from_process_local_data(by_row(mesh), v) for k, v in batch.items()}
+    return {k: jax.make_array_from_process_local_data(split_rows(mesh), v) for k, v in batch.items()}
 
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:

@@ -57,8 +57,8 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
     """A trained run of a workdir, by its newest whole checkpoint.
 
     Args:
-      folder: the workdir of `cdml train`, or of one run of `cdml reproduce`, its `runs/ROW-seedN`. The images
-        that it was trained on need not be there.
+      folder: the workdir of `cdml train`, or of one run of `cdml reproduce`, its `runs/METHOD-seedN`.
+        The images that it was trained on need not be there.
       devices: those that share the work; None for all of this process.
 
     Raises:

@@ -31,7 +31,7 @@ def train(
     """Train one method under one seed.
 
     Args:
-      settings: such as `cdml_jax.settings` gives; `source`, `row` and `seed` are not used.
+      settings: such as `cdml_jax.settings` gives; `source`, `method` and `seed` are not used.
       dataset: with a training split, and others where they are wanted.
       method: the name of one of the package's, or a method of your own.
       seed: of the initial parameters, the order of the data, the augmentation and the draws.
@@ -47,7 +47,7 @@ def train(
     """
     chosen = named_method(method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else chosen.title
-    settings = dataclasses.replace(settings, source=dataset.name, row=name, seed=seed)
+    settings = dataclasses.replace(settings, source=dataset.name, method=name, seed=seed)
     check(settings)
     program = Program(settings, dataset, structure=chosen.structure)
     program.check_weights()

@@ -1,4 +1,4 @@
-"""The paper's four rows: the baseline, each of its two costs alone, and both.
+"""The paper's four methods: the baseline, each of its two costs alone, and both.
 
 Source: J. Zhao and Y. Peng, "Cost-Sensitive Deep Metric Learning for Fine-Grained Image Classification",
 MultiMedia Modeling (MMM), 2018, table 2.

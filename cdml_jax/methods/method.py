@@ -1,4 +1,4 @@
-"""What a row of a table is: one method, as a value."""
+"""What a table compares: one method, as a value."""
 
 from __future__ import annotations
 

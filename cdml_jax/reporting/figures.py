@@ -82,7 +82,7 @@ def draw_learning_curves(table: Table) -> Figure:
         figure.subplots(1, 2),
         ("loss", "validation_accuracy"),
         (1.0, 100.0),
-        ("training loss (each row's own objective)", "validation accuracy, %"),
+        ("training loss (each method's own objective)", "validation accuracy, %"),
         strict=True,
     ):
         for k, (method, title) in enumerate(table.titles.items()):

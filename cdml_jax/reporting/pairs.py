@@ -39,7 +39,7 @@ def confused_subcategories(table: Table, number: int = 20) -> np.ndarray:
     """
     if not table.has_baseline:
         raise ValueError(
-            f"no result of row {table.baseline!r}, whose validation confusion chooses the subcategories"
+            f"no result of method {table.baseline!r}, whose validation confusion chooses the subcategories"
         )
     rates = class_error(table.counts(table.baseline, "validation"))
     order = np.argsort(-rates, kind="stable")  # NaN, a class without images, sorts last

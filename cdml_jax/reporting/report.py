@@ -1,4 +1,4 @@
-"""The report of a `reproduce` run: one Markdown page with its tables and pictures, and the rows as data."""
+"""The report of a `reproduce` run: one Markdown page with its tables and pictures, and its lines as data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CHOICE = (
     "method look better, by regression to the mean."
 )
 _PAIRS_CAPTION = (
-    "The pairs that the baseline confuses most on held-out images, and how often each row confuses "
+    "The pairs that the baseline confuses most on held-out images, and how often each method confuses "
     "them on the test split: per cent of the first class's images called the second, mean over seeds."
 )
 
@@ -154,7 +154,7 @@ def _paper(table: Table) -> list[str]:
 
 def _verdicts(table: Table) -> list[str]:
     if not table.has_baseline:
-        return ["The baseline was not run, so no row can be compared with it."]
+        return ["The baseline was not run, so no method can be compared with it."]
     lines = [f"- {verdict(compare(table, method), title)}" for method, title in table.compared.items()]
     return ["\n".join(lines)] if lines else []
 

@@ -23,7 +23,7 @@ from cdml_jax.system.files import write_json, write_text, writing
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _COLUMNS = (
-    "row",
+    "method",
     "seed",
     "steps",
     "seconds",
@@ -38,10 +38,10 @@ _SPLITS = ("validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """One row of the table under one seed.
+    """One method under one seed.
 
     Args:
-      row: short name of the row, such as "baseline" or "cdml"; part of a file name.
+      method: its name, such as "baseline" or "cdml"; part of a file name.
       seed: the seed of the run.
       steps: optimiser steps taken.
       seconds: wall-clock seconds of training.
@@ -54,7 +54,7 @@ class RunResult:
       provenance: settings, versions, devices and date.
     """
 
-    row: str
+    method: str
     seed: int
     steps: int
     seconds: float
@@ -67,8 +67,10 @@ class RunResult:
     provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
-        if not _SAFE_NAME.fullmatch(self.row):
-            raise ValueError(f"row {self.row!r} must be letters, digits and _ . + - only: it names a file")
+        if not _SAFE_NAME.fullmatch(self.method):
+            raise ValueError(
+                f"method {self.method!r} must be letters, digits and _ . + - only: it names a file"
+            )
         for name in ("validation_counts", "test_counts"):
             counts = _checked(getattr(self, name), name)
             object.__setattr__(self, name, counts.astype(np.int64))
@@ -91,11 +93,11 @@ def _checked(counts: np.ndarray, name: str = "counts") -> np.ndarray:
 
 
 def save(result: RunResult, folder: str | Path) -> Path:
-    """Write a result as `<row>-seed<seed>.npz`, whole or not at all: where it stands, the run is done.
+    """Write a result as `<method>-seed<seed>.npz`, whole or not at all: where it stands, the run is done.
 
     Args:
       result: what the run left.
-      folder: where the results of all rows and seeds stand side by side; made if missing.
+      folder: where the results of all methods and seeds stand side by side; made if missing.
 
     Returns:
       The path of the file, an archive with a digest (`cdml_jax.system.archives`).
@@ -106,10 +108,10 @@ def save(result: RunResult, folder: str | Path) -> Path:
     folder = Path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result.row}-seed{result.seed}.npz"
+    path = folder / f"{result.method}-seed{result.seed}.npz"
     splits = {name: getattr(result, name) for name in _SPLITS if getattr(result, name) is not None}
     record = {
-        "row": result.row,
+        "method": result.method,
         "seed": result.seed,
         "steps": result.steps,
         "seconds": result.seconds,
@@ -126,7 +128,7 @@ def save(result: RunResult, folder: str | Path) -> Path:
 
 
 def load(folder: str | Path, *, embeddings: bool = False) -> list[RunResult]:
-    """Read every finished result of a folder, ordered by row and seed; a folder that is not there is empty.
+    """Read every finished result of a folder, by method and seed; a folder that is not there is empty.
 
     Args:
       folder: as `save` wrote to.
@@ -139,10 +141,10 @@ def load(folder: str | Path, *, embeddings: bool = False) -> list[RunResult]:
     for older in sorted(folder.glob("*-seed*.json")):
         raise UserError(
             f"{older} was written by an older version; delete it and {older.stem}.npz, and the same command "
-            "trains this row and seed again"
+            "trains this method and seed again"
         )
     results = [_load_one(path, embeddings=embeddings) for path in folder.glob("*-seed*.npz")]
-    return sorted(results, key=lambda result: (result.row, result.seed))
+    return sorted(results, key=lambda result: (result.method, result.seed))
 
 
 def _load_one(path: Path, *, embeddings: bool) -> RunResult:
@@ -158,8 +160,10 @@ def _load_one(path: Path, *, embeddings: bool) -> RunResult:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         # The digest is right, so this is what somebody wrote.
         raise UserError(f"{path} was written by another version: {again}") from error
-    if path.stem != f"{result.row}-seed{result.seed}":
-        raise UserError(f"{path} holds row {result.row!r}, seed {result.seed}: it was renamed; name it back")
+    if path.stem != f"{result.method}-seed{result.seed}":
+        raise UserError(
+            f"{path} holds method {result.method!r}, seed {result.seed}: it was renamed; name it back"
+        )
     return result
 
 
@@ -167,7 +171,7 @@ def _of_archive(archive: Archive, *, embeddings: bool) -> RunResult:
     record = archive.record
     figures, made = record["embeddings"], record["provenance"]
     return RunResult(
-        row=record["row"],
+        method=record["method"],
         seed=record["seed"],
         steps=record["steps"],
         seconds=record["seconds"],
@@ -187,7 +191,7 @@ def _of_archive(archive: Archive, *, embeddings: bool) -> RunResult:
 
 
 def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:
-    """Write rows.json and rows.csv: one line per row and seed, rates as fractions in [0, 1].
+    """Write rows.json and rows.csv: one line per method and seed, rates as fractions in [0, 1].
 
     Args:
       results: the results, in the order in which their lines shall stand.
@@ -206,7 +210,7 @@ def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:
     for result in results:
         lines.append(
             {
-                "row": result.row,
+                "method": result.method,
                 "seed": result.seed,
                 "steps": result.steps,
                 "seconds": round(result.seconds, 3),

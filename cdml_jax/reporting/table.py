@@ -86,12 +86,12 @@ def tabulate(
     """
     runs: dict[str, dict[int, RunResult]] = {}
     for result in results:
-        seeds = runs.setdefault(result.row, {})
+        seeds = runs.setdefault(result.method, {})
         if result.seed in seeds:
-            raise ValueError(f"row {result.row!r} has two results for seed {result.seed}")
+            raise ValueError(f"method {result.method!r} has two results for seed {result.seed}")
         if len(result.test_counts) != classes.number:
             raise ValueError(
-                f"row {result.row!r}, seed {result.seed}: counts of {len(result.test_counts)} classes, "
+                f"method {result.method!r}, seed {result.seed}: counts of {len(result.test_counts)} classes, "
                 f"not of the {classes.number} that are named"
             )
         seeds[result.seed] = result

@@ -18,7 +18,7 @@ _EMBEDDINGS_CAPTION = (
     "classifier reads, a projection is what the embedding head makes of them.\n"
 )
 _MIXED = (
-    "The rows' embeddings differ in kind: without triplets a projection stays as it was drawn, so the\n"
+    "The methods' embeddings differ in kind: without triplets a projection stays as it was drawn, so the\n"
     "features are measured there.\n"
 )
 
@@ -57,11 +57,11 @@ def methods_table(table: Table, *, paper: Mapping[str, float] | None = None) -> 
         for line, method in zip(lines, table.titles, strict=True):
             line.append(_paper_cell(paper, method, table.baseline))
     if len({result.steps for result in table.results}) > 1:
-        notes.append("The rows did not all take the same number of steps: the longer ones are favoured.")
+        notes.append("The methods did not all take the same number of steps: the longer ones are favoured.")
     text = markdown_table(header, lines, "lr" + "r" * (len(header) - 2))
     caption = (
         "Test images; mean ± standard deviation over seeds. Difference to the baseline in points,\n"
-        "paired by seed, with Student's 95 % interval, not corrected for the number of rows.\n"
+        "paired by seed, with Student's 95 % interval, not corrected for the number of methods.\n"
     )
     return text + "\n" + caption + "".join(f"{note}\n" for note in notes)
 

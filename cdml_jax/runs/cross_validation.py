@@ -1,4 +1,4 @@
-"""Figures of a row on images that it was not trained on, every image of training and validation once."""
+"""Figures of a method on images that it was not trained on, every image of training and validation once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cdml_jax.training.program import Program
 
 def cross_validate(
     program: Program[Settings],
-    row: str,
+    name: str,
     method: Method,
     seed: int,
     *,
@@ -30,7 +30,7 @@ def cross_validate(
 
     Args:
       program: of the whole data set, with a training and a validation split; every fold has its settings.
-      row: name of the method, for files.
+      name: of the method, for files.
       method: of the program's structure.
       seed: of every fold's run.
       folds: how many; which image is in which depends on the images' names alone.
@@ -42,7 +42,7 @@ def cross_validate(
     """
     counts = []
     for index in range(folds):
-        kept = folder / f"{row}-seed{seed}-fold{index}of{folds}.npy" if folder else None
+        kept = folder / f"{name}-seed{seed}-fold{index}of{folds}.npy" if folder else None
         if kept is None or not kept.is_file():
             feeds = fold(program.feeds, index, folds)
             part = Program(program.config, program.dataset, feeds=feeds, structure=program.structure)

@@ -100,7 +100,7 @@ def _gathered(
 ) -> dict[str, jax.Array]:
     """Likeliest classes of each row of a batch, whole on every device, with what else is kept of it."""
     labels = rows["label"]
-    logits = jax.lax.with_sharding_constraint(logits, mesh_lib.by_row(mesh)).astype(jnp.float32)
+    logits = jax.lax.with_sharding_constraint(logits, mesh_lib.split_rows(mesh)).astype(jnp.float32)
     log_probabilities = jax.nn.log_softmax(logits)
     # Of equal logits the first class comes first, as in the counts.
     top_classes = jax.lax.top_k(logits, min(TOP, logits.shape[1]))[1]

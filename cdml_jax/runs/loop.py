@@ -165,7 +165,7 @@ class _Trainer:
         self._end_epoch(costs, timing)
 
     def _compile(self, batch: Any, costs: Any) -> None:
-        """Once for all rows and seeds. The jitted step finds what is compiled here."""
+        """Once for all methods and seeds. The jitted step finds what is compiled here."""
         began = time.monotonic()
         with console.working("Compiling the step"):
             compiled = self.program.step.lower(self.run.state, batch, costs).compile()

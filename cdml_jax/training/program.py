@@ -91,7 +91,7 @@ class Program(Generic[Config_co]):
         )
         if config.confusion.symmetric and self.storage.name == "top":
             raise UserError(
-                "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_row"
+                "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_class"
             )
         self.costs = cost_matrix(config.confusion.source, dataset.classes, self.storage)
         build_model = functools.partial(build, config.model.name, spec_of(config.model, dataset.num_classes))
@@ -151,7 +151,7 @@ class Program(Generic[Config_co]):
                     **bound,
                 ),
                 # Logits stay as they are computed: their columns may be split over "model".
-                (of_counts, mesh_lib.by_row(self.mesh), None),
+                (of_counts, mesh_lib.split_rows(self.mesh), None),
             )
             for soft in (False, True)
             for features in (False, True)
@@ -227,7 +227,7 @@ class Program(Generic[Config_co]):
         """Shapes and shardings of a global batch on the devices."""
         one: dict[str, Any] = {"label": ((), np.int32), "mask": ((), np.bool_), "index": ((), np.int32)}
         fields = {"image": self.feed("train").spec, **one}
-        rows, sharding = self.config.batch_size, mesh_lib.by_row(self.mesh)
+        rows, sharding = self.config.batch_size, mesh_lib.split_rows(self.mesh)
         return {
             name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
             for name, (shape, dtype) in fields.items()

@@ -95,7 +95,7 @@ class TrainingSettings:
     data: DataSettings
     image: Transform
     model: ModelSettings
-    row: str
+    method: str
     seed: int
     epochs: int
     warmup_epochs: int

@@ -68,14 +68,14 @@ def test_four_processes_train_as_one_over_many_steps(alone, trained, tmp_path):
 
 
 @pytest.mark.program
-@pytest.mark.parametrize("storage", ["by_row", "top"])
+@pytest.mark.parametrize("storage", ["by_class", "top"])
 def test_two_processes_share_large_label_spaces(alone, trained, tmp_path, storage):
     """Three classes fit both forms whole: what is kept is what the matrices keep."""
     log, _ = trained(
         tmp_path / "run", 2, 2, "--config.epochs=4", f"--config.confusion.storage={storage}", double=True
     )
     assert [entry["step"] for entry in log] == [entry["step"] for entry in alone[1]]
-    if storage == "by_row":
+    if storage == "by_class":
         assert_same_figures(alone[1], log, relative=1e-6)
     else:  # of the same law, but other draws
         assert log[0]["accuracy"] == alone[1][0]["accuracy"]

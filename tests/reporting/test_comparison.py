@@ -12,10 +12,10 @@ from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
 
 
-def run(row, seed, right, *, steps=300):
+def run(method, seed, right, *, steps=300):
     """Of 100 + 100 test images, `right` + 100 are called rightly."""
     counts = np.array([[right, 100 - right], [0, 100]])
-    return RunResult(row, seed, steps, 1.0, np.eye(2, dtype=int), counts)
+    return RunResult(method, seed, steps, 1.0, np.eye(2, dtype=int), counts)
 
 
 def table(results):
@@ -57,11 +57,13 @@ def test_compare_pairs_by_seed_whatever_the_order():
 
 def test_seeds_without_the_figure_are_left_out():
     results = [
-        run(row, seed, 60 + 10 * (row == "cdml") + seed) for row in ("baseline", "cdml") for seed in range(3)
+        run(method, seed, 60 + 10 * (method == "cdml") + seed)
+        for method in ("baseline", "cdml")
+        for seed in range(3)
     ]
     known = {("baseline", 0): 0.5, ("baseline", 1): 0.6, ("cdml", 0): 0.75, ("cdml", 2): 0.9}
     found = compare(
-        table(results), "cdml", figure=lambda result: known.get((result.row, result.seed), math.nan)
+        table(results), "cdml", figure=lambda result: known.get((result.method, result.seed), math.nan)
     )
     assert found.seeds == (0,)
     assert found.mean == pytest.approx(25)

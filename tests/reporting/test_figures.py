@@ -31,8 +31,8 @@ def diagonal_errors(wrong, size=10):
     return counts
 
 
-def run(row, seed, validation, test, history=()):
-    return RunResult(row, seed, 10, 1.0, diagonal_errors(validation), diagonal_errors(test), list(history))
+def run(method, seed, validation, test, history=()):
+    return RunResult(method, seed, 10, 1.0, diagonal_errors(validation), diagonal_errors(test), list(history))
 
 
 def results():
@@ -49,7 +49,7 @@ def test_subcategories_are_chosen_by_the_baselines_validation_confusion():
     np.testing.assert_array_equal(confused_subcategories(table(results()), 3), [2, 0, 3])
     np.testing.assert_array_equal(confused_subcategories(table(results()), 20), [2, 0, 3, 1])
     np.testing.assert_array_equal(confused_subcategories(table(results(), baseline="cdml"), 1), [1])
-    with pytest.raises(ValueError, match="no result of row 'baseline'"):
+    with pytest.raises(ValueError, match="no result of method 'baseline'"):
         confused_subcategories(table(results()[2:]), 3)
 
 
@@ -134,11 +134,11 @@ def test_curves_are_means_over_seeds_with_their_range():
 
 
 def test_every_row_of_a_figure_has_its_own_look():
-    rows = ["baseline", "weighted_softmax", "confusion_driven", "cdml", *"abcdef"]
-    runs = [run(row, 0, [0] * 4, [0] * 4, [{"loss": 1.0}]) for row in rows]
+    methods = ["baseline", "weighted_softmax", "confusion_driven", "cdml", *"abcdef"]
+    runs = [run(method, 0, [0] * 4, [0] * 4, [{"loss": 1.0}]) for method in methods]
     figure = figures.draw_learning_curves(table(runs))
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
-    assert len(looks) == len(rows)
+    assert len(looks) == len(methods)
 
 
 def test_pictures_are_the_same_again(tmp_path):
@@ -159,7 +159,7 @@ ODD = ("US$5 or AU$5", "$#$", "$$", r"\$x_1^$ \alpha")
 def test_names_are_drawn_as_they_are_written(tmp_path):
     """Dollar signs begin no formula, whether it would be valid or not."""
     classes = Classes(ODD, (0, 0, 1, 1), ("<b>fam|$^$", "50% off 10$ and $"))
-    runs = [run(row, 0, [3, 1, 5, 2], [1, 9, 2, 4], [{"loss": 1.0}]) for row in ("baseline", "cdml")]
+    runs = [run(method, 0, [3, 1, 5, 2], [1, 9, 2, 4], [{"loss": 1.0}]) for method in ("baseline", "cdml")]
     odd = tabulate(runs, classes, titles={"baseline": "a $^$ b", "cdml": "$$"})
     panels = {title: odd.counts(method) for method, title in odd.titles.items()}
     pictures = [

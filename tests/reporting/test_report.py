@@ -1,4 +1,4 @@
-"""The page names its command, links only what exists, and copes with whatever rows are there."""
+"""The page names its command, links only what exists, and copes with whatever methods are there."""
 
 import builtins
 import dataclasses
@@ -28,11 +28,11 @@ VALIDATION = np.array([[6, 4, 0, 0], [0, 9, 0, 1], [0, 3, 7, 0], [0, 0, 0, 10]])
 TEST = np.array([[9, 1, 0, 0], [0, 4, 6, 0], [0, 2, 8, 0], [0, 0, 2, 8]])
 
 
-def runs(rows=("baseline", "cdml"), seeds=2, *, history=True):
+def runs(methods=("baseline", "cdml"), seeds=2, *, history=True):
     epochs = [{"epoch": 1, "loss": 2.0, "validation_accuracy": 0.4}] if history else []
     return [
-        RunResult(row, seed, 50, 1.0, VALIDATION, TEST + seed * (1 + k) * np.eye(4, dtype=int), epochs)
-        for k, row in enumerate(rows)
+        RunResult(method, seed, 50, 1.0, VALIDATION, TEST + seed * (1 + k) * np.eye(4, dtype=int), epochs)
+        for k, method in enumerate(methods)
         for seed in range(seeds)
     ]
 

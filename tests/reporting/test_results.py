@@ -34,8 +34,8 @@ MADE = Provenance(
 )
 
 
-def make(row="baseline", seed=0, *, history=None, embeddings=None, **more):
-    return RunResult(row, seed, 120, 3.25, COUNTS.T.copy(), COUNTS, history or [], embeddings, **more)
+def make(method="baseline", seed=0, *, history=None, embeddings=None, **more):
+    return RunResult(method, seed, 120, 3.25, COUNTS.T.copy(), COUNTS, history or [], embeddings, **more)
 
 
 def predictions(number, *, embeddings=None):
@@ -64,10 +64,10 @@ def test_counts_that_cannot_be_are_refused(counts, error):
         RunResult("cdml", 0, 1, 1.0, counts, counts)
 
 
-@pytest.mark.parametrize("row", ["", "../cdml", "a b", ".hidden"])
-def test_a_row_must_be_able_to_name_a_file(row):
+@pytest.mark.parametrize("method", ["", "../cdml", "a b", ".hidden"])
+def test_a_method_must_be_able_to_name_a_file(method):
     with pytest.raises(ValueError, match="names a file"):
-        make(row)
+        make(method)
 
 
 def test_save_and_load_round_trip(tmp_path):
@@ -79,7 +79,7 @@ def test_save_and_load_round_trip(tmp_path):
     save(make("baseline", 10), tmp_path)
     save(make("baseline", 2), tmp_path)
     loaded = load(tmp_path)
-    assert [(one.row, one.seed) for one in loaded] == [("baseline", 2), ("baseline", 10), ("cdml", 3)]
+    assert [(one.method, one.seed) for one in loaded] == [("baseline", 2), ("baseline", 10), ("cdml", 3)]
     one = loaded[-1]
     assert (one.steps, one.seconds) == (120, 3.25)
     np.testing.assert_array_equal(one.test_counts, COUNTS)
@@ -161,7 +161,7 @@ def test_a_save_that_is_stopped_is_not_done(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             save(result, tmp_path)
     monkeypatch.undo()
-    assert [(one.row, one.embeddings) for one in load(tmp_path)] == [("baseline", None)]
+    assert [(one.method, one.embeddings) for one in load(tmp_path)] == [("baseline", None)]
     assert [path.name for path in tmp_path.iterdir()] == ["baseline-seed0.npz"]
     assert (tmp_path / "baseline-seed0.npz").read_bytes() == before
 
@@ -237,7 +237,7 @@ def test_rows_as_json_and_csv(tmp_path):
     paths = write_rows([make(embeddings=FIGURES), empty], tmp_path / "new")
     assert [path.name for path in paths] == ["rows.json", "rows.csv"]
     lines = json.loads(paths[0].read_text())
-    assert lines[0]["row"] == "baseline"
+    assert lines[0]["method"] == "baseline"
     assert lines[0]["test_accuracy"] == 0.55
     assert lines[0]["validation_accuracy"] == 0.55
     assert lines[0]["test_mean_class_error"] == pytest.approx(5 / 12)

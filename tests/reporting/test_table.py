@@ -11,9 +11,9 @@ CLASSES = Classes(("wren", "tit"))
 TITLES = {"baseline": "Baseline", "weighted_softmax": "WS", "cdml": "CDML"}
 
 
-def make(row, seed, right=3):
+def make(method, seed, right=3):
     counts = np.array([[right, 1], [0, 4]])
-    return RunResult(row, seed, 10, 1.0, counts.T.copy(), counts)
+    return RunResult(method, seed, 10, 1.0, counts.T.copy(), counts)
 
 
 def test_methods_stand_in_the_titles_order_and_seeds_ascend():
@@ -22,7 +22,7 @@ def test_methods_stand_in_the_titles_order_and_seeds_ascend():
     assert dict(table.titles) == {"baseline": "Baseline", "cdml": "CDML", "odd": "odd", "new": "new"}
     assert list(table.titles) == list(table.runs) == ["baseline", "cdml", "odd", "new"]
     assert list(table.runs["cdml"]) == [0, 2]
-    assert [(result.row, result.seed) for result in table.results] == [
+    assert [(result.method, result.seed) for result in table.results] == [
         ("baseline", 1),
         ("cdml", 0),
         ("cdml", 2),
@@ -37,7 +37,7 @@ def test_pairs_are_of_common_seeds():
     ]
     pairs = tabulate(results, CLASSES).pairs("cdml")
     assert {
-        seed: (ours.row, ours.seed, theirs.row, theirs.seed) for seed, (ours, theirs) in pairs.items()
+        seed: (ours.method, ours.seed, theirs.method, theirs.seed) for seed, (ours, theirs) in pairs.items()
     } == {seed: ("cdml", seed, "baseline", seed) for seed in (1, 2)}
 
 

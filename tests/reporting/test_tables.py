@@ -17,10 +17,10 @@ from cdml_jax.retrieval.figures import EmbeddingFigures
 TITLES = {"baseline": "baseline", "weighted_softmax": "weighted softmax", "cdml": "CDML"}
 
 
-def run(row, seed, right, *, steps=300):
+def run(method, seed, right, *, steps=300):
     """Of 100 + 100 test images, `right` + 100 are called rightly."""
     counts = np.array([[right, 100 - right], [0, 100]])
-    return RunResult(row, seed, steps, 1.0, np.eye(2, dtype=int), counts)
+    return RunResult(method, seed, steps, 1.0, np.eye(2, dtype=int), counts)
 
 
 def table(results):
@@ -39,7 +39,7 @@ def test_the_table_to_the_letter():
         "| CDML     |     3 | 83.00 ± 2.00 | +2.00 [-0.48, +4.48] |  17.00 ± 2.00 |   300 | 84.88 (+2.55) |\n"
         "\n"
         "Test images; mean ± standard deviation over seeds. Difference to the baseline in points,\n"
-        "paired by seed, with Student's 95 % interval, not corrected for the number of rows.\n"
+        "paired by seed, with Student's 95 % interval, not corrected for the number of methods.\n"
     )
     assert "paper" not in methods_table(table(results))
 
@@ -64,9 +64,9 @@ def test_the_table_without_a_baseline():
     assert "| CDML   |     1 |   82.00 |                 – |         18.00 |   300 |   84.88 |" in text
 
 
-def embedded(row, seed, recall, *, embedding="features", nmi=0.5):
+def embedded(method, seed, recall, *, embedding="features", nmi=0.5):
     found = Retrieval({1: recall, 2: 1.0}, 0.25 + recall / 2, recall / 2, 200)
-    return dataclasses.replace(run(row, seed, 60), embeddings=EmbeddingFigures(embedding, found, nmi))
+    return dataclasses.replace(run(method, seed, 60), embeddings=EmbeddingFigures(embedding, found, nmi))
 
 
 def test_embeddings_that_rounding_decides_are_named_below_the_table():

@@ -44,10 +44,10 @@ def test_the_table_trains_on_both_splits_and_shows_what_the_folds_choose(
     short, dataset, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("cdml_jax.cli.actions.running.load_dataset", lambda config: dataset)
-    changes = {"reproduce.rows": ("baseline", "cdml"), "reproduce.seeds": 1, "reproduce.folds": 2}
+    changes = {"reproduce.methods": ("baseline", "cdml"), "reproduce.seeds": 1, "reproduce.folds": 2}
     short = changed(short, changes)
     report = reproduce(short, tmp_path, "cdml reproduce")
-    kept = {r.row: r for r in results.load(tmp_path / "results")}
+    kept = {r.method: r for r in results.load(tmp_path / "results")}
     per_class = of_classes(dataset)
     assert kept["cdml"].steps == -(-per_class.sum() // short.batch_size)
     np.testing.assert_array_equal(kept["baseline"].validation_counts.sum(axis=1), per_class)

@@ -72,7 +72,7 @@ def test_images_come_in_the_splits_order_whatever_that_of_the_batches(config, da
         np.testing.assert_array_equal(after, before)
 
 
-@pytest.mark.parametrize("storage", ["by_row", "top"])
+@pytest.mark.parametrize("storage", ["by_class", "top"])
 def test_classes_split_over_devices_are_ranked_alike(config, dataset, storage):
     whole = Program(config, dataset)
     expected = evaluate_split(whole, whole.initial_state(0), "test")
@@ -94,7 +94,7 @@ def test_features_need_no_second_program_where_they_are_the_embedding(config, da
 
 
 @pytest.mark.parametrize(
-    ("row", "embedding_from", "triplet_weight", "measured"),
+    ("method", "embedding_from", "triplet_weight", "measured"),
     [
         ("cdml", "projection", 0.3, "projection"),
         ("cdml", "features", 0.3, "features"),
@@ -105,12 +105,12 @@ def test_features_need_no_second_program_where_they_are_the_embedding(config, da
     ],
 )
 def test_a_projection_that_nothing_trains_is_not_measured(
-    config, row, embedding_from, triplet_weight, measured
+    config, method, embedding_from, triplet_weight, measured
 ):
     config = changed(
         config, {"model.embedding_from": embedding_from, "objective.triplet_weight": triplet_weight}
     )
-    assert measured_embedding(config, METHODS[row]) == measured
+    assert measured_embedding(config, METHODS[method]) == measured
 
 
 def test_what_is_measured_and_what_is_left_out(monkeypatch):

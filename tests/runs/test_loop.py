@@ -92,7 +92,7 @@ def test_a_run_stopped_on_eight_devices_continues_bit_for_bit(config, dataset, t
 
 
 def test_rows_share_their_warm_up_and_part_after_it(program):
-    runs = {row: loop.fit(program, METHODS[row], 1) for row in ("baseline", "cdml")}
+    runs = {method: loop.fit(program, METHODS[method], 1) for method in ("baseline", "cdml")}
     warm = program.config.warmup_epochs
     assert runs["baseline"].history[warm - 1]["loss"] == runs["cdml"].history[warm - 1]["loss"]
     assert runs["baseline"].history[warm]["loss"] != runs["cdml"].history[warm]["loss"]
@@ -102,10 +102,10 @@ def test_rows_share_their_warm_up_and_part_after_it(program):
 
 def test_a_forked_warm_up_gives_the_row_itself(program):
     warm = loop.fit(program, METHODS["baseline"], 3, until_epoch=program.config.warmup_epochs)
-    for row in ("weighted_softmax", "cdml"):
+    for method in ("weighted_softmax", "cdml"):
         assert_bitwise_equal(
-            loop.fit(program, METHODS[row], 3, start=loop.fork(program, warm)),
-            loop.fit(program, METHODS[row], 3),
+            loop.fit(program, METHODS[method], 3, start=loop.fork(program, warm)),
+            loop.fit(program, METHODS[method], 3),
         )
 
 

@@ -79,7 +79,7 @@ def test_a_run_that_cannot_fit_is_refused_with_its_numbers(config, dataset, monk
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("storage", "share"), [("dense", 1), ("by_row", 8)])
+@pytest.mark.parametrize(("storage", "share"), [("dense", 1), ("by_class", 8)])
 def test_ten_thousand_classes_need_what_they_need(config, dataset, storage, share):
     """A (C, C) matrix of counts and more at an evaluation, whole or a device's rows."""
     config = changed(config, {"confusion.storage": storage})

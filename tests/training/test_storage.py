@@ -58,7 +58,7 @@ def train(trained, config, dataset, storage, devices=8):
     return trained[storage]
 
 
-@pytest.mark.parametrize(("storage", "devices"), [("by_row", 8), ("top", 4)])
+@pytest.mark.parametrize(("storage", "devices"), [("by_class", 8), ("top", 4)])
 def test_a_run_is_the_same_however_its_counts_are_stored(trained, config, dataset, storage, devices):
     """Six classes: five counters hold every wrong answer, so even these lose nothing."""
     _, dense = train(trained, config, dataset, "dense")
@@ -79,7 +79,7 @@ def test_a_run_is_the_same_however_its_counts_are_stored(trained, config, datase
 def test_split_rows_count_and_draw_exactly_as_whole_ones_do(trained, config, dataset):
     """The same order, the same triplets: the costs of the next epoch are the same arrays."""
     dense, run = train(trained, config, dataset, "dense")
-    split, _ = train(trained, config, dataset, "by_row")
+    split, _ = train(trained, config, dataset, "by_class")
     for counts in ("hard", "soft"):
         totals = [p.total_counts(run.state, "validation", soft=counts == "soft") for p in (dense, split)]
         np.testing.assert_allclose(totals[0].matrix, totals[1].on_host().matrix, rtol=1e-6)
@@ -88,13 +88,13 @@ def test_split_rows_count_and_draw_exactly_as_whole_ones_do(trained, config, dat
     labels = np.random.default_rng(0).integers(-1, 6, (2, 24)).astype(np.int32)
     sample = functools.partial(sample_triplets, num_triplets=32)
     whole = dense.storage.draw(keys, labels, run.statistics.pairs, sample)
-    by_row = jax.jit(split.storage.draw, static_argnames="sample")(
+    by_class = jax.jit(split.storage.draw, static_argnames="sample")(
         keys, labels, split.storage.put_pairs(pairs), sample=sample
     )
-    assert all(np.array_equal(a, b) for a, b in zip(whole, by_row))
+    assert all(np.array_equal(a, b) for a, b in zip(whole, by_class))
 
 
-@pytest.mark.parametrize(("storage", "elsewhere"), [("by_row", 2), ("top", 8), ("top", 2)])
+@pytest.mark.parametrize(("storage", "elsewhere"), [("by_class", 2), ("top", 8), ("top", 2)])
 def test_a_run_continues_here_and_on_other_devices(config, dataset, tmp_path, storage, elsewhere):
     settings = {"decay": 0.5, "top_k": 2, "counts": "hard"}
     eight = program(config, dataset, storage, 8, **settings)
@@ -147,7 +147,7 @@ def test_uniform_pairs_and_watched_pairs_are_those_of_the_matrix():
 
 
 def test_rows_with_uniform_pairs_plan_in_any_storage(trained, config, dataset):
-    for storage in ("by_row", "top"):
+    for storage in ("by_class", "top"):
         made, run = train(trained, config, dataset, storage)
         labels = dataset.splits["train"].labels
         facts = made.facts(run.statistics, run.counts)
@@ -157,7 +157,7 @@ def test_rows_with_uniform_pairs_plan_in_any_storage(trained, config, dataset):
 
 
 def test_no_device_holds_a_matrix_of_split_rows(config, dataset):
-    made = program(config, dataset, "by_row")
+    made = program(config, dataset, "by_class")
     counts, pairs = made.abstract_state().counts, made.abstract_costs().pair_weights.padded
     for matrix in (counts, pairs):
         assert matrix.sharding.shard_shape(matrix.shape) == (8, 6)
@@ -166,14 +166,14 @@ def test_no_device_holds_a_matrix_of_split_rows(config, dataset):
 def test_what_a_storage_cannot_do_is_refused(config, dataset):
     with pytest.raises(UserError, match="symmetric: True needs all pairs"):
         program(config, dataset, "top", 1, symmetric=True)
-    for storage in ("top", "by_row"):
+    for storage in ("top", "by_class"):
         with pytest.raises(UserError, match="Confusion-weighted logits needs the weights of all pairs"):
             loop.fit(program(config, dataset, storage, 1), METHODS["pair_costs"], 0)
 
 
 def test_columns_of_logits_over_model_count_the_same(config, dataset):
     config = changed(config, {"mesh.model": 2})
-    for storage in ("by_row", "top"):
+    for storage in ("by_class", "top"):
         made = program(config, dataset, storage, 8)
         assert made.mesh.shape[mesh_lib.MODEL] == 2
         hard = made.evaluate(made.initial_state(0), "validation")

@@ -17,14 +17,14 @@ from cdml_jax.runs.evaluation import Evaluated, evaluate_split, measure, measure
 from cdml_jax.training.program import Program
 
 
-def settings_of_run(config: Settings, row: str, seed: int) -> Settings:
+def settings_of_run(config: Settings, name: str, seed: int) -> Settings:
     """The settings of one run of a table."""
-    return dataclasses.replace(config, row=row, seed=seed)
+    return dataclasses.replace(config, method=name, seed=seed)
 
 
 def result_of(
     program: Program[Settings],
-    row: str,
+    name: str,
     method: Method,
     seed: int,
     run: Run,
@@ -37,7 +37,7 @@ def result_of(
 
     Args:
       program, run: the run, after its last step.
-      row, method, seed: whose it is.
+      name, method, seed: whose it is.
       held_out: (C, C) counts of the baseline on folds; None where the validation split is kept apart.
     """
     config = program.config
@@ -48,11 +48,11 @@ def result_of(
         validation = _predictions(program, "validation", seen, keep=keep)
         validation_counts = np.asarray(seen.counts.matrix)
     else:
-        validation_counts = held_out if row == "baseline" else np.zeros_like(held_out)
+        validation_counts = held_out if name == "baseline" else np.zeros_like(held_out)
     # Read once, by the last step's model: nothing is chosen by it.
     tested = evaluate_split(program, run.state, "test", embedding)
     return RunResult(
-        row=row,
+        method=name,
         seed=seed,
         steps=int(run.state.step),
         seconds=run.seconds,
@@ -64,7 +64,7 @@ def result_of(
         validation=validation,
         test=_predictions(program, "test", tested, keep=keep),
         provenance=provenance(
-            to_plain(settings_of_run(config, row, seed)),
+            to_plain(settings_of_run(config, name, seed)),
             device=program.mesh.devices.flat[0].device_kind,
             devices=program.mesh.size,
         ),

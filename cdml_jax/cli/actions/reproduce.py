@@ -42,18 +42,18 @@ def reproduce(
     *,
     digest: str = "",
 ) -> Report | None:
-    """The table: every row under every seed, equal steps, warm-up shared per seed; then the report.
+    """The table: every method under every seed, equal steps, warm-up shared per seed; then the report.
 
     Finished runs are kept in `folder`/results and not run again; a run that was stopped continues. The first
     process writes the report and returns it.
     """
-    for name in config.reproduce.rows:
+    for name in config.reproduce.methods:
         named_method(name, methods)
     program = prepare("reproduce", config, folder, "validation", "test", digest=digest)
     if program.storage.name == "top":
         raise UserError(
             "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
-            "made; use cdml train and cdml evaluate, or confusion.storage=by_row"
+            "made; use cdml train and cdml evaluate, or confusion.storage=by_class"
         )
     left_out = clustering.why_not(len(program.dataset.splits["test"]))
     if left_out:
@@ -62,10 +62,12 @@ def reproduce(
     dataset = program.dataset
     seeds = range(config.seed, config.seed + config.reproduce.seeds)
     with held(folder), Stop().listening() as stop:
-        done = {(r.row, r.seed) for r in results.load(kept)}
+        done = {(r.method, r.seed) for r in results.load(kept)}
         held_out = None
         if folds:
-            console.say(f"The baseline, seed {config.seed}, on {folds} folds; then all rows on all of them:")
+            console.say(
+                f"The baseline, seed {config.seed}, on {folds} folds; then all methods on all of them:"
+            )
             held_out = cross_validate(
                 program,
                 "baseline",
@@ -79,11 +81,11 @@ def reproduce(
         programs = {program.structure: program}
         for seed in seeds:
             warm: Run | None = None
-            for row in config.reproduce.rows:
-                if (row, seed) in done:
+            for name in config.reproduce.methods:
+                if (name, seed) in done:
                     continue
-                place = folder / "runs" / f"{row}-seed{seed}"
-                method, settings = methods[row], settings_of_run(config, row, seed)
+                place = folder / "runs" / f"{name}-seed{seed}"
+                method, settings = methods[name], settings_of_run(config, name, seed)
                 claim("train", settings, place, dataset, method, digest=digest, pooled=bool(folds))
                 # A run that was begun before has its own checkpoint to continue from.
                 if warm is None and processes.largest(not steps_kept(place)):
@@ -95,7 +97,7 @@ def reproduce(
                 with held(place):
                     run = fit(own, method, seed, start=start, folder=place, stop=stop, save_last=True)
                     keep_newest(place)
-                result = result_of(own, row, method, seed, run, held_out)
+                result = result_of(own, name, method, seed, run, held_out)
                 if processes.is_first():
                     results.save(result, kept)
                 processes.wait_for_all("saved")
@@ -103,11 +105,11 @@ def reproduce(
                 console.say(f"{method.title}, seed {seed}:{shown} {run.seconds:.0f} s")
     if not processes.is_first():
         return None
-    wanted = [r for r in results.load(kept) if r.row in config.reproduce.rows and r.seed in seeds]
+    wanted = [r for r in results.load(kept) if r.method in config.reproduce.methods and r.seed in seeds]
     report = _report(dataset, wanted, config, folder, command, methods)
     console.result(f"\n{report.table}\n{report.embeddings}\n")
     console.result("\n".join(map(str, report.paths)))
-    say_next("predict", folder / "runs" / f"{config.reproduce.rows[-1]}-seed{config.seed}", " IMAGE")
+    say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
 
 

@@ -21,7 +21,7 @@ from cdml_jax.system import console
 def train(
     config: Settings, folder: Path, methods: Mapping[str, Method] = METHODS, *, digest: str = ""
 ) -> Run:
-    """Train the method `config.row` under `config.seed`; checkpoints and logs go to `folder`.
+    """Train the method `config.method` under `config.seed`; checkpoints and logs go to `folder`.
 
     Args:
       config: the settings.
@@ -29,7 +29,7 @@ def train(
       methods: by name: the package's, and those of the configuration file.
       digest: of that file, where it defines methods.
     """
-    method = named_method(config.row, methods)
+    method = named_method(config.method, methods)
     program = prepare("train", config, folder, method=method, digest=digest)
     with held(folder), Stop().listening() as stop:
         run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True)

@@ -3,7 +3,7 @@
 | `confusion.storage` | counts of an epoch on each device | pair weights on each device |
 |---|---|---|
 | `dense` | (C, C), summed over the devices once an epoch | (C, C) |
-| `by_row` | the rows of C / data classes; every step's rows go to who has their class | the same rows |
+| `by_class` | the rows of C / data classes; every step's rows go to who has their class | the same rows |
 | `top` | (C, K) counters, merged over the devices once an epoch | (C, K) |
 
 Dense and top counts cost no communication in the step. Those by row gather the batch's predictions, (B,) if
@@ -16,15 +16,15 @@ from __future__ import annotations
 
 from jax.sharding import Mesh
 
-from cdml_jax.training.storage.by_row import ByRow
+from cdml_jax.training.storage.by_class import ByClass
 from cdml_jax.training.storage.dense import Dense
 from cdml_jax.training.storage.protocol import EpochCounts, Storage
 from cdml_jax.training.storage.top import Top
 
 __all__ = ["NAMES", "EpochCounts", "Storage", "make_storage"]
 
-NAMES = ("auto", "dense", "by_row", "top")
-_DENSE_UP_TO, _BY_ROW_UP_TO = 2_048, 20_000  # classes: 16 MB and 1.6 GB a matrix
+NAMES = ("auto", "dense", "by_class", "top")
+_DENSE_UP_TO, _BY_CLASS_UP_TO = 2_048, 20_000  # classes: 16 MB and 1.6 GB a matrix
 
 
 def make_storage(kind: str, num_classes: int, top_k: int, mesh: Mesh) -> Storage:
@@ -33,7 +33,8 @@ def make_storage(kind: str, num_classes: int, top_k: int, mesh: Mesh) -> Storage
     A class has no more than C − 1 wrong answers: so many counters hold all, whatever `top_k`.
     """
     if kind == "auto":
-        kind = "dense" if num_classes <= _DENSE_UP_TO else "by_row" if num_classes <= _BY_ROW_UP_TO else "top"
+        limits = {"dense": _DENSE_UP_TO, "by_class": _BY_CLASS_UP_TO}
+        kind = next((name for name, most in limits.items() if num_classes <= most), "top")
     if kind == "top":
         return Top(mesh, num_classes, max(min(top_k, num_classes - 1), 1))
-    return Dense(mesh, num_classes) if kind == "dense" else ByRow(mesh, num_classes)
+    return Dense(mesh, num_classes) if kind == "dense" else ByClass(mesh, num_classes)

@@ -15,7 +15,7 @@ from cdml_jax import confusion
 from cdml_jax.confusion import TopConfusions, TopPairWeights, init_top
 from cdml_jax.confusion.placing import compiled
 from cdml_jax.confusion.top import merge_stacked
-from cdml_jax.distributed.mesh import DATA, by_row, replicated
+from cdml_jax.distributed.mesh import DATA, replicated, split_rows
 from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of
 from cdml_jax.training.storage.protocol import EpochCounts
 
@@ -34,7 +34,7 @@ class Top(PairsOnEveryDevice):
         return jax.tree.map(lambda a: jnp.broadcast_to(a, (self.places, *a.shape)), one)
 
     def shardings(self) -> Any:
-        return TopConfusions(*(by_row(self.mesh),) * 4)
+        return TopConfusions(*(split_rows(self.mesh),) * 4)
 
     def add(
         self, counts: EpochCounts, batch: dict[str, jax.Array], logits: jax.Array, *, soft: bool

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cdml_jax import confusion
 from cdml_jax.confusion import ByClassConfusion, ByClassPairWeights, PairWeights
-from cdml_jax.distributed.mesh import DATA, MODEL, by_row, gather_rows, replicated
+from cdml_jax.distributed.mesh import DATA, MODEL, gather_rows, replicated, split_rows
 from cdml_jax.sampling.triplets import Drawn, Sample
 from cdml_jax.training.storage.parts import Placed, abstract, draw_parts, predictions_of
 from cdml_jax.training.storage.protocol import EpochCounts
@@ -23,13 +23,13 @@ _ROWS = 64  # rows are a multiple of it: of one shape on any common number of de
 
 
 @dataclasses.dataclass(frozen=True)
-class ByRow(Placed):
+class ByClass(Placed):
     """One matrix (R, C) whose rows are split over "data", a few rows of no class at its end.
 
     `Storage` documents the methods.
     """
 
-    name = "by_row"
+    name = "by_class"
     whole_pairs = False
 
     def empty(self, dtype: Any) -> EpochCounts:
@@ -75,14 +75,14 @@ class ByRow(Placed):
 
     def nothing(self) -> ByClassConfusion:
         zeros = functools.partial(self.empty, jnp.float32)
-        return ByClassConfusion(jax.jit(zeros, out_shardings=by_row(self.mesh))(), DATA)
+        return ByClassConfusion(jax.jit(zeros, out_shardings=split_rows(self.mesh))(), DATA)
 
     def total(self, counts: EpochCounts) -> ByClassConfusion:
         """Counts of all devices: they are, where they lie."""
         return ByClassConfusion(counts, DATA)
 
     def put_pairs(self, pairs: PairWeights) -> PairWeights:
-        return jax.device_put(pairs, by_row(self.mesh))
+        return jax.device_put(pairs, split_rows(self.mesh))
 
     def abstract_pairs(self) -> ByClassPairWeights:
         return ByClassPairWeights(self.abstract_kept(self.places)[1], DATA)
@@ -103,7 +103,7 @@ class ByRow(Placed):
         return self._moved(counts, self.shardings())
 
     def moved_kept(self, kept: Any, pairs: Any) -> tuple[ByClassConfusion, ByClassPairWeights]:
-        kept, pairs = (self._moved(matrix, by_row(self.mesh)) for matrix in (kept, pairs))
+        kept, pairs = (self._moved(matrix, split_rows(self.mesh)) for matrix in (kept, pairs))
         return ByClassConfusion(kept, DATA), ByClassPairWeights(pairs, DATA)
 
     def _rows(self, data: int) -> int:
@@ -111,7 +111,7 @@ class ByRow(Placed):
         return -(-self.num_classes // step) * step
 
     def _fitting(self, rows: int) -> NamedSharding:
-        return by_row(self.mesh) if rows % self.places == 0 else replicated(self.mesh)
+        return split_rows(self.mesh) if rows % self.places == 0 else replicated(self.mesh)
 
     def _moved(self, matrix: Any, sharding: NamedSharding) -> Any:
         """A matrix with as many rows of no class at its end as are needed here."""
