@@ -18,7 +18,7 @@ from cdml_jax.confusion.labels import class_labels
 from cdml_jax.sampling import sample_triplets
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+    from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 
 def _at_least_float32(values: jax.Array) -> jax.Array:
@@ -27,7 +27,7 @@ def _at_least_float32(values: jax.Array) -> jax.Array:
 
 def weighted_softmax_cross_entropy(
     logits: Float[Array, "batch classes"],
-    labels: Int[Array, " batch"],
+    labels: Integer[Array, " batch"],
     class_weights: Float[Array, " classes"],
     *,
     label_smoothing: float | jax.Array = 0.0,
@@ -102,7 +102,7 @@ def focal_factor(cross_entropy: Float[Array, " batch"], gamma: float | jax.Array
 
 def confusion_weighted_logits(
     logits: Float[Array, "batch classes"],
-    labels: Int[Array, " batch"],
+    labels: Integer[Array, " batch"],
     pair_weights: Float[Array, "classes classes"],
     *,
     beta: float | jax.Array = 1.0,
@@ -191,7 +191,7 @@ def squared_distance(first: Float[Array, "*rows size"], second: Float[Array, "*r
 def confusion_triplet_loss(
     key: PRNGKeyArray,
     embeddings: Float[Array, "batch size"],
-    labels: Int[Array, " batch"],
+    labels: Integer[Array, " batch"],
     pair_weights: Float[Array, "classes classes"],
     *,
     num_triplets: int,

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from cdml_jax.confusion.labels import class_labels
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int
+    from jaxtyping import Array, Bool, Float, Int, Integer
 
 
 def pairwise_confusion(
     logits: Float[Array, "batch classes"],
-    labels: Int[Array, " batch"],
+    labels: Integer[Array, " batch"],
     *,
     where: Bool[Array, " batch"] | None = None,
 ) -> tuple[Float[Array, " pairs"], Bool[Array, " pairs"]]:
@@ -59,7 +59,7 @@ def pairwise_confusion(
 
 
 def halves(
-    labels: Int[Array, " batch"], *, where: Bool[Array, " batch"] | None = None
+    labels: Integer[Array, " batch"], *, where: Bool[Array, " batch"] | None = None
 ) -> tuple[Int[Array, " pairs"], Int[Array, " pairs"], Bool[Array, " pairs"]]:
     """Rows i and i + B/2, and whether both count and differ in class.
 

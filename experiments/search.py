@@ -5,8 +5,8 @@
 
 Each argument is a method and the keys in which it differs. Every candidate gets the same seeds, steps,
 initial parameters and warm-up; differences to the first are paired by seed. One line a candidate goes to
-FILE. With --folds=N training and validation images are divided into N folds, the same for every candidate; each
-seed then trains N models, each validated on its own fold, and differences are paired by seed and fold.
+FILE. With --folds=N training and validation images are divided into N folds, the same for every candidate;
+each seed then trains N models, each validated on its own fold, and differences are paired by seed and fold.
 """
 
 from __future__ import annotations

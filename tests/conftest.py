@@ -5,7 +5,11 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
+import shape_checks
+
+shape_checks.install("cdml_jax")
 
 jax.config.update("jax_num_cpu_devices", 8)
 # Many tests compile the same tiny step; the workers of a parallel run share what one has compiled.
@@ -19,6 +23,14 @@ def strict_shapes():
     """Ranks are never promoted in silence inside the objective."""
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Arguments of wrong shapes reach the package, whose own refusal is what the test is about."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -289,6 +289,7 @@ def test_triplets_returned_by_every_device_are_the_global_ones(batch, devices):
         assert (np.asarray(valid[device]) == np.asarray(expected_valid)).all()
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -353,6 +354,7 @@ def test_confusion_weighted_logits_send_no_gradient_to_the_pair_weights(batch):
     assert not jax.grad(loss)(jnp.float32(batch["pair_weights"])).any()
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_confusion_weighted_logits_refuse_pair_weights_of_other_classes(batch):
     with pytest.raises(ValueError, match="pair_weights"):
         confusion_weighted_logits(

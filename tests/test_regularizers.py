@@ -130,6 +130,7 @@ def test_pairs_that_are_not_valid_have_no_gradient():
     np.testing.assert_array_equal(jax.grad(lambda x: loss(x).sum())(logits), 0)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("labels", "error"), [(np.float32([0, 1]), TypeError), (np.int32([0, 1, 1]), ValueError)]
 )

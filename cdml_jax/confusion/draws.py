@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+    from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt32
 
 
 def draw_cells(
@@ -40,7 +40,7 @@ def draw_cells(
     return row, column, valid
 
 
-def below(bits: UInt32[Array, "*n"], bound: Int[Array, "*n"]) -> Int[Array, "*n"]:
+def below(bits: UInt32[Array, "*n"], bound: Integer[Array, "*#n"]) -> Int[Array, "*n"]:
     """Random bits to integers in [0, bound), by the high word of their product; 0 for bound < 1.
 
     >>> below(jnp.array([0, 2**31, 2**32 - 1], jnp.uint32), jnp.int32(10)).tolist()

@@ -14,7 +14,7 @@ from cdml_jax.confusion.top import TopConfusions
 from cdml_jax.confusion.top_pairs import TopPairWeights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, Num
+    from jaxtyping import Array, Bool, Float, Integer, Num
 
 
 def init(num_classes: int, dtype: Any = jnp.int32) -> Num[Array, "classes classes"]:
@@ -35,12 +35,12 @@ def init(num_classes: int, dtype: Any = jnp.int32) -> Num[Array, "classes classe
 
 
 def update(
-    counts: Num[Array, "classes classes"] | TopConfusions,
-    labels: Int[Array, " batch"],
-    predictions: Int[Array, " batch"] | Float[Array, "batch classes"],
+    counts: Num[Array, "rows classes"] | TopConfusions,
+    labels: Integer[Array, " batch"],
+    predictions: Integer[Array, " batch"] | Float[Array, "batch classes"],
     *,
     where: Bool[Array, " batch"] | None = None,
-) -> Num[Array, "classes classes"] | TopConfusions:
+) -> Num[Array, "rows classes"] | TopConfusions:
     """Counts with a batch added: counts[y_b, ŷ_b] += 1, or counts[y_b, :] += p_b.
 
     Args:

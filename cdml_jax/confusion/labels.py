@@ -10,12 +10,12 @@ import numpy as np
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
-    from jaxtyping import Array, Int
+    from jaxtyping import Array
 
 _LARGEST = 2**31 - 1
 
 
-def class_labels(labels: ArrayLike) -> Int[Array, "*shape"]:
+def class_labels(labels: ArrayLike) -> Array:
     """Labels, or predicted classes, as int32; what it cannot hold becomes −1 or 2³¹ − 1, which are no class.
 
     JAX narrows 64-bit integers in silence: 2³² + 1 would be class 1. Labels narrower than int32 are widened,

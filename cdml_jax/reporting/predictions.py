@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float, Int, Integer
 
     from cdml_jax.system.archives import Archive
 
@@ -28,7 +28,7 @@ class Predictions:
     """
 
     names: tuple[str, ...]
-    labels: Int[np.ndarray, " images"]
+    labels: Integer[np.ndarray, " images"]
     top_classes: Int[np.ndarray, "images top"]
     top_probabilities: Float[np.ndarray, "images top"]
     true_probability: Float[np.ndarray, " images"]

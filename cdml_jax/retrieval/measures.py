@@ -18,7 +18,7 @@ from cdml_jax.retrieval.resolution import within_rounding
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
-    from jaxtyping import Array, Float, Int, Num
+    from jaxtyping import Array, Float, Int, Integer, Num
 
     from cdml_jax.retrieval.neighbours import Found
 
@@ -157,9 +157,9 @@ def _gathered(found: Iterable[Found], k: int, queries: int) -> Iterator[Found]:
 @functools.partial(jax.jit, static_argnames="recall_at")
 def _measures(
     indices: Int[Array, "block k"],
-    labels: Int[Array, " block"],
+    labels: Integer[Array, " block"],
     relevant: Int[Array, " block"],
-    reference_labels: Int[Array, " references"],
+    reference_labels: Integer[Array, " references"],
     *,
     recall_at: tuple[int, ...],
 ) -> tuple[Float[Array, "figures block"], Int[Array, " block"]]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float, Int, Integer
 
 _SAMPLE = 1_000  # queries that are looked at
 _REFERENCES = 64  # references that each is compared with where its neighbours do not decide
@@ -17,8 +17,8 @@ _REFERENCES = 64  # references that each is compared with where its neighbours d
 def within_rounding(
     queries: Float[np.ndarray, "queries size"],
     references: Float[np.ndarray, "references size"],
-    labels: Int[np.ndarray, " queries"],
-    reference_labels: Int[np.ndarray, " references"],
+    labels: Integer[np.ndarray, " queries"],
+    reference_labels: Integer[np.ndarray, " references"],
     rows: Int[np.ndarray, " kept"],
     witnesses: Int[np.ndarray, " queries"],
 ) -> float:

@@ -61,7 +61,7 @@ class Frame(NamedTuple):
         return cls(centre, _LENGTH - math.frexp(longest)[1] if longest else 0)
 
     def move(
-        self, rows: Float[np.ndarray, "rows size"], into: Float[np.ndarray, "rows columns"]
+        self, rows: Float[np.ndarray, "rows size"], into: Float[np.ndarray, "padded columns"]
     ) -> Float[np.ndarray, " rows"]:
         """Write moved rows into the first columns of an array; return their squared lengths in float64."""
         squares = np.empty(len(rows))

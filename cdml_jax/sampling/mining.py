@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from cdml_jax.sampling.triplets import Triplets
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int
+    from jaxtyping import Array, Bool, Float, Integer
 
 
 def batch_hard_triplets(
     embeddings: Float[Array, "batch size"],
-    labels: Int[Array, " batch"],
+    labels: Integer[Array, " batch"],
     *,
     num_triplets: int,
     where: Bool[Array, " batch"] | None = None,
@@ -53,7 +53,7 @@ def batch_hard_triplets(
 
 def semi_hard_triplets(
     embeddings: Float[Array, "batch size"],
-    labels: Int[Array, " batch"],
+    labels: Integer[Array, " batch"],
     *,
     num_triplets: int,
     where: Bool[Array, " batch"] | None = None,
@@ -115,7 +115,7 @@ def _triplets(
 
 
 def mineable(
-    labels: Int[Array, " batch"], *, num_triplets: int, where: Bool[Array, " batch"] | None = None
+    labels: Integer[Array, " batch"], *, num_triplets: int, where: Bool[Array, " batch"] | None = None
 ) -> Bool[Array, " triplets"]:
     """Which triplets a miner finds: those whose anchor counts and has a positive and a negative.
 

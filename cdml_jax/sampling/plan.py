@@ -18,7 +18,7 @@ from cdml_jax.confusion import PairWeights, as_pair_weights
 from cdml_jax.sampling.groups import draw_groups
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float, Int, Integer
 
 _STREAM, _GROUPS = 1, 2  # purposes: first word after the seed of every key
 
@@ -26,7 +26,7 @@ _STREAM, _GROUPS = 1, 2  # purposes: first word after the seed of every key
 def plan_epoch(
     seed: int,
     epoch: int,
-    labels: Int[np.ndarray, " images"],
+    labels: Integer[np.ndarray, " images"],
     class_weights: Float[np.ndarray, " classes"],
     pair_weights: Float[np.ndarray, "classes classes"] | PairWeights,
     *,
@@ -119,7 +119,7 @@ def plan_epoch(
 
 
 def expected_class_shares(
-    labels: Int[np.ndarray, " images"],
+    labels: Integer[np.ndarray, " images"],
     class_weights: Float[np.ndarray, " classes"],
     pair_weights: Float[np.ndarray, "classes classes"] | PairWeights,
     *,
@@ -163,7 +163,7 @@ def expected_class_shares(
 
 
 def composition_correction(
-    labels: Int[np.ndarray, " images"], shares: Float[np.ndarray, " classes"]
+    labels: Integer[np.ndarray, " images"], shares: Float[np.ndarray, " classes"]
 ) -> Float[np.ndarray, " classes"]:
     r"""Factor of each class's weight that undoes how often a composed plan shows it, π_i / q_i.
 

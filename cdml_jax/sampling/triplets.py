@@ -18,7 +18,7 @@ from cdml_jax.confusion.interface import PairWeights
 from cdml_jax.confusion.labels import class_labels
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+    from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 
 
 Drawn = TypeVar("Drawn", covariant=True)
@@ -30,7 +30,7 @@ class Sample(Protocol[Drawn]):
     def __call__(
         self,
         key: PRNGKeyArray,
-        labels: Int[Array, " batch"],
+        labels: Integer[Array, " batch"],
         pair_weights: PairWeights,
         *,
         where: Bool[Array, " batch"] | None = None,
@@ -49,7 +49,7 @@ class Triplets(NamedTuple):
 
 def sample_triplets(
     key: PRNGKeyArray,
-    labels: Int[Array, " batch"],
+    labels: Integer[Array, " batch"],
     pair_weights: Float[Array, "classes classes"] | PairWeights,
     *,
     num_triplets: int,
@@ -121,7 +121,7 @@ class Pairs(NamedTuple):
 
 def sample_pairs(
     key: PRNGKeyArray,
-    labels: Int[Array, " batch"],
+    labels: Integer[Array, " batch"],
     pair_weights: Float[Array, "classes classes"] | PairWeights,
     *,
     num_pairs: int,

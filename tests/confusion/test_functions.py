@@ -82,6 +82,7 @@ def test_rows_of_no_class_are_left_out():
     assert np.array_equal(counts, [[0, 0, 0], [0, 0, 1], [0, 0, 0]])
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("dtype", "labels", "predictions", "message"),
     [

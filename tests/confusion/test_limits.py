@@ -28,6 +28,7 @@ def empty(request):
     return request.param
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("dtype", "limit"),
     [

@@ -241,6 +241,7 @@ def test_rare_errors_of_many_classes_keep_their_digits():
     np.testing.assert_allclose(np.asarray(top.errors)[labels], rare.sum(axis=1) - 1, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="from 1 to 4"):
         init_top(5, 5)

@@ -123,6 +123,7 @@ def test_plain_shuffling_needs_no_correction():
     np.testing.assert_allclose(composition_correction(LABELS, shares), 1, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -189,6 +189,7 @@ def test_the_inverse_of_a_distribution_function_never_gives_a_cell_without_weigh
             assert np.array_equal(invert(jnp.asarray(cumulative), rows, jnp.asarray(targets)), expected)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_labels_must_be_integers():
     with pytest.raises(TypeError, match="integers"):
         sample_triplets(jax.random.key(0), jnp.ones(3), jnp.ones((2, 2)), num_triplets=1)
