@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from etils.epath import Path
 
 from cdml_jax.configuration.load import config_file, shipped_configs
 from cdml_jax.errors import UserError
@@ -29,11 +29,9 @@ def path(text: str) -> Path:
       ArgumentTypeError: no home folder is known.
     """
     try:
-        meant: Any = path_of(text)
+        return path_of(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    # A folder of this machine is pathlib's, which takes brackets in a name as they are.
-    return meant if "://" in os.fspath(meant) else Path(meant)
 
 
 def add(commands: argparse._SubParsersAction, name: str, text: str, **options: Any) -> Any:

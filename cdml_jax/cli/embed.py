@@ -9,7 +9,7 @@ from cdml_jax.cli import arguments
 from cdml_jax.cli.images import images_in, trained_run
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
-from cdml_jax.system.files import replacing, writing
+from cdml_jax.system.files import absolute, replacing, writing
 
 TEXT = "write the embeddings of the images in a folder"
 
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.folder.is_dir():
         raise UserError(f"embed: there is no folder {options.folder}")
-    if not options.out.absolute().parent.is_dir():
+    if not absolute(options.out).parent.is_dir():
         raise UserError(f"--out: there is no folder {options.out.parent}")
     files = images_in(options.folder)
     paths, rows = [], []

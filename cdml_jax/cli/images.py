@@ -35,7 +35,7 @@ def images_in(folder: Path) -> list[Path]:
 
     found = [
         path
-        for path in folder.rglob("*")
+        for path in Path(folder).rglob("*")
         if path.suffix.lower() in EXTENSIONS
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -6,16 +6,16 @@ import functools
 import json
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils.epath import Path
 from jax import export as jax_export
 
 from cdml_jax.errors import UserError
 from cdml_jax.inference.trained_run import TrainedRun
-from cdml_jax.system.files import writing
+from cdml_jax.system.files import absolute, writing
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -72,7 +72,7 @@ def _serialized(function: Any, images: Any) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    if not path.absolute().parent.is_dir():
+    if not absolute(path).parent.is_dir():
         raise UserError(f"--out: there is no folder {path.parent}")
     with writing(path):
         partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils.epath import Path
 from flax import nnx
 from jax.typing import ArrayLike
 
@@ -24,6 +24,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.models import build, spec_of
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.trained_weights import Weights, restore_weights
+from cdml_jax.system.files import path_of
 from cdml_jax.training.evaluation import evaluated
 from cdml_jax.training.state import split_model
 
@@ -64,7 +65,7 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
     Raises:
       UserError: it holds no trained run, or no checkpoint that can be read.
     """
-    folder = Path(folder).expanduser()
+    folder = path_of(folder)
     stored = workdir.read_trained(folder)
     config = from_plain(stored["config"])
     name, names = class_names.read(folder)

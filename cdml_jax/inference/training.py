@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +17,7 @@ from cdml_jax.methods import Method, named_method
 from cdml_jax.runs.claims import claim, held
 from cdml_jax.runs.loop import fit
 from cdml_jax.runs.trained_weights import Weights
+from cdml_jax.system.files import path_of
 from cdml_jax.training.program import Program
 
 
@@ -51,7 +51,7 @@ def train(
     check(settings)
     program = Program(settings, dataset, structure=chosen.structure)
     program.check_weights()
-    folder = Path(workdir).expanduser() if workdir is not None else None
+    folder = path_of(workdir) if workdir is not None else None
     alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if folder is not None:
         claim("train", settings, folder, dataset, chosen)

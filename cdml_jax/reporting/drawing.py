@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+
+from etils.epath import Path
 
 from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError

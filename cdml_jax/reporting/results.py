@@ -9,9 +9,9 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
+from etils.epath import Path
 
 from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.errors import UserError
@@ -138,13 +138,18 @@ def load(folder: str | Path, *, embeddings: bool = False) -> list[RunResult]:
       UserError: a file is damaged or of another version; the message names it and says what to do.
     """
     folder = Path(folder)
-    for older in sorted(folder.glob("*-seed*.json")):
+    for older in _results(folder, ".json"):
         raise UserError(
             f"{older} was written by an older version; delete it and {older.stem}.npz, and the same command "
             "trains this method and seed again"
         )
-    results = [_load_one(path, embeddings=embeddings) for path in folder.glob("*-seed*.npz")]
+    results = [_load_one(path, embeddings=embeddings) for path in _results(folder, ".npz")]
     return sorted(results, key=lambda result: (result.method, result.seed))
+
+
+def _results(folder: Path, suffix: str) -> list[Path]:
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in found if "-seed" in path.stem and path.name.endswith(suffix)]
 
 
 def _load_one(path: Path, *, embeddings: bool) -> RunResult:

@@ -7,15 +7,14 @@ import dataclasses
 import hashlib
 import json
 import logging
-import shutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils.epath import Path
 
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.confusion import Confusion, Statistics
@@ -23,8 +22,7 @@ from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
 from cdml_jax.runs.checksums import checksums
-from cdml_jax.system import console
-from cdml_jax.system.files import writing
+from cdml_jax.system import console, files
 from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.state import TrainState
 
@@ -58,7 +56,7 @@ class Checkpoints:
     """The newest checkpoints of one run, in `folder`; saving is asynchronous."""
 
     def __init__(self, folder: Path, *, keep: int):
-        self.folder = folder.absolute()
+        self.folder = files.absolute(folder)
         self._keep = keep
         self._opened: ocp.CheckpointManager | None = None
 
@@ -206,12 +204,13 @@ class Checkpoints:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            with writing(self.folder):
+            with files.writing(self.folder):
                 yield
         except UserError:
             # A checkpoint that was left half-written takes room that the next one needs.
-            for half in self.folder.glob("*.orbax-checkpoint-tmp") if processes.is_first() else ():
-                shutil.rmtree(half, ignore_errors=True)
+            for half in self.folder.iterdir() if processes.is_first() and self.folder.is_dir() else ():
+                if half.name.endswith(".orbax-checkpoint-tmp"):
+                    half.rmtree(missing_ok=True)
             raise
 
     def close(self) -> None:
@@ -236,7 +235,7 @@ def keep_newest(folder: Path) -> None:
     """Delete all checkpoints in the workdir `folder` but the newest: a finished run is not gone back in."""
     if processes.is_first():
         for step in steps_kept(folder)[:-1]:
-            shutil.rmtree(folder / "checkpoints" / str(step), ignore_errors=True)
+            (Path(folder) / "checkpoints" / str(step)).rmtree(missing_ok=True)
     processes.wait_for_all("kept")
 
 

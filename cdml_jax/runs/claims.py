@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+
+from etils.epath import Path
 
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.data.dataset import Dataset

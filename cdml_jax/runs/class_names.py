@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+
+from etils.epath import Path
 
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset

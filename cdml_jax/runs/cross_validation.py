@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+from etils.epath import Path
 
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.data.dividing.folds import fold
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Stop
+from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.runs.loop import fit
-from cdml_jax.system import files
+from cdml_jax.system.archives import Archive, DamagedError, write_archive
 from cdml_jax.training.program import Program
 
 
@@ -42,7 +42,7 @@ def cross_validate(
     """
     counts = []
     for index in range(folds):
-        kept = folder / f"{name}-seed{seed}-fold{index}of{folds}.npy" if folder else None
+        kept = folder / f"{name}-seed{seed}-fold{index}of{folds}.npz" if folder else None
         if kept is None or not kept.is_file():
             feeds = fold(program.feeds, index, folds)
             part = Program(program.config, program.dataset, feeds=feeds, structure=program.structure)
@@ -52,8 +52,18 @@ def cross_validate(
                 counts.append(hard)
                 continue
             if processes.is_first():
-                with files.writing(kept), files.replacing(kept) as temporary, temporary.open("wb") as file:
-                    np.save(file, hard, allow_pickle=False)
+                write_archive(
+                    kept, {"method": name, "seed": seed, "fold": index, "folds": folds}, {"counts": hard}
+                )
             processes.wait_for_all("fold")
-        counts.append(np.load(kept, allow_pickle=False))
+        counts.append(_counts(kept))
     return np.stack(counts)
+
+
+def _counts(path: Path) -> np.ndarray:
+    try:
+        return Archive(path)["counts"]
+    except (OSError, DamagedError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): delete it, and the same command makes it again from the fold's run"
+        ) from error

@@ -6,11 +6,11 @@ import contextlib
 import copy
 import dataclasses
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils.epath import Path
 
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.confusion import Confusion

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils.epath import Path
 
 from cdml_jax.system import console
 
@@ -77,7 +77,7 @@ class Profile:
             return
         self._recording = False
         jax.profiler.stop_trace()
-        traces = sorted(self.folder.rglob("*.trace.json.gz"))
+        traces = _traces(self.folder)
         console.say(
             f"Profile: tensorboard --logdir={self.folder} (pip install tensorboard xprof)"
             + (f", or open {traces[-1]} in https://ui.perfetto.dev" if traces else "")
@@ -90,6 +90,15 @@ class Profile:
             yield self
         finally:
             self.stop()
+
+
+def _traces(folder: Path) -> list[Path]:
+    """Traces that can be opened in a browser, by `plugins/profile/TIME/`; the last is the newest."""
+    runs = folder / "plugins" / "profile"
+    found = (
+        [file for run in sorted(runs.iterdir()) for file in sorted(run.iterdir())] if runs.is_dir() else []
+    )
+    return [file for file in found if file.name.endswith(".trace.json.gz")]
 
 
 def annotated(step: int) -> Any:

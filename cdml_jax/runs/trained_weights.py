@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils.epath import Path
 
 from cdml_jax.confusion import Confusion, DenseConfusion, TopConfusions
 from cdml_jax.errors import UserError
 from cdml_jax.runs.checksums import checksums
-from cdml_jax.system import console
+from cdml_jax.system import console, files
 from cdml_jax.system.trees import named_leaves
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree) -> W
       UserError: there is no checkpoint, none is whole, or it is of another network.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what is raised here as well
-    kept = folder / "checkpoints"
+    kept = files.absolute(folder) / "checkpoints"
     steps = [int(path.name) for path in kept.iterdir() if path.name.isdecimal()] if kept.is_dir() else []
     if not steps:
         raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
     for step in sorted(steps, reverse=True):
         try:
-            return _restored((kept / str(step)).absolute(), parameters, batch_statistics)
+            return _restored(kept / str(step), parameters, batch_statistics)
         except UserError:
             raise
         except Exception as error:  # whatever Orbax and its storage raise on damaged files

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from etils.epath import Path
 
 from cdml_jax.configuration.keys import flat
 from cdml_jax.configuration.settings import Settings, to_plain
@@ -173,7 +174,12 @@ def read_trained(workdir: Path) -> dict[str, Any]:
     stored = read(workdir)
     if stored["command"] == "train":
         return stored
-    runs = sorted(path.parent.name for path in workdir.glob("runs/*/config.json"))
+    begun = workdir / "runs"
+    runs = (
+        sorted(run.name for run in begun.iterdir() if (run / "config.json").exists())
+        if begun.is_dir()
+        else []
+    )
     if not runs:
         raise UserError(f"--workdir: {workdir} holds a table of `cdml reproduce`, of which no run has begun")
     example = next((run for run in runs if run.startswith("cdml-")), runs[0])

@@ -38,6 +38,16 @@ def path_of(text: str | os.PathLike) -> epath.Path:
     return epath.Path(expanded)
 
 
+def absolute(path: os.PathLike | str) -> epath.Path:
+    """The path from the root of its disk, or of its bucket.
+
+    >>> absolute("gs://bucket/run")
+    gs://bucket/run
+    """
+    found = epath.Path(path)
+    return found if "://" in os.fspath(found) else epath.Path(os.path.abspath(found))
+
+
 def cache_directory() -> epath.Path:
     """Where data are kept if nothing is configured: $CDML_DATA_DIR, else cdml_jax in the user's cache folder.
 

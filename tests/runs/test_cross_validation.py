@@ -38,6 +38,12 @@ def test_finished_folds_are_not_trained_again(short, dataset, tmp_path, monkeypa
         Program(short, dataset), "baseline", METHODS["baseline"], 0, folds=2, folder=tmp_path
     )
     np.testing.assert_array_equal(first, again)
+    damaged = sorted(tmp_path.glob("*.npz"))[1]
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 4
+    damaged.write_bytes(content)
+    with pytest.raises(UserError, match="fold1of2.npz is damaged .*: delete it, and the same command"):
+        cross_validate(Program(short, dataset), "baseline", METHODS["baseline"], 0, folds=2, folder=tmp_path)
 
 
 def test_the_table_trains_on_both_splits_and_shows_what_the_folds_choose(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from etils.epath import Path
 
 from cdml_jax.cli.actions.outcome import result_of, settings_of_run
 from cdml_jax.cli.actions.running import prepare, say_next

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from etils.epath import Path
 
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.datasets import load_dataset

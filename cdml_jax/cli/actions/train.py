@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+
+from etils.epath import Path
 
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration.settings import Settings
