@@ -57,6 +57,30 @@ def divide_processor(cpu_devices: int, rows: int) -> None:
             jax.config.update("jax_num_cpu_devices", number)
 
 
+def devices_here(*, local: bool = False) -> list[jax.Device]:
+    """All devices of the run, or those of this process.
+
+    Raises:
+      UserError: there is none of the kind that JAX_PLATFORMS asks for, or its driver does not work.
+    """
+    try:
+        return jax.local_devices() if local else jax.devices()
+    except Exception as error:  # JAX raises RuntimeError, and AssertionError without a word
+        raise UserError(_without_devices(error)) from error
+
+
+def _without_devices(error: Exception) -> str:
+    asked = os.environ.get("JAX_PLATFORMS") or jax.config.values["jax_platforms"] or ""
+    kind = "cuda" if asked == "gpu" else asked
+    extras = {"cuda": "cuda13", "tpu": "tpu"}
+    reason = " ".join(str(error).split("(set JAX_PLATFORMS")[0].split())[:300]
+    why = f" ({reason})" if reason else ""
+    if not asked:
+        return f"JAX finds no device that works{why}; see to its driver, or set JAX_PLATFORMS=cpu"
+    install = f"install jax[{extras[kind]}], or " if kind in extras else ""
+    return f"JAX finds no {asked} device (JAX_PLATFORMS={asked}){why}; {install}unset JAX_PLATFORMS"
+
+
 def make_mesh(
     batch_size: int,
     accumulation: int = 1,
@@ -77,7 +101,7 @@ def make_mesh(
       UserError: the sizes do not make up the devices, or do not divide the batch.
     """
     # In the order of their processes: each then holds a block of the batch that its number tells.
-    devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id)) if devices is None else devices
+    devices = sorted(devices_here(), key=lambda d: (d.process_index, d.id)) if devices is None else devices
     data, model = _sizes(len(devices), data, model)
     if batch_size % (data * accumulation):
         parts = f"{data} devices" if model == 1 else f"the {data} devices of mesh.data"

@@ -75,7 +75,8 @@ def _number(name: str) -> int:
 
 def is_first() -> bool:
     """Whether this process is the one that speaks and writes."""
-    return jax.process_index() == 0
+    # A process alone is: JAX, asked for its number, would look for devices.
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def wait_for_all(place: str) -> None:

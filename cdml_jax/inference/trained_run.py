@@ -68,6 +68,7 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
     folder = path_of(folder)
     stored = workdir.read_trained(folder)
     config = from_plain(stored["config"])
+    devices = mesh_lib.devices_here(local=True) if devices is None else devices
     name, names = class_names.read(folder)
     spec = spec_of(config.model, names.number)
     network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
@@ -99,7 +100,7 @@ class TrainedRun:
         self.config, self.dataset, self.classes, self.weights = config, dataset, names, weights
         self.transform = config.image
         self.image_size: int = config.image.image_size
-        devices = jax.local_devices() if devices is None else devices
+        devices = mesh_lib.devices_here(local=True) if devices is None else devices
         self._mesh = mesh_lib.make_mesh(len(devices), devices=devices)
         self._placed = mesh_lib.put_replicated(self._mesh, (weights.parameters, weights.batch_statistics))
         self.apply = functools.partial(_apply, graph=graph, flip=config.test_time_flip)

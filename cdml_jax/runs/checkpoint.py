@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
-import logging
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +17,7 @@ from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
+from cdml_jax.runs import opening, stored
 from cdml_jax.runs.checksums import checksums
 from cdml_jax.system import console, files
 from cdml_jax.system.trees import named_leaves
@@ -28,6 +25,8 @@ from cdml_jax.training.state import TrainState
 
 if TYPE_CHECKING:
     from cdml_jax.training.program import Program
+
+_HALF_WRITTEN = ".orbax-checkpoint-tmp"
 
 
 @dataclasses.dataclass
@@ -64,8 +63,7 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         # Opened at the first use: a short run that saves nothing does not pay for it.
         if self._opened is None:
-            # Orbax's threads log the traceback of whatever is raised here as well.
-            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            stored.quiet_orbax()
             try:
                 self._opened = ocp.CheckpointManager(
                     self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True)
@@ -104,7 +102,7 @@ class Checkpoints:
             "checksums": checksums(arrays),
             "layout": _layout(arrays),
         }
-        meta["digest"] = _digest(meta)
+        meta["digest"] = stored.digest(meta)
         manager = self._manager
         with self._writing():
             manager.save(
@@ -115,22 +113,32 @@ class Checkpoints:
     def restore(self, program: Program[Settings]) -> Run | None:
         """The newest run that is whole, or None where there is none.
 
-        A damaged checkpoint is named on standard error and left aside, as `damaged-STEP`.
+        A damaged checkpoint is named on standard error and left aside, as `damaged-STEP`. What a killed run
+        left half-written is removed.
 
         Raises:
-          UserError: there are checkpoints, and all are damaged; or one is of another network or data set.
+          UserError: there are checkpoints, and all are damaged; or one cannot be opened, or is of another
+            network or data set.
         """
-        if self.latest() is None:
+        self._remove_half_written()
+        steps, damaged = opening.checkpoints_in(self.folder), []
+        if not steps:
+            left = opening.left_aside(self.folder) if self.folder.is_dir() else []
+            if left:
+                raise UserError(
+                    f"{self.folder} holds no whole checkpoint, but {', '.join(left)}: bring a copy back, or "
+                    "delete the workdir to start again"
+                )
             return None
-        damaged = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in reversed(steps):
             run, reason = None, "another process could not read it"
             try:
-                with _quiet():
+                with stored.quiet_reads():
                     run = self._restore(step, program)
             except UserError:
                 raise
             except Exception as error:  # whatever Orbax and its storage raise on damaged files
+                opening.refuse_unopened(self.folder / str(step), error)
                 reason = " ".join(str(error).split())[:200]
             if not processes.largest(run is None):
                 return run
@@ -142,6 +150,20 @@ class Checkpoints:
             "delete the workdir to start again"
         )
 
+    def _remove_half_written(self) -> None:
+        """What a run that was killed while it saved has left: nobody else writes here."""
+        if processes.is_first() and self.folder.is_dir():
+            halves = [path for path in self.folder.iterdir() if _HALF_WRITTEN in path.name]
+            with files.writing(self.folder):
+                for half in halves:
+                    half.rmtree()
+            if halves:
+                console.say(
+                    f"Removed {len(halves)} half-written checkpoint{'s' if len(halves) > 1 else ''} of a run "
+                    f"that was killed ({halves[0].name})"
+                )
+        processes.wait_for_all("half-written")
+
     def _leave_aside(self, step: int) -> None:
         if processes.is_first():
             (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
@@ -150,9 +172,8 @@ class Checkpoints:
 
     def _restore(self, step: int, program: Program[Settings]) -> Run:
         whole = mesh_lib.replicated(program.mesh)
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        if meta.pop("digest", None) != _digest(meta):
-            raise ValueError("wrong digest of meta")
+        meta = stored.read_meta(self.folder / str(step))
+        del meta["digest"]
         devices, here = meta.pop("devices"), program.mesh.shape[mesh_lib.DATA]
         expected = meta.pop("checksums")
         stored_layout = meta.pop("layout", None)
@@ -168,8 +189,8 @@ class Checkpoints:
         if stored_layout is not None:  # kept since layouts are
             self._check_layout(step, stored_layout, _layout(target))
         if devices != here:
-            stored = storage.abstract_saved(target["state"].counts, devices)
-            target["state"] = target["state"]._replace(counts=stored)
+            saved = storage.abstract_saved(target["state"].counts, devices)
+            target["state"] = target["state"]._replace(counts=saved)
         restored = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.StandardRestore(target)))
         arrays = restored["run"]
         found = checksums(arrays)
@@ -209,7 +230,7 @@ class Checkpoints:
         except UserError:
             # A checkpoint that was left half-written takes room that the next one needs.
             for half in self.folder.iterdir() if processes.is_first() and self.folder.is_dir() else ():
-                if half.name.endswith(".orbax-checkpoint-tmp"):
+                if _HALF_WRITTEN in half.name:
                     half.rmtree(missing_ok=True)
             raise
 
@@ -227,8 +248,7 @@ class Checkpoints:
 
 def steps_kept(folder: Path) -> list[int]:
     """Steps of the checkpoints in the workdir `folder`, ascending; they need not be whole."""
-    kept = folder / "checkpoints"
-    return sorted(int(path.name) for path in kept.iterdir() if path.name.isdecimal()) if kept.is_dir() else []
+    return opening.checkpoints_in(folder / "checkpoints")
 
 
 def keep_newest(folder: Path) -> None:
@@ -237,25 +257,6 @@ def keep_newest(folder: Path) -> None:
         for step in steps_kept(folder)[:-1]:
             (Path(folder) / "checkpoints" / str(step)).rmtree(missing_ok=True)
     processes.wait_for_all("kept")
-
-
-def _digest(meta: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drops the tracebacks of reads that Orbax began and, after the first that failed, no longer awaits."""
-
-    def report(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    before, sys.unraisablehook = sys.unraisablehook, report
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
 
 
 def _layout(arrays: dict[str, Any]) -> dict[str, str]:

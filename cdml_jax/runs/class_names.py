@@ -17,7 +17,7 @@ FILE = "classes.json"
 
 
 def write(workdir: Path, dataset: Dataset) -> None:
-    """Keep a data set's name and the names of its classes in `workdir`.
+    """Keep a data set's name and the names of its classes in `workdir`; others there are named and replaced.
 
     Raises:
       UserError: it cannot be written.
@@ -31,7 +31,17 @@ def write(workdir: Path, dataset: Dataset) -> None:
     }
     with writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / FILE, sealed(stored))
+    path = workdir / FILE
+    if path.exists() and not _is_whole(path):
+        console.warn(f"{path} was edited or damaged: it is written again")
+    write_json(path, sealed(stored))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return intact(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def read(workdir: Path) -> tuple[str, Classes]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils.epath import Path
 
 from cdml_jax.confusion import Confusion, DenseConfusion, TopConfusions
 from cdml_jax.errors import UserError
-from cdml_jax.runs.checksums import checksums
+from cdml_jax.runs import opening, stored
 from cdml_jax.system import console, files
 from cdml_jax.system.trees import named_leaves
 
@@ -46,22 +44,26 @@ def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree) -> W
       parameters, batch_statistics: shapes of the network's, in its own structure.
 
     Raises:
-      UserError: there is no checkpoint, none is whole, or it is of another network.
+      UserError: there is no checkpoint, one cannot be opened, none is whole, or it is of another network.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what is raised here as well
+    stored.quiet_orbax()
     kept = files.absolute(folder) / "checkpoints"
-    steps = [int(path.name) for path in kept.iterdir() if path.name.isdecimal()] if kept.is_dir() else []
+    steps = opening.checkpoints_in(kept)
     if not steps:
+        left = opening.left_aside(kept) if kept.is_dir() else []
+        if left:
+            raise UserError(f"{kept} holds no whole checkpoint, but {', '.join(left)}: bring a copy back")
         raise UserError(f"--workdir: {folder} holds no checkpoint yet; train first")
-    for step in sorted(steps, reverse=True):
+    for step in reversed(steps):
         try:
             return _restored(kept / str(step), parameters, batch_statistics)
         except UserError:
             raise
         except Exception as error:  # whatever Orbax and its storage raise on damaged files
+            opening.refuse_unopened(kept / str(step), error)
             reason = " ".join(str(error).split())[:200]
             console.warn(f"checkpoint {step} in {kept} is damaged: {reason}")
-    raise UserError(f"{kept}: none of the checkpoints {', '.join(map(str, steps))} can be read")
+    raise UserError(f"{kept}: none of the checkpoints {', '.join(map(str, reversed(steps)))} can be read")
 
 
 def restore_for_evaluation(folder: Path, program: Program[Any]) -> tuple[TrainState, int]:
@@ -90,35 +92,21 @@ def restore_for_evaluation(folder: Path, program: Program[Any]) -> tuple[TrainSt
 
 
 def _restored(path: Path, parameters: Tree, batch_statistics: Tree) -> Weights:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        meta = reader.restore(path / "meta")
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        stored = reader.metadata(path / "run").item_metadata.tree
-        state = stored["state"]
-        averaged = bool(jax.tree.leaves(state.get("averages")))
-        names = ("averages",) if averaged else ("parameters", "batch_statistics")
-        wanted = {"state": {name: state[name] for name in names}, "counts": stored["counts"]}
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-        target = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), wanted
-        )
-        restored = reader.restore(
-            path / "run",
-            args=ocp.args.PyTreeRestore(
-                item=target,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-                partial_restore=True,
-            ),
-        )
-    damaged = [name for name, sum_ in checksums(restored).items() if meta["checksums"].get(name) != sum_]
-    if damaged:
-        raise ValueError(f"wrong checksum of {', '.join(damaged[:3])}")
-    prefixes = ("averages.0", "averages.1") if averaged else names
-    found = {name: np.asarray(leaf) for name, leaf in named_leaves(restored["state"])}
+    meta = stored.read_meta(path)
+    sums = meta["checksums"]
+    averaged = any(name.startswith("state.averages.") for name in sums)
+    prefixes = (
+        ("state.averages.0", "state.averages.1")
+        if averaged
+        else ("state.parameters", "state.batch_statistics")
+    )
+    begins = (*(f"{prefix}." for prefix in prefixes), "counts.")
+    arrays = stored.read_arrays(path, sums, lambda name: f"{name}.".startswith(begins))
+    found = dict(named_leaves(arrays))
     trees = [
         _fitted(found, tree, prefix, path) for tree, prefix in zip((parameters, batch_statistics), prefixes)
     ]
-    counts = jax.tree.map(np.asarray, restored["counts"])
+    counts = arrays["counts"]
     # A matrix may have rows of no class at its end, where its rows were split over devices.
     kept = TopConfusions(**counts) if isinstance(counts, dict) else DenseConfusion(counts[: counts.shape[1]])
     return Weights(trees[0], trees[1], kept, int(meta["epoch"]))

@@ -9,14 +9,17 @@ from typing import Any
 
 from etils.epath import Path
 
+from cdml_jax.configuration import places
 from cdml_jax.configuration.keys import flat
 from cdml_jax.configuration.settings import Settings, to_plain
 from cdml_jax.errors import UserError
+from cdml_jax.runs import opening, stored
 from cdml_jax.system import console, files
 from cdml_jax.system.archives import intact, sealed
 
 # Keys that say where and how fast, not what: a run may be continued with others.
-_FREE = (
+FREE = (
+    "source",  # the images themselves are compared
     "data.data_dir",
     "data.check",
     "data.cache_bytes",
@@ -25,9 +28,27 @@ _FREE = (
     "reproduce.",
     "profile.",
     "compilation_cache",
+    "early_stopping",
 )
 # What only a run leaves: without its config.json nobody knows which.
 _LEFT = ("checkpoints", "metrics.jsonl", "results", "runs")
+
+
+def look(workdir: Path, command: str, config: Settings, *, method_digest: str = "") -> None:
+    """Refuse a folder that cannot be this run's, by all that is known before any image is read.
+
+    Args:
+      workdir, command, config: as `claim` takes them.
+      method_digest: of the configuration file that defines methods of its own, if it does.
+
+    Raises:
+      UserError: as `claim`; or another run holds it.
+    """
+    opening.refuse_brackets(files.absolute(workdir))
+    if (workdir / ".lock").exists():
+        with held(workdir):
+            pass
+    _theirs(workdir, command, to_plain(config), method_digest, pooled=False)
 
 
 def claim(
@@ -47,7 +68,8 @@ def claim(
     Args:
       workdir: the run's folder; made if missing.
       command: whose run it is, "train" or "reproduce".
-      config: of the run.
+      config: of the run. Of one of "train", `epochs` may be others than it began with: more, or fewer that
+        are not trained yet.
       fingerprint: of the data set.
       split_checksum: of the publisher's splits, where there is one.
       contents: digest of each split's images, where they were checked: those that the run begins with stay,
@@ -59,59 +81,114 @@ def claim(
 
     Raises:
       UserError: it cannot be written, or holds a run of another command, configuration or data set, of which
-        the first keys that differ are named; or its config.json was changed, or is gone.
+        the first keys that differ are named; or its config.json was changed, or is gone; or checkpoints
+        cannot be kept there.
     """
-    mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": to_plain(config)}
+    opening.refuse_brackets(files.absolute(workdir))
+    plain = places.from_the_root(to_plain(config))
+    mine: dict[str, Any] = {"command": command, "fingerprint": fingerprint, "config": plain}
     mine |= {"split_checksum": split_checksum} if split_checksum else {}
     mine |= {"contents": dict(contents)} if contents else {}
     mine |= {"pooled": True} if pooled else {}
     mine |= {"method": dict(method)} if method else {}
+    mine |= {"files": found} if (found := places.digests(plain)) else {}
+    theirs = _theirs(workdir, command, plain, mine.get("method", {}).get("digest", ""), pooled)
+    if theirs is not None:
+        check_images(workdir, theirs, fingerprint, contents or {}, source=config.source)
+        # What the run began with stays.
+        mine |= {key: theirs[key] for key in ("contents", "files") if key in theirs}
+        if write:
+            _say_epochs(workdir, theirs["config"]["epochs"], config.epochs)
+    if not write:
+        return
+    content = json.dumps(sealed(mine), indent=1, sort_keys=True) + "\n"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        files.write_text(workdir / "config.json", content)
+    except OSError as error:
+        raise UserError(
+            f"--workdir: {workdir} cannot be written ({error.strerror or error}); choose another"
+        ) from error
+
+
+def _theirs(
+    workdir: Path, command: str, plain: Mapping[str, Any], method_digest: str, pooled: bool
+) -> dict[str, Any] | None:
+    """What the folder's run was claimed with, if it may be continued so; None in a new folder."""
     path = workdir / "config.json"
-    if path.exists():
-        theirs = _read(workdir)
-        if not intact(theirs):
-            raise UserError(
-                f"{path} is not as the run wrote it (edited, damaged, or of an older version); "
-                "bring the file back, or choose another --workdir"
-            )
-        if theirs["command"] != command:
-            raise UserError(f"{workdir} holds a run of `cdml {theirs['command']}`; choose another --workdir")
-        ours, other = flat(mine["config"]), flat(theirs["config"])
-        differ = [
-            f"{key} ({other.get(key, 'nothing')!r} there, {ours.get(key, 'nothing')!r} here)"
-            for key in sorted(ours.keys() | other.keys())
-            if ours.get(key) != other.get(key) and not key.startswith(_FREE)
-        ]
-        if differ:
-            raise UserError(
-                f"{workdir} holds a run of another configuration: {', '.join(differ[:3])}; "
-                "choose another --workdir, or delete it"
-            )
-        if theirs.get("method", {}).get("digest") != mine.get("method", {}).get("digest"):
-            raise UserError(
-                f"{workdir} holds a run of another version of the configuration file, which defines methods; "
-                "bring that version back, or choose another --workdir"
-            )
-        check_images(workdir, theirs, fingerprint, contents or {})
-        if "contents" in theirs:
-            mine["contents"] = theirs["contents"]
-    else:
+    if not path.exists():
         left = [name for name in _LEFT if (workdir / name).exists()]
         if left:
             raise UserError(
                 f"{workdir} holds {' and '.join(left)} of a run whose config.json is gone; bring the file "
                 "back, or choose another --workdir"
             )
-    if not write:
-        return
-    content = json.dumps(sealed(mine), indent=1, sort_keys=True) + "\n"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        files.write_text(path, content)
-    except OSError as error:
+        return None
+    theirs = _read(workdir)
+    if not intact(theirs):
         raise UserError(
-            f"--workdir: {workdir} cannot be written ({error.strerror or error}); choose another"
-        ) from error
+            f"{path} is not as the run wrote it (edited, damaged, or of an older version); "
+            "bring the file back, or choose another --workdir"
+        )
+    if theirs["command"] != command:
+        raise UserError(f"{workdir} holds a run of `cdml {theirs['command']}`; choose another --workdir")
+    _refuse_settings(workdir, command, plain, theirs)
+    if theirs.get("method", {}).get("digest", "") != method_digest:
+        raise UserError(
+            f"{workdir} holds a run of another version of the configuration file, which defines methods; "
+            "bring that version back, or choose another --workdir"
+        )
+    if theirs.get("pooled", False) != pooled:
+        raise UserError(
+            f"{workdir} holds a run of a table whose validation images are trained on (reproduce.folds); "
+            "choose another --workdir"
+        )
+    return theirs
+
+
+def _refuse_settings(workdir: Path, command: str, plain: Mapping[str, Any], theirs: dict[str, Any]) -> None:
+    plain = places.from_the_root(plain)
+    ours, other = flat(plain), flat(places.from_the_root(theirs["config"]))
+    began, now = theirs.get("files", {}), places.digests(plain)
+    changed = [key for key in began if began[key] != now.get(key, began[key])]
+    # A file that has moved is the same file.
+    moved = [key for key in began if began[key] == now.get(key)]
+    free = (*FREE, *moved, *(["epochs"] if command == "train" else []))
+    differ = [
+        f"{key} ({other.get(key, 'nothing')!r} there, {ours.get(key, 'nothing')!r} here)"
+        for key in sorted(ours.keys() | other.keys())
+        if ours.get(key) != other.get(key) and not _is_free(key, free)
+    ]
+    if differ:
+        raise UserError(
+            f"{workdir} holds a run of another configuration: {', '.join(differ[:3])}; "
+            "choose another --workdir, or delete it"
+        )
+    for key in changed:
+        raise UserError(
+            f"{workdir} holds a run that began with another content of {key} ({ours[key]}); bring that file "
+            "back, or choose another --workdir"
+        )
+    trained = stored.epochs_begun(workdir / "checkpoints")
+    if ours["epochs"] < other["epochs"] and ours["epochs"] < trained:
+        raise UserError(
+            f"{workdir} holds a run that has trained {trained} epochs already; epochs: {ours['epochs']} is "
+            f"fewer: give at least {trained}, or choose another --workdir"
+        )
+
+
+def _is_free(key: str, free: tuple[str, ...]) -> bool:
+    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in free)
+
+
+def _say_epochs(workdir: Path, there: int, here: int) -> None:
+    if there == here:
+        return
+    trained = stored.epochs_begun(workdir / "checkpoints")
+    console.say(
+        f"{workdir}: the run was begun for {there} epochs and now has {here}: it goes on after epoch "
+        f"{trained} with the learning rates of a run of {here} epochs"
+    )
 
 
 @contextlib.contextmanager
@@ -127,7 +204,12 @@ def held(workdir: Path) -> Iterator[None]:
 
 
 def check_images(
-    workdir: Path, stored: Mapping[str, Any], fingerprint: str, contents: Mapping[str, str]
+    workdir: Path,
+    stored: Mapping[str, Any],
+    fingerprint: str,
+    contents: Mapping[str, str],
+    *,
+    source: str,
 ) -> None:
     """Compare images with those that the run of a workdir began with; changed contents are a warning.
 
@@ -136,13 +218,15 @@ def check_images(
       stored: what `claim` wrote there.
       fingerprint: of the data set at hand.
       contents: digest of each split's images, where they were checked.
+      source: where they come from.
 
     Raises:
       UserError: they are others, by their names, labels or classes.
     """
     if stored["fingerprint"] != fingerprint:
-        source = stored["config"]["source"]
-        raise UserError(f"{workdir} holds a run on other images of {source}; choose another --workdir")
+        there = stored["config"]["source"]
+        others = f" of {source}" if there == source else f": {there} there, {source} here"
+        raise UserError(f"{workdir} holds a run on other images{others}; choose another --workdir")
     began = stored.get("contents", {})
     changed = [split for split in contents if began.get(split, contents[split]) != contents[split]]
     if changed:

@@ -50,7 +50,7 @@ def test_a_workdir_is_claimed(bucket, config):
     workdir.claim(bucket, "train", config, "images")
     assert workdir.read(bucket)["fingerprint"] == "images"
     with pytest.raises(UserError, match="another configuration"):
-        workdir.claim(bucket, "train", changed(config, {"epochs": 7}), "images")
+        workdir.claim(bucket, "train", changed(config, {"batch_size": 8}), "images")
 
 
 def test_the_log_is_whole_after_every_epoch(bucket, monkeypatch):

@@ -11,12 +11,14 @@ from etils.epath import Path
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.datasets import load_dataset
 from cdml_jax.configuration.settings import Settings
+from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.mesh import divide_processor, make_mesh
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.methods.structure import PLAIN
 from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.checkpoint import steps_kept
 from cdml_jax.runs.claims import claim
 from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
@@ -38,6 +40,8 @@ def prepare(
     `splits` are those that must be there; `command` is whose run the folder holds. Where the folder's run is
     only looked at, `stored` is what it holds; else the folder becomes this run's.
     """
+    if stored is None and processes.is_first():
+        workdir.look(folder, command, config, method_digest=digest)
     check(config)
     keep_compiled(config.compilation_cache)
     divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
@@ -55,21 +59,30 @@ def prepare(
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
     program = Program(config, dataset, structure=method.structure if method else PLAIN)
-    program.check_weights()
+    if stored is None and not steps_kept(folder):
+        program.check_weights()
     placement = what_runs_where(program)
     if stored is not None:
-        workdir.check_images(folder, stored, dataset.fingerprint(), dataset.contents)
+        workdir.check_images(folder, stored, dataset.fingerprint(), dataset.contents, source=config.source)
         if processes.is_first():
-            class_names.write(folder, dataset)
+            _keep_names(folder, dataset)
     else:
         claim(command, config, folder, dataset, method, digest=digest)
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
     console.say(
-        f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}. "
-        f"{program.total_steps} steps. Writing to {folder}"
+        f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}."
+        + ("" if stored is not None else f" {program.total_steps} steps. Writing to {folder}")
     )
     console.detail(placement)
     return program
+
+
+def _keep_names(folder: Path, dataset: Dataset) -> None:
+    """Write the classes' names where a run lacks them; one that is only looked at may be read-only."""
+    try:
+        class_names.write(folder, dataset)
+    except UserError as error:
+        console.warn(f"the classes' names are not kept: {error}")
 
 
 def say_next(command: str, folder: Path, more: str = "") -> None:

@@ -1,0 +1,227 @@
+"""A run that the command trained once, and what then becomes of it: closed, damaged, moved, looked at."""
+
+import errno
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from photographs import write_photographs
+from tiny_run import Tiny
+
+from cdml_jax.cli import main as cli
+from cdml_jax.models import NETWORKS, Variant
+from cdml_jax.runs import checkpoint, stored
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """birds/, and run/ trained on them: three epochs in nine steps, 27 images in three classes."""
+    folder = tmp_path_factory.mktemp("root")
+    write_photographs(folder / "birds", 14, np.random.default_rng(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "tiny", Variant(Tiny))
+        patch.setenv("CDML_DATA_DIR", str(folder / "data"))
+        assert cli.main(train(folder)) == 0
+        yield folder
+
+
+@pytest.fixture
+def world(root, tmp_path, monkeypatch):
+    """A copy of all, the working directory in it."""
+    shutil.copytree(root, tmp_path / "world", copy_function=shutil.copy2)
+    monkeypatch.chdir(tmp_path / "world")
+    monkeypatch.setenv("CDML_DATA_DIR", str(tmp_path / "world/data"))
+    return tmp_path / "world"
+
+
+def train(folder, *more):
+    return [
+        "train",
+        "--config=own_images",
+        f"--config.source=folder:{folder / 'birds'}",
+        f"--workdir={folder / 'run'}",
+        "--config.image.image_size=16",
+        "--config.image.crop=random",
+        "--config.model.name=tiny",
+        "--config.epochs=3",
+        "--config.warmup_epochs=1",
+        "--config.evaluate_every=1",
+        "--config.batch_size=8",
+        "--config.data.num_threads=0",
+        "--config.compilation_cache=",
+        *more,
+    ]
+
+
+def commands(folder):
+    """Every command that opens a checkpoint."""
+    return (
+        train(folder),
+        ["evaluate", f"--workdir={folder / 'run'}"],
+        ["predict", f"--workdir={folder / 'run'}", str(folder / "birds/owl/0.png")],
+    )
+
+
+def said(capsys, arguments, status=0):
+    """Standard output and error of a command, which ends with the status; never a traceback."""
+    capsys.readouterr()
+    assert cli.main([str(a) for a in arguments]) == status
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return out, err
+
+
+def newest(folder):
+    return folder / "run/checkpoints/12"
+
+
+@pytest.mark.parametrize(
+    "name", ["[2026] birds/run", "a[b]", "x/[!y]/z", "set [1-3]/run", "[birds]/deep/er/run"]
+)
+def test_a_folder_whose_checkpoints_would_be_lost_is_refused_before_anything_is_read(world, capsys, name):
+    for command in ("train", "reproduce"):
+        _, error = said(capsys, [command, *train(world)[1:], f"--workdir={world / name}"], 2)
+        assert error == (
+            f"cdml: --workdir: {world / name}: checkpoints cannot be kept below a folder with [ in its name; "
+            "choose another\n"
+        )
+        assert not (world / name).exists()
+
+
+NOT_DAMAGE = {
+    "rights": (
+        PermissionError(errno.EACCES, "", "there/_METADATA"),
+        "there/_METADATA cannot be opened (Permi",
+    ),
+    "disk": (
+        OSError(errno.EIO, ""),
+        "(Input/output error): see whether its disk is still there, then run the",
+    ),
+    "stale": (
+        ValueError("UNKNOWN: reading [os_error_code='116']"),
+        "cannot be opened (Stale file handle): see",
+    ),
+    "files": (
+        OSError(errno.EMFILE, ""),
+        "(Too many open files): allow more open files (ulimit -n), then run",
+    ),
+    "kernel": (
+        OSError(errno.ENOMEM, ""),
+        "cannot be opened (Cannot allocate memory): free some memory, then",
+    ),
+    "memory": (MemoryError(), "cannot be read (no memory is left): free some, then run the same command"),
+    "threads": (
+        RuntimeError("can't start new thread"),
+        "cannot be read here (can't start new thread); it is",
+    ),
+    "bucket": (
+        ValueError("UNAVAILABLE: no route"),
+        "cannot be read here (UNAVAILABLE: no route); it is left",
+    ),
+    "device": (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: x"), "(RESOURCE_EXHAUSTED: x); it is left as"),
+    "several": (ExceptionGroup("x", [ValueError("y"), OSError(errno.EIO, "")]), "(Input/output error): see"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_DAMAGE)
+def test_what_cannot_be_opened_is_left_where_it_is(world, capsys, monkeypatch, kind):
+    raised, message = NOT_DAMAGE[kind]
+
+    def fail(*_):
+        raise raised
+
+    monkeypatch.setattr(stored, "read_arrays", fail)
+    monkeypatch.setattr(checkpoint, "checksums", fail)
+    log = (world / "run/metrics.jsonl").read_bytes()
+    for command in commands(world):
+        error = said(capsys, command, 2)[1]
+        assert message in error
+        assert "damage" not in error
+        assert error.count("\n") == 1
+    assert [path.name for path in (world / "run/checkpoints").iterdir()] == [newest(world).name]
+    assert (world / "run/metrics.jsonl").read_bytes() == log
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("part", [".", "run", "run/_METADATA", "run/d", "meta/metadata"])
+def test_rights_of_any_file_are_no_damage(world, capsys, part):
+    closed = newest(world) / part
+    rights = closed.stat().st_mode
+    closed.chmod(0)
+    for command in commands(world):
+        assert "(Permission denied): make it readable" in said(capsys, command, 2)[1]
+    closed.chmod(rights)
+    said(capsys, commands(world)[2])
+
+
+def test_with_damaged_checkpoints_alone_nothing_begins_in_silence(world, capsys):
+    newest(world).rename(world / "run/checkpoints/damaged-9")
+    log = (world / "run/metrics.jsonl").read_bytes()
+    for command in commands(world):
+        assert "holds no whole checkpoint, but damaged-9: bring a copy back" in said(capsys, command, 2)[1]
+    assert (world / "run/metrics.jsonl").read_bytes() == log
+
+
+def test_what_a_kill_left_half_written_is_removed_at_the_next_start(world, capsys):
+    for step in (3, 9):
+        shutil.copytree(newest(world), world / f"run/checkpoints/{step}.orbax-checkpoint-tmp")
+    out, _ = said(capsys, train(world))
+    assert "Removed 2 half-written checkpoints of a run that was killed (" in out
+    assert [path.name for path in (world / "run/checkpoints").iterdir()] == [newest(world).name]
+
+
+def test_what_arrays_do_not_need_may_be_gone(world, capsys):
+    """Whoever trains on and whoever predicts agree on what is whole."""
+    run = newest(world) / "run"
+    (run / "_sharding").write_text("{")
+    shutil.rmtree(run / "array_metadatas")
+    (run / "commit_success.txt").unlink()
+    for command in commands(world):
+        assert "damage" not in said(capsys, command)[1]
+    (run / "_sharding").unlink()
+    said(capsys, commands(world)[2])
+
+
+@pytest.mark.parametrize("backend", ["cuda", "gpu", "tpu", "rocm", "metal"])
+def test_a_backend_that_is_not_there_is_one_line(world, capsys, monkeypatch, backend):
+    def fail(*_, **__):
+        assert backend != "cuda"  # as JAX does, without a word
+        raise RuntimeError(f"Unable to initialize backend '{backend}': not known (set JAX_PLATFORMS='')")
+
+    monkeypatch.setenv("JAX_PLATFORMS", backend)
+    monkeypatch.setattr(jax, "devices", fail)
+    monkeypatch.setattr(jax, "local_devices", fail)
+    for command in commands(world):
+        error = said(capsys, command, 2)[1]
+        assert error.startswith(f"cdml: JAX finds no {backend} device (JAX_PLATFORMS={backend})")
+        assert error.endswith("unset JAX_PLATFORMS\n")
+        assert error.count("\n") == 1
+    assert newest(world).is_dir()
+
+
+def test_a_run_in_use_is_refused_before_images_are_read(world, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "cdml_jax.cli.actions.running.load_dataset", lambda *_: pytest.fail("images were read")
+    )
+    from cdml_jax.runs.workdir import held
+
+    with held(world / "run"):
+        assert "is in use by another run" in said(capsys, train(world), 2)[1]
+    assert (
+        "optimizer.momentum (0.9 there, 0.5 here)"
+        in said(capsys, train(world, "--config.optimizer.momentum=0.5"), 2)[1]
+    )
+
+
+def test_a_run_that_cannot_be_written_is_evaluated(world, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (world / "run/classes.json").unlink()
+    monkeypatch.setattr("cdml_jax.system.files.replacing", refuse)
+    out, error = said(capsys, commands(world)[1])
+    assert "validation: top-1 " in out
+    assert "the classes' names are not kept: " in error
+    assert "confusion_validation.png: not drawn" in error
