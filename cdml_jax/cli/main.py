@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutputError as error:
         if error.closed_pipe:
             return CLOSED_PIPE
-        print(f"cdml: {error}", file=sys.stderr)
+        print(f"cdml: {console.harmless(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -64,7 +64,7 @@ def _answered(arguments: list[str]) -> int:
     try:
         return _run(arguments)
     except UserError as error:
-        print(f"cdml: {error}", file=sys.stderr)
+        print(f"cdml: {console.harmless(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("cdml: stopped at once; what was saved before stays", file=sys.stderr)

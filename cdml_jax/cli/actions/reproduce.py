@@ -107,8 +107,9 @@ def reproduce(
     if not processes.is_first():
         return None
     wanted = [r for r in results.load(kept) if r.method in config.reproduce.methods and r.seed in seeds]
-    report = _report(dataset, wanted, config, folder, command, methods)
+    report = _report(dataset, wanted, config, folder, command, methods, draw=False)
     console.result(f"\n{report.table}\n{report.embeddings}\n")
+    report = _report(dataset, wanted, config, folder, command, methods, draw=True)
     console.result("\n".join(map(str, report.paths)))
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
@@ -138,6 +139,8 @@ def _report(
     folder: Path,
     command: str,
     methods: Mapping[str, Method],
+    *,
+    draw: bool,
 ) -> Report:
     from cdml_jax.reporting.report import write_report  # here: training needs no scipy
 
@@ -149,4 +152,5 @@ def _report(
         command=command,
         settings=keys.fitted(dataclasses.asdict(config))
         | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
+        draw=draw,
     )
