@@ -12,6 +12,7 @@ from cdml_jax.cli.actions.outcome import result_of, settings_of_run
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.styles import styled
 from cdml_jax.confusion.figures import accuracy
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.dividing.folds import pool
@@ -50,6 +51,7 @@ def reproduce(
     """
     for name in config.reproduce.methods:
         named_method(name, methods)
+    config = styled(config)
     program = prepare("reproduce", config, folder, "validation", "test", digest=digest)
     if program.storage.name == "top":
         raise UserError(
