@@ -114,5 +114,6 @@ def _classes(dataset: Dataset) -> str:
         family = ""
         if named.families is not None and named.family_names is not None:
             family = named.family_names[named.families[label]]
-        lines.append("\t".join([str(label), *(str(c[label]) for c in counts), name, family]).rstrip())
+        words = map(console.escaped, (name, family))
+        lines.append("\t".join([str(label), *(str(c[label]) for c in counts), *words]).rstrip())
     return "\n".join(lines)

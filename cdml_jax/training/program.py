@@ -201,17 +201,18 @@ class Program(Generic[Config_co]):
         return state
 
     def check_weights(self) -> None:
-        """Refuse weights that do not fit, before anything is written."""
+        """Refuse weights that do not fit, before anything is written; say in a line what is made of them."""
         if self.config.model.weights:
-            self._loaded(self.abstract_state())
+            self._loaded(self.abstract_state(), quiet=False)
 
-    def _loaded(self, state: TrainState) -> tuple[Any, Any]:
+    def _loaded(self, state: TrainState, *, quiet: bool = True) -> tuple[Any, Any]:
         return load_weights(
             self.config.model.weights,
             state.parameters,
             state.batch_statistics,
             network=self.config.model.name,
             style=self.config.model.style,
+            quiet=quiet,
         )
 
     def abstract_state(self) -> TrainState:

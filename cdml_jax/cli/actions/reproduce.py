@@ -12,6 +12,7 @@ from cdml_jax.cli.actions.outcome import result_of, settings_of_run
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.styles import styled
 from cdml_jax.confusion.figures import accuracy
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.dividing.folds import pool
@@ -50,6 +51,7 @@ def reproduce(
     """
     for name in config.reproduce.methods:
         named_method(name, methods)
+    config = styled(config)
     program = prepare("reproduce", config, folder, "validation", "test", digest=digest)
     if program.storage.name == "top":
         raise UserError(
@@ -107,8 +109,9 @@ def reproduce(
     if not processes.is_first():
         return None
     wanted = [r for r in results.load(kept) if r.method in config.reproduce.methods and r.seed in seeds]
-    report = _report(dataset, wanted, config, folder, command, methods)
+    report = _report(dataset, wanted, config, folder, command, methods, draw=False)
     console.result(f"\n{report.table}\n{report.embeddings}\n")
+    report = _report(dataset, wanted, config, folder, command, methods, draw=True)
     console.result("\n".join(map(str, report.paths)))
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
@@ -138,6 +141,8 @@ def _report(
     folder: Path,
     command: str,
     methods: Mapping[str, Method],
+    *,
+    draw: bool,
 ) -> Report:
     from cdml_jax.reporting.report import write_report  # here: training needs no scipy
 
@@ -149,4 +154,5 @@ def _report(
         command=command,
         settings=keys.fitted(dataclasses.asdict(config))
         | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
+        draw=draw,
     )
