@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.readers.lists import read_lists
 from cdml_jax.data.sources import load
 from cdml_jax.errors import UserError
