@@ -133,7 +133,8 @@ def _drawn(dataset: Dataset, trial: Trial) -> str:
     sizes = ", ".join(f"{len(images):,} {split}" for split, images in splits.items())
     small = ""
     if len(splits["train"]) < trial.batch_size:
-        small = f"; too few for its batches of {trial.batch_size}: set --config.batch_size"
+        fitting = 1 << (len(splits["train"]).bit_length() - 1)
+        small = f"; too few for its batches of {trial.batch_size}: add --config.batch_size={fitting}"
     return f"As --config={trial.config} divides it: {sizes}{small}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator
 
 from cdml_jax.data.images.kinds import ADVICE
@@ -10,6 +11,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
 
 _NAMED = 10  # how many files one message names, over all kinds of problems
+_WIDTH = 200  # characters of a place where some are named
 _ON_A_LINE = 3  # how many places stand on one line where all are named
 _LEFT_OUT = "left out"
 
@@ -99,8 +101,7 @@ class Problems:
         """A line for each kind of problem, with its count and some of the places."""
         shown = max(2, _NAMED // max(1, len(self._found)))
         for kind, places in self._found.items():
-            advice = f" ({self._advice[kind]})" if kind in self._advice else ""
-            yield f"{self._line(kind, places, shown)}{advice}"
+            yield self._line(kind, places, shown, self._advice.get(kind, ""))
 
     def warn(self) -> None:
         """Prints a warning for each kind of note, and one for all images that are left out."""
@@ -118,15 +119,16 @@ class Problems:
         for kind, places in self._notes.items():
             yield self._line(kind, places, 2)
 
-    def _line(self, kind: str, places: list[str], shown: int) -> str:
-        count = f" ({len(places):,})" if len(places) > 1 else ""
+    def _line(self, kind: str, places: list[str], shown: int, advice: str = "") -> str:
+        count, advice = f" ({len(places):,})" if len(places) > 1 else "", f" ({advice})" if advice else ""
         places = [printable(place) for place in places]
-        if not self._whole:
-            more = f" and {len(places) - shown:,} more" if len(places) > shown else ""
-            return f"{kind}{count}: {', '.join(places[:shown])}{more}"
-        if len(places) <= _ON_A_LINE:
-            return f"{kind}{count}: {', '.join(places)}"
-        return "\n    ".join([f"{kind}{count}:", *places])
+        if self._whole and len(places) > _ON_A_LINE:
+            return "\n    ".join([f"{kind}{count}{advice}:", *places])
+        if self._whole:
+            return f"{kind}{count}: {', '.join(places)}{advice}"
+        more = f" and {len(places) - shown:,} more" if len(places) > shown else ""
+        named = ", ".join(textwrap.shorten(place, _WIDTH, placeholder=" …") for place in places[:shown])
+        return f"{kind}{count}: {named}{more}{advice}"
 
     def write(self, path: str | os.PathLike) -> int:
         """Writes all of it, a line each: "problem", "note" or "left out", the kind, and the place, with tabs.

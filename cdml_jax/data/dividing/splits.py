@@ -13,7 +13,7 @@ from cdml_jax.data.dataset import Dataset, Source, content_of
 from cdml_jax.data.dividing.derived import Joined, Renumbered, Subset
 from cdml_jax.errors import UserError
 
-ALIASES = {"validation": ("validation", "val", "valid"), "train": ("train",), "test": ("test",)}
+ALIASES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 """What a split's folder or list may be called when its name is left at the default."""
 
 

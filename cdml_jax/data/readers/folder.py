@@ -47,7 +47,7 @@ def read_folder(folder: str, names: dict[str, str], problems: Problems) -> Datas
     roots = split_folders(where, whole, names, problems)
     found = {split: _classes(split_root, problems) for split, split_root in roots.items()}
     classes = sorted({path for folders in found.values() for path in folders})
-    if not classes:
+    if not any(images for folders in found.values() for images in folders.values()) and not problems.has():
         left_out = problems.images_left_out()
         more = f"; left out: {left_out}" if left_out else ""
         endings = ", ".join(sorted(readable_endings()))
@@ -83,7 +83,7 @@ def _classes(root: Folder, problems: Problems) -> dict[Parts, list[str]]:
             for empty in folder.folders:
                 problems.note(_EMPTY, empty.path)
             return
-        elif not folder.folders and parts:
+        elif not folder.folders and parts and folder.opened:
             classes.setdefault(parts, [])
         for below in folder.folders:
             # macOS stores é as two characters; the same class must have the same name in every split
@@ -118,18 +118,19 @@ def _class_names(
     """
     names = [path[-1] for path in classes]
     times = Counter(names)
-    above: dict[tuple[str, str], Parts] = {}  # by class name and role, what holds the split
+    in_splits: dict[
+        str, dict[str, tuple[Parts, Parts]]
+    ] = {}  # by name and role: the class, what holds the split
     for path in classes:
         for i, part in enumerate(path[:-1]):
             if times[path[-1]] > 1 and (role := role_of(part)):
-                above.setdefault((path[-1], role), path[:i])
-    for name, number in Counter(name for name, _ in above).items():
-        if number > 1:
-            equal = [path for path in classes if path[-1] == name]
-            holder = next("/".join((where, *path)) for (other, _), path in above.items() if other == name)
+                in_splits.setdefault(path[-1], {}).setdefault(role, (path, path[:i]))
+    for by_role in in_splits.values():
+        if len(by_role) > 1:
+            (first, above), (second, _), *_ = by_role.values()
             raise UserError(
-                f"{where}: {' and '.join('/'.join(path) for path in equal[:2])} seem to be one class in two "
-                f"splits: give the folder that holds the splits, {holder}"
+                f"{where}: {'/'.join(first)} and {'/'.join(second)} seem to be one class in two splits: give "
+                f"the folder that holds the splits, {'/'.join((where, *above))}"
             )
     if families is None or family_names is None:
         return tuple(names)

@@ -70,8 +70,9 @@ def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Datase
         count = max((label + 1 for label in labels if label < len(labels)), default=0)
         class_names = tuple(str(label) for label in range(count))
     if labels and min(labels) == 1:
-        for kind in (NO_TRAINING_IMAGE, out_of_range(len(class_names)), _UNNAMED):
+        for kind in (NO_TRAINING_IMAGE, out_of_range(len(class_names))):
             problems.advise(kind, "labels count from 0; do yours begin at 1?")
+        problems.advise(_UNNAMED, "do yours begin at 1?")
     families, family_names = _families(lists, table, len(class_names), problems)
     if families is not None and family_names is not None:
         class_names = distinct_names(class_names, [family_names[k] for k in families], problems.note)

@@ -51,12 +51,14 @@ class Folder:
       path: relative to the folder where the scan began, "" for that one.
       images: paths of the images in it, in the order of their names.
       folders: those in it, likewise.
+      opened: whether it could be opened.
     """
 
     name: str
     path: str
     images: list[str] = dataclasses.field(default_factory=list)
     folders: list[Folder] = dataclasses.field(default_factory=list)
+    opened: bool = True
 
     def holds_images(self) -> bool:
         """Whether there is an image in it, to any depth."""
@@ -84,7 +86,7 @@ def scan(root: Path, problems: Problems) -> Folder:
             entries = sorted((e for e in os.scandir(place) if e.name[0] != "."), key=lambda e: e.name)
         except OSError as error:
             problems.add(_UNOPENED, f"{path or '.'} ({error.strerror})")
-            return folder
+            return dataclasses.replace(folder, opened=False)
         for entry in entries:
             below = f"{path}/{entry.name}".removeprefix("/")
             kind = _kind(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 
 from cdml_jax.data.checking.problems import Problems
@@ -70,8 +71,13 @@ def split_folders(
             return found
         if others and not found["train"].images:
             raise UserError(f"{where}: {_beside(others)}")
-    elif len({role_of(f.name) for f in root.folders if f.folders and not f.images} - {""}) > 1:
-        raise UserError(f"{where}: {_like_splits(f.name for f in root.folders if role_of(f.name))}")
+    else:
+        alike = [f.name for f in root.folders if f.folders and not f.images and role_of(f.name)]
+        roles = {role_of(name) for name in alike}
+        if "train" in roles and len(roles) > 1:
+            raise UserError(f"{where}: {_like_splits(alike)}")
+        if len(roles) > 1:
+            raise UserError(f"{where}: {' and '.join(alike)} look like splits, but there is no train")
     return {"train": root}
 
 
@@ -82,14 +88,16 @@ def _beside(others: list[str]) -> str:
     shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
     return (
         f"train beside {shown}: is {likely} a split? rename it to {role}, or name it by "
-        f"--config.data.{role}={likely}; else move it out, or rename train if that is no split"
+        f"{_flag(role, likely)}; else move it out, or rename train if that is no split"
     )
 
 
 def _like_splits(names: Iterable[str]) -> str:
-    roles = {name: role_of(name) for name in names}
-    flags = " ".join(f"--config.data.{role}={name!r}" for name, role in roles.items() if name != role)
-    return (
-        f"{' and '.join(roles)} look like splits: rename them to "
-        f"{' and '.join(dict.fromkeys(roles.values()))}" + (f", or {flags}" if flags else "")
-    ) + ("" if "train" in roles.values() else "; the one for training is missing")
+    roles = sorted(((role_of(name), name) for name in names), key=lambda pair: list(ALIASES).index(pair[0]))
+    flags = " ".join(_flag(role, name) for role, name in roles if name != role)
+    renamed = " and ".join(dict.fromkeys(role for role, _ in roles))
+    return f"{' and '.join(name for _, name in roles)} look like splits: rename them to {renamed}, or {flags}"
+
+
+def _flag(role: str, name: str) -> str:
+    return f"--config.data.{role}={shlex.quote(name)}"
