@@ -104,12 +104,13 @@ def _with_classes(group: list[Image]) -> str:
     return " and ".join(f"{image.name} ({image.class_name})" for image in group)
 
 
-def _equal(images: list[Image]) -> Iterator[list[Image]]:
+def _equal(images: list[Image]) -> list[list[Image]]:
+    """Groups of equal images, in the order of their first names."""
     groups: dict[str, list[Image]] = {}
     for image in images:
         if image.digest:
             groups.setdefault(image.digest, []).append(image)
-    yield from (group for group in groups.values() if len(group) > 1)
+    return sorted((group for group in groups.values() if len(group) > 1), key=lambda group: group[0].name)
 
 
 def _near(images: list[Image], small: dict[str, str]) -> Iterator[list[Image]]:

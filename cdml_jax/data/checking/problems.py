@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Iterator
 
 from cdml_jax.data.images.kinds import ADVICE
@@ -127,7 +126,7 @@ class Problems:
         if self._whole:
             return f"{kind}{count}: {', '.join(places)}{advice}"
         more = f" and {len(places) - shown:,} more" if len(places) > shown else ""
-        named = ", ".join(textwrap.shorten(place, _WIDTH, placeholder=" …") for place in places[:shown])
+        named = ", ".join(_shortened(place) for place in places[:shown])
         return f"{kind}{count}: {named}{more}{advice}"
 
     def write(self, path: str | os.PathLike) -> int:
@@ -157,3 +156,7 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )
+
+
+def _shortened(place: str) -> str:
+    return place if len(place) <= _WIDTH else f"{place[: _WIDTH - 2]} …"

@@ -53,8 +53,8 @@ def in_each(*splits):
         (
             ("set/train", "set/test"),
             (
-                "set/test/crow and set/train/crow seem to be one class in two splits: give the folder that holds "
-                "the splits, folder:DIR/set"
+                "set/test/crow and set/train/crow seem to be one class in two splits: give the folder that "
+                "holds the splits, folder:DIR/set"
             ),
         ),
         (("2025/train", "2025/test", "2026/train"), "seem to be one class in two splits"),
