@@ -27,6 +27,6 @@ def run(options: argparse.Namespace) -> int:
     from cdml_jax.inference.export import beside, export  # here: JAX is loaded after mistakes in flags
 
     platforms = export(trained, options.out)
-    size, names = options.out.stat().st_size / 2**20, beside(options.out)
+    size, names = options.out.stat().length / 2**20, beside(options.out)
     console.result(f"{options.out}: {size:.1f} MiB, runs on {', '.join(platforms)}. Names: {names}")
     return 0
