@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import googlenet, mobilenet_v2, resnet, small_resnet, vgg, vit
+from cdml_jax.models import efficientnet_lite, googlenet, mobilenet_v2, resnet, small_resnet, vgg, vit
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.network import Network, Variant
 from cdml_jax.models.spec import OPTIONS, STYLES, Spec, spec_of
 
-_FAMILIES = (small_resnet, mobilenet_v2, resnet, googlenet, vgg, vit)
+_FAMILIES = (small_resnet, mobilenet_v2, efficientnet_lite, resnet, googlenet, vgg, vit)
 NETWORKS: dict[str, Variant] = {
     name: variant for family in _FAMILIES for name, variant in family.NETWORKS.items()
 }

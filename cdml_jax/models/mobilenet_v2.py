@@ -32,11 +32,18 @@ class Block(nnx.Module):
     """Inverted residual: expansion (unless by 1), depthwise convolution, linear projection, shortcut."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, expansion: int, conv_norm: Callable[..., ConvNorm]
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        expansion: int,
+        conv_norm: Callable[..., ConvNorm],
+        *,
+        size: int = 3,
     ):
         hidden = inputs * expansion
         self.expand = conv_norm(inputs, hidden, 1) if expansion > 1 else None
-        self.depthwise = conv_norm(hidden, hidden, 3, stride=stride, groups=hidden)
+        self.depthwise = conv_norm(hidden, hidden, size, stride=stride, groups=hidden)
         self.project = conv_norm(hidden, outputs, 1, activation=None)
         self.shortcut = stride == 1 and inputs == outputs
 

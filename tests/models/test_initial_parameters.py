@@ -6,10 +6,25 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cdml_jax.models import Spec, build, googlenet, mobilenet_v2, resnet, small_resnet, vgg, vit
+from cdml_jax.models import (
+    Spec,
+    build,
+    efficientnet_lite,
+    googlenet,
+    mobilenet_v2,
+    resnet,
+    small_resnet,
+    vgg,
+    vit,
+)
 from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.state import split_model
 
+SMALL_LITE = {
+    "STAGES": tuple(efficientnet_lite.Stage(*s) for s in ((1, 3, 1, 1, 4), (2, 5, 2, 6, 6), (1, 3, 1, 6, 8))),
+    "STEM": 8,
+    "FEATURES": 10,
+}
 # One network of each form: what makes it small, and the digest of names, dtypes, shapes and values.
 CASES = {
     "small_resnet": (small_resnet, {"WIDTHS": (4, 6)}, "3dfa4d8c26f8e3d1"),
@@ -18,6 +33,8 @@ CASES = {
         {"STAGES": ((1, 4, 1, 1), (2, 6, 2, 2)), "STEM": 8, "FEATURES": 10},
         "0945127baa2898a3",
     ),
+    "efficientnet_lite0": (efficientnet_lite, SMALL_LITE, "ecd8e202a8b75205"),
+    "efficientnet_lite2": (efficientnet_lite, SMALL_LITE, "60d4faa77dc5b153"),
     "resnet18": (resnet, {"DEPTHS": {18: (1, 2)}, "WIDTHS": (4, 6)}, "61b857bd03e24b40"),
     "resnet50": (resnet, {"DEPTHS": {50: (2, 1)}, "WIDTHS": (4, 6)}, "56c149f321a84ccf"),
     "googlenet": (

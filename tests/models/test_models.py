@@ -30,6 +30,9 @@ def test_outputs_are_logits_and_normalised_embeddings(images, dtype):
 # Published counts for 1000 classes, by torchvision and timm; DINOv2's are without head, with a mask token.
 PARAMETERS = {
     "mobilenet_v2": 3_504_872,
+    "efficientnet_lite0": 4_652_008,
+    "efficientnet_lite1": 5_416_680,
+    "efficientnet_lite2": 6_092_072,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -44,7 +47,7 @@ PARAMETERS = {
 }
 
 
-FAMILY_MEMBERS = ("mobilenet_v2", "resnet18", "vgg16_bn", "vit_small_patch14_dinov2")
+FAMILY_MEMBERS = ("mobilenet_v2", "efficientnet_lite0", "resnet18", "vgg16_bn", "vit_small_patch14_dinov2")
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -22,11 +22,15 @@ from golden_recipe import NUM_CLASSES, images, weights  # noqa: E402
 STORED_FEATURES = 48
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 # Name of the golden: how the reference is made, its input scaling, gain, image sizes.
 GOLDENS = {
     "mobilenet_v2.torchvision": ("torchvision:mobilenet_v2", IMAGENET, 1.3, [(64, 64), (75, 97)]),
     "mobilenet_v2.timm": ("timm:mobilenetv2_100", IMAGENET, 1.3, [(64, 64)]),
     "mobilenet_v2.tensorflow": ("same:mobilenet_v2", HALF, 1.3, [(64, 64), (75, 97)]),
+    "efficientnet_lite0.timm": ("timm:tf_efficientnet_lite0", LITE, 1.3, [(64, 64), (75, 97)]),
+    "efficientnet_lite1.timm": ("timm:tf_efficientnet_lite1", LITE, 1.3, [(64, 64)]),
+    "efficientnet_lite2.timm": ("timm:tf_efficientnet_lite2", LITE, 1.3, [(64, 64)]),
     "resnet18.torchvision": ("torchvision:resnet18", IMAGENET, 1.0, [(64, 64)]),
     "resnet34.timm": ("timm:resnet34", IMAGENET, 1.0, [(64, 64)]),
     "resnet50.torchvision": ("torchvision:resnet50", IMAGENET, 1.0, [(64, 64), (75, 97)]),
