@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     # `as` says to type checkers that the name is public.
     from cdml_jax import confusion as confusion
+    from cdml_jax import data as data
     from cdml_jax import losses as losses
+    from cdml_jax import methods as methods
+    from cdml_jax import regularizers as regularizers
     from cdml_jax import retrieval as retrieval
     from cdml_jax import sampling as sampling
     from cdml_jax.configuration.settings import Settings
@@ -39,6 +42,9 @@ __version__ = "0.1.0"
 
 # Where each name is. Loaded when first asked for: the command line answers a mistake without JAX.
 _MODULES = {
+    "data": "data",
+    "methods": "methods",
+    "regularizers": "regularizers",
     "Triplets": "sampling",
     "composition_correction": "sampling",
     "confusion": "confusion",
@@ -61,8 +67,19 @@ __all__ = [*_MODULES, "load", "settings", "train"]
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'cdml_jax' has no attribute {name!r}")
-    module = importlib.import_module(f"cdml_jax.{_MODULES[name]}")
+    try:
+        module = importlib.import_module(f"cdml_jax.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        raise _needs_train(error) from error
     return module if name == _MODULES[name] else getattr(module, name)
+
+
+def _needs_train(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """What is missing in the base install, with the extra that brings it."""
+    return ModuleNotFoundError(
+        f"{error.name} is not installed: pip install 'cdml_jax[train]' brings what training needs",
+        name=error.name,
+    )
 
 
 def __dir__() -> list[str]:
@@ -79,7 +96,10 @@ def load(workdir: str | os.PathLike, *, devices: Sequence[jax.Device] | None = N
     Raises:
       UserError: it holds no run of `cdml train`, or no checkpoint that can be read.
     """
-    from cdml_jax.inference import trained_run  # here: what it imports does not come with the base install
+    try:
+        from cdml_jax.inference import trained_run  # here: what it imports is not in the base install
+    except ModuleNotFoundError as error:
+        raise _needs_train(error) from error
 
     return trained_run.load(workdir, devices=devices)
 
@@ -97,7 +117,10 @@ def settings(name: str, /, **changes: Any) -> Settings:
     Raises:
       UserError: there is no such configuration or key, a value of another type or one that cannot work.
     """
-    from cdml_jax.configuration import load, settings  # here, as above
+    try:
+        from cdml_jax.configuration import load, settings  # here, as above
+    except ModuleNotFoundError as error:
+        raise _needs_train(error) from error
 
     return settings.changed(load.load(name).settings, changes)
 
@@ -108,6 +131,7 @@ def train(
     method: str | Method = "cdml",
     seed: int = 0,
     workdir: str | os.PathLike | None = None,
+    quiet: bool = False,
 ) -> TrainedRun:
     """Train one method under one seed; needs the extra `train`.
 
@@ -117,14 +141,18 @@ def train(
       method: the name of one of `cdml_jax.methods.METHODS`, or a `Method` of your own.
       seed: of the initial parameters, the order of the data, the augmentation and the draws.
       workdir: where checkpoints and logs are kept and the same call continues; None keeps nothing.
+      quiet: print warnings alone.
 
     Returns:
       The trained run, as `load` gives it.
 
     Raises:
-      UserError: settings, data set and method do not go together, the folder holds another run, or the loss
-        is not finite.
+      UserError: the data set is not right, settings, data set and method do not go together, the folder
+        holds another run, or the loss is not finite.
     """
-    from cdml_jax.inference import training  # here, as above
+    try:
+        from cdml_jax.inference import training  # here, as above
+    except ModuleNotFoundError as error:
+        raise _needs_train(error) from error
 
-    return training.train(settings, dataset, method, seed, workdir)
+    return training.train(settings, dataset, method, seed, workdir, quiet)

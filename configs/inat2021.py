@@ -2,7 +2,7 @@
 
 Command:  cdml train --config=inat2021 --config.source=inat2021:DIR
           (docs/clusters.md says how to start it)
-Hardware: 8 GPUs of 40 GB or more, or a TPU slice; counts and pair weights are split by row. Not yet run.
+Hardware: 8 GPUs of 40 GB or more, or a TPU slice; counts and pair weights are split by class. Not yet run.
 Expect:   no figure of a like network and recipe is known to us.
 
 The published test set has no labels: the 100,000 published validation images are the test split here, and a

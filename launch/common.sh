@@ -64,5 +64,5 @@ need_workdir() {
 # Where the machines share no current directory.
 need_absolute_workdir() {
   need_workdir "$@"
-  [[ $(workdir_of "$@") == /* ]] || refuse "--workdir must be an absolute path on storage that all hosts share"
+  [[ $(workdir_of "$@") == /* ]] || refuse "--workdir must be an absolute path on storage that all machines share"
 }

@@ -145,7 +145,7 @@ CASES = [
     (
         "unknown option",
         lambda w: w.train("--worddir=x"),
-        "unknown argument '--worddir=x'; options are --workdir=DIR and --config.KEY=VALUE",
+        "unknown argument '--worddir=x'; options are those of --help and --config.KEY=VALUE",
     ),
     (
         "batch not for the devices",

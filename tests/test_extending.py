@@ -2,17 +2,16 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import cdml_jax
-from cdml_jax.models import NETWORKS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text()
@@ -77,16 +76,31 @@ def test_costs_and_terms_of_ones_own_train(photographs):
     assert '"entropy_loss"' in log
 
 
-def test_a_network_is_one_file(monkeypatch):
-    monkeypatch.setattr("cdml_jax.models.NETWORKS", NETWORKS)
-    names = {}
-    try:
-        exec(example("A network", "python")[0], names)
-        logits, embeddings = names["network"](jnp.ones((2, 32, 32, 3)), train=False)
-    finally:
-        NETWORKS.pop("two", None)
-    assert logits.shape == (2, 5)
-    np.testing.assert_allclose(jnp.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+def test_a_network_is_one_file_and_its_name_in_two_lines(tmp_path):
+    package = tmp_path / "cdml_jax"
+    shutil.copytree(ROOT / "cdml_jax", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "models/two.py").write_text(example("A network", "python")[0])
+    listed = package / "models/__init__.py"
+    text = listed.read_text()
+    for line in ("from cdml_jax.models import efficientnet_lite", "_FAMILIES = (small_resnet"):
+        assert text.count(line) == 1
+        text = text.replace(line, f"{line}, two")
+    listed.write_text(text)
+    program = (
+        "import jax.numpy as jnp; from flax import nnx; from cdml_jax.models import Spec, build;"
+        "network = build('two', Spec(num_classes=5), rngs=nnx.Rngs(0));"
+        "logits, embeddings = network(jnp.ones((2, 32, 32, 3)), train=False);"
+        "print(logits.shape, jnp.linalg.norm(embeddings, axis=1).round(4).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "(2, 5) [1.0, 1.0]\n", done.stderr
 
 
 def test_arrays_are_a_data_set():
@@ -99,22 +113,41 @@ def test_arrays_are_a_data_set():
     assert run(np.zeros((1, 16, 16, 3), np.uint8)).logits.shape == (1, 3)
 
 
-def test_a_launcher_prints_a_command_for_each_machine(tmp_path):
+def launched(tmp_path, *arguments, **variables):
     (tmp_path / "common.sh").write_text((ROOT / "launch/common.sh").read_text())
     (tmp_path / "ssh.sh").write_text(example("A launcher", "bash")[0])
-    done = subprocess.run(
-        ["bash", str(tmp_path / "ssh.sh"), "train", "--config=demo", "--workdir=/shared/run"],
-        env=os.environ | {"CDML_HOSTS": "first second", "DRY_RUN": "1"},
+    return subprocess.run(
+        ["bash", str(tmp_path / "ssh.sh"), *arguments],
+        env=os.environ | {"CDML_HOSTS": "first second"} | variables,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+
+
+def test_a_launcher_prints_a_command_for_each_machine(tmp_path):
+    done = launched(tmp_path, "train", "--config=demo", "--workdir=/shared/run", DRY_RUN="1")
+    assert done.returncode == 0, done.stderr
     lines = sorted(done.stdout.splitlines())
-    assert len(lines) == 2
-    assert lines[0].startswith(
-        "ssh first env CDML_COORDINATOR=first:9876 CDML_NUM_PROCESSES=2 CDML_PROCESS_ID=0"
-    )
-    assert lines[1].endswith("CDML_PROCESS_ID=1 cdml train --config=demo --workdir=/shared/run")
+    assert lines == [
+        f"ssh {name} 'env CDML_COORDINATOR=first:9876 CDML_NUM_PROCESSES=2 CDML_PROCESS_ID={index} "
+        "cdml train --config=demo --workdir=/shared/run'"
+        for index, name in enumerate(("first", "second"))
+    ]
+
+
+def test_a_launcher_keeps_words_whole_and_says_that_a_machine_failed(tmp_path):
+    """The machine's shell is this one's; its `cdml` prints its arguments and fails on the second machine."""
+    for name, text in {
+        "ssh": 'shift; exec bash -c "$*"',
+        "cdml": 'printf "<%s>" "$@"; exit $((3 * CDML_PROCESS_ID))',
+    }.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    words = ("train", "--workdir=/run", "--config.source=folder:/my dir", "--config.image.scale=(0.5, 1)")
+    done = launched(tmp_path, *words, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 3
+    assert done.stdout == 2 * "".join(f"<{word}>" for word in words)
 
 
 @pytest.mark.program

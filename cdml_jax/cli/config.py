@@ -27,4 +27,5 @@ def run(options: argparse.Namespace) -> int:
         flag = shlex.quote(f"--config.{key}={keys.text_of(value)}")
         differs = f"  # base: {keys.text_of(base[key])}" if value != base[key] else ""
         console.result(flag + differs)
+    console.hint(f"Next: cdml train {shlex.join(options.rest)}")
     return 0

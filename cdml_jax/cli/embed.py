@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 from cdml_jax.cli import arguments
@@ -59,4 +60,5 @@ def run(options: argparse.Namespace) -> int:
     console.result(
         f"{options.out}: {len(paths)} of {len(files)} images, embeddings of {rows[0].embeddings.size} numbers"
     )
+    console.say(f"Next: cdml export --workdir={shlex.quote(str(options.workdir))} --out=NAME.jax")
     return 0 if whole and len(paths) == len(files) else 2

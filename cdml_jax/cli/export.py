@@ -29,4 +29,5 @@ def run(options: argparse.Namespace) -> int:
     platforms = export(trained, options.out)
     size, names = options.out.stat().length / 2**20, beside(options.out)
     console.result(f"{options.out}: {size:.1f} MiB, runs on {', '.join(platforms)}. Names: {names}")
+    console.say('Next: jax.export.deserialize reads it, as README.md shows under "Using a trained run"')
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             console.result(_json({"image": str(file), "classes": [_plain(g) for g in guesses]}))
         else:
             console.result("\n".join([console.escaped(str(file)), *_lines(guesses)]))
+    run_folder = shlex.quote(str(options.workdir))
+    console.hint(f"Next: cdml embed --workdir={run_folder} FOLDER --out=embeddings.npz")
     return 2 if failed else 0
 
 

@@ -33,7 +33,6 @@ def run(options: argparse.Namespace) -> int:
             workdir,
             shlex.join(["cdml", *options.given]),
             known_methods(loaded.methods),
-            digest=loaded.methods_digest,
         )
     except Interrupted as stop:
         return stopped(stop)

@@ -31,7 +31,6 @@ def run(options: argparse.Namespace) -> int:
             loaded.settings,
             workdir,
             known_methods(loaded.methods),
-            digest=loaded.methods_digest,
         )
     except Interrupted as stop:
         return stopped(stop)

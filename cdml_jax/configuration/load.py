@@ -33,18 +33,11 @@ class Loaded:
       settings: with all overrides.
       name: the configuration's own, by which a workdir is called if none is given.
       methods: what the file's `get_methods()` gave, by name; empty where it has none.
-      digest: SHA-256 of the file, so that a workdir can tell whether it is the same.
     """
 
     settings: Settings
     name: str
     methods: Mapping[str, Any]
-    digest: str
-
-    @property
-    def methods_digest(self) -> str:
-        """The digest where the file defines methods, which a workdir then keeps; else ""."""
-        return self.digest if self.methods else ""
 
 
 def shipped_configs() -> list[str]:
@@ -72,13 +65,13 @@ def load(name: str, overrides: Mapping[str, str] | None = None) -> Loaded:
         of another type or one that cannot work.
     """
     file = _found(name)
-    module, digest = _shipped(name) if name in shipped_configs() else _executed(file)
+    module = _shipped(name) if name in shipped_configs() else _executed(file)
     values, methods = _called(module, file)
     values = keys.overridden(values, overrides or {})
     # Here: a misspelt key is answered before JAX is loaded.
     from cdml_jax.configuration.settings import from_plain
 
-    return Loaded(from_plain(values), file.stem, methods, digest)
+    return Loaded(from_plain(values), file.stem, methods)
 
 
 def load_arguments(arguments: Sequence[str]) -> Loaded:
@@ -100,7 +93,7 @@ def load_arguments(arguments: Sequence[str]) -> Loaded:
     for argument in arguments:
         if not argument.startswith(("--config=", "--config.")) or "=" not in argument:
             raise UserError(
-                f"unknown argument {argument!r}; options are --workdir=DIR and --config.KEY=VALUE"
+                f"unknown argument {argument!r}; options are those of --help and --config.KEY=VALUE"
             )
         if argument.startswith("--config."):
             key, _, overrides[key] = argument.removeprefix("--config.").partition("=")
@@ -116,13 +109,12 @@ def _found(name: str) -> epath.Path:
     return file
 
 
-def _shipped(name: str) -> tuple[ModuleType, str]:
-    module = importlib.import_module(f"cdml_jax.configs.{name}")
-    return module, hashlib.sha256(epath.Path(config_file(name)).read_bytes()).hexdigest()
+def _shipped(name: str) -> ModuleType:
+    return importlib.import_module(f"cdml_jax.configs.{name}")
 
 
 class _Loader(SourceFileLoader):
-    """Compiles the very bytes that the digest is of, and leaves no compiled file in a person's folder."""
+    """Leaves no compiled file in a person's folder."""
 
     def __init__(self, name: str, file: str, content: bytes):
         super().__init__(name, file)
@@ -132,7 +124,7 @@ class _Loader(SourceFileLoader):
         return self.source_to_code(self._content, self.path)
 
 
-def _executed(file: epath.Path) -> tuple[ModuleType, str]:
+def _executed(file: epath.Path) -> ModuleType:
     """A person's file as a module of a name of its own."""
     try:
         content = file.read_bytes()
@@ -144,9 +136,14 @@ def _executed(file: epath.Path) -> tuple[ModuleType, str]:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[loader.name] = module  # as importlib does: dataclasses look their module up
-    with _Naming(file):
-        loader.exec_module(module)
-    return module, digest
+    beside = os.fspath(file.parent)
+    sys.path.insert(0, beside)  # as Python does for a script, so that it can import what lies beside it
+    try:
+        with _Naming(file):
+            loader.exec_module(module)
+    finally:
+        sys.path.remove(beside)
+    return module
 
 
 def _called(module: ModuleType, file: epath.Path) -> tuple[dict[str, Any], Mapping[str, Any]]:

@@ -10,6 +10,8 @@ from cdml_jax.confusion.interface import Statistics
 from cdml_jax.confusion.pairs import DensePairWeights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Float, Int
 
 
@@ -32,19 +34,31 @@ def taxonomy_costs(families: Int[np.ndarray, " classes"], *, across: float = 0.0
     return costs.astype(np.float32)
 
 
-def checked_costs(costs: np.ndarray) -> Float[np.ndarray, "classes classes"]:
+def checked_costs(
+    costs: np.ndarray, names: Sequence[str] | None = None
+) -> Float[np.ndarray, "classes classes"]:
     """A cost matrix as float32 with a diagonal of 0.
 
+    Args:
+      costs: M, (C, C).
+      names: of the classes, for messages.
+
     Raises:
-      ValueError: it is not square, has a negative or infinite entry, or no entry above 0 off the diagonal.
+      ValueError: it is not square, has an entry that is negative or not finite or one that float32 cannot
+        hold, or no entry above 0 off the diagonal.
     """
     costs = np.array(costs, np.float64)
     if costs.ndim != 2 or costs.shape[0] != costs.shape[1]:
         raise ValueError(f"costs must be square (classes, classes), not {costs.shape}")
     np.fill_diagonal(costs, 0)
-    if not np.isfinite(costs).all() or (costs < 0).any():
-        i, j = np.argwhere(~np.isfinite(costs) | (costs < 0))[0]
-        raise ValueError(f"costs must be finite and not negative; [{i}, {j}] is {costs[i, j]}")
+    limits = np.finfo(np.float32)
+    wrong = ~np.isfinite(costs) | (costs < 0)
+    outside = (costs > limits.max / len(costs) ** 2) | ((costs < limits.tiny) & (costs > 0))
+    for places, must in ((wrong, "be finite and not negative"), (outside, "be between 1e-37 and 1e30")):
+        if places.any():
+            i, j = np.argwhere(places)[0]
+            place = f"{names[i]}, {names[j]}" if names else f"[{i}, {j}]"
+            raise ValueError(f"costs must {must}; {place} is {costs[i, j]:g}")
     if not costs.any():
         raise ValueError("costs must have an entry above 0 off the diagonal")
     return costs.astype(np.float32)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from cdml_jax.confusion.counts import DenseConfusion, counting_dtype
 from cdml_jax.confusion.forms import as_confusion
-from cdml_jax.confusion.labels import class_labels
+from cdml_jax.confusion.labels import class_labels, saturated
 from cdml_jax.confusion.top import TopConfusions
 from cdml_jax.confusion.top_pairs import TopPairWeights
 
@@ -175,4 +175,4 @@ def reduce(
 
 
 def _counters(counts: Any) -> DenseConfusion | TopConfusions:
-    return counts if isinstance(counts, TopConfusions) else DenseConfusion(jnp.asarray(counts))
+    return counts if isinstance(counts, TopConfusions) else DenseConfusion(saturated(counts))

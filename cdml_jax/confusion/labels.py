@@ -25,11 +25,26 @@ def class_labels(labels: ArrayLike) -> Array:
     >>> class_labels(np.array([3, 2**32 + 1, -(2**40)])).tolist()
     [3, 2147483647, -1]
     """
-    if not isinstance(labels, jax.Array):
-        labels = labels if isinstance(labels, np.ndarray) else jnp.asarray(labels)
+    if not isinstance(labels, jax.Array | np.ndarray):
+        try:
+            labels = np.asarray(labels)
+        except jax.errors.TracerArrayConversionError:
+            labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         return jnp.asarray(labels)
     if labels.dtype.itemsize > 4 or labels.dtype == np.uint32:
         clip = np.clip if isinstance(labels, np.ndarray) else jnp.clip
         labels = clip(labels, max(np.iinfo(labels.dtype).min, -1), _LARGEST)
     return jnp.asarray(labels).astype(jnp.int32)
+
+
+def saturated(counts: ArrayLike) -> Array:
+    """Counts as an array of JAX; what int32 cannot hold stands at its limit, where JAX would wrap around.
+
+    >>> saturated(np.array([3, 2**40])).tolist()
+    [3, 2147483647]
+    """
+    if isinstance(counts, np.ndarray) and counts.dtype.kind in "iu":
+        limits = np.iinfo(jax.dtypes.canonicalize_dtype(counts.dtype))
+        counts = np.clip(counts, limits.min, limits.max)
+    return jnp.asarray(counts)

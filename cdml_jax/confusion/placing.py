@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 @functools.cache
 def compiled(function: Any, out_shardings: Any, static_argnames: tuple[str, ...] = ()) -> Any:
-    """`function`, of a module, compiled once with its results placed so, as several hosts must have them."""
+    """`function`, of a module, compiled once with its results placed as several processes must have them."""
     return jax.jit(function, out_shardings=out_shardings, static_argnames=static_argnames)
 
 
@@ -23,7 +23,7 @@ def whole(matrix: jax.Array) -> NamedSharding:
 
 
 def to_host(matrix: jax.Array) -> np.ndarray:
-    """A matrix whose rows may lie on several hosts, on this one; no device holds it whole."""
+    """A matrix whose rows may lie in several processes, in this one; no device holds it whole."""
     if matrix.is_fully_addressable:
         return np.asarray(matrix)
     sharding: Any = matrix.sharding

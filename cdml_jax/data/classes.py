@@ -30,6 +30,11 @@ class Classes:
             raise ValueError("families and family_names come together")
         if self.families is not None and len(self.families) != len(self.names):
             raise ValueError(f"{len(self.families)} families for {len(self.names)} classes")
+        for place, family in enumerate(self.families or ()):
+            if not 0 <= family < len(self.family_names or ()):
+                raise ValueError(
+                    f"class {self.names[place]} has family {family} of {len(self.family_names or ())}"
+                )
 
     @property
     def number(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import os
@@ -120,6 +121,9 @@ class ArraySource:
         for what, given in (("labels", labels), ("names", names)):
             if given is not None and len(given) != len(images):
                 raise UserError(f"{what}: {len(given):,} for {len(images):,} images")
+        if names is not None and len(set(names)) < len(names):
+            twice = next(name for name, times in collections.Counter(names).items() if times > 1)
+            raise UserError(f"names: {twice!r} is given twice; no two images may be called alike")
         self._images, self.labels = images, _checked_labels(labels)
         self._names: list[str | None] = [None] * len(images) if names is None else [str(n) for n in names]
 
@@ -215,6 +219,9 @@ class FileSource:
         return str(path.absolute()), status.st_size, status.st_mtime_ns
 
 
+SPLITS = ("train", "holdout", "validation", "test")
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Classes and disjoint splits of labelled images.
@@ -240,6 +247,13 @@ class Dataset:
     checksum: str = ""
     test_class_names: tuple[str, ...] | None = None
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.classes, Classes):
+            raise UserError(f"classes must be Classes(names), not {type(self.classes).__name__}")
+        unknown = [split for split in self.splits if split not in SPLITS]
+        if unknown:
+            raise UserError(f"splits: {unknown[0]!r} is unknown; choose of {', '.join(SPLITS)}")
 
     @property
     def num_classes(self) -> int:

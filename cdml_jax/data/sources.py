@@ -26,6 +26,9 @@ OWN = ("folder", "list", "array_record")  # where nobody else has published the 
 _WITH_FOLDER = (*OWN, *SETS)
 
 
+IN_MEMORY = "python:"  # the source of a run on a data set that a program made
+
+
 def load(
     source: str,
     *,
@@ -80,6 +83,11 @@ def load(
     _check_request(names, fractions)
     problems = problems or Problems(source)
     kind, _, rest = source.partition(":")
+    if source.startswith(IN_MEMORY):
+        raise UserError(
+            f"source: {rest} was given to cdml_jax.train by a Python program and is not on disk; use the run "
+            "there, or say where such images are by --config.source=..."
+        )
     if kind in _WITH_FOLDER:
         if not rest:
             raise UserError(_which_folder(source, kind))

@@ -41,7 +41,7 @@ def ending_together() -> Iterator[None]:
     if (global_state.num_processes or 1) == 1:
         yield
         return
-    peers = _Peers(global_state.client, global_state.process_id, global_state.num_processes)
+    peers = _Others(global_state.client, global_state.process_id, global_state.num_processes)
     try:
         yield
     except Interrupted:
@@ -64,7 +64,7 @@ def _described(error: BaseException) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-class _Peers:
+class _Others:
     def __init__(self, client: Any, index: int, count: int) -> None:
         self.client, self.index, self.count = client, index, count
         self.closed = threading.Event()

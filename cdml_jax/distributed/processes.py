@@ -15,7 +15,7 @@ from cdml_jax.errors import UserError
 
 _ADDRESS = ("CDML_COORDINATOR", "CDML_NUM_PROCESSES", "CDML_PROCESS_ID")
 _HEARTBEAT_SECONDS = (
-    60  # JAX itself ends the others of a process that is gone for this long; peers.py is faster
+    60  # JAX itself ends the others of a process that is gone for this long; failures.py is faster
 )
 
 

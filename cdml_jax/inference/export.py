@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from jax import export as jax_export
 
 from cdml_jax.errors import UserError
 from cdml_jax.inference.trained_run import TrainedRun
-from cdml_jax.system.files import absolute, writing
+from cdml_jax.system.files import absolute, write_bytes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -74,10 +73,4 @@ def _serialized(function: Any, images: Any) -> tuple[bytes, tuple[str, ...]]:
 def _write(path: Path, content: bytes) -> None:
     if not absolute(path).parent.is_dir():
         raise UserError(f"--out: there is no folder {path.parent}")
-    with writing(path):
-        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    write_bytes(path, content)

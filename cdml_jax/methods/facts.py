@@ -30,6 +30,7 @@ class Facts:
       sizes: training images of each class, (C,).
       classes: names of the classes and their families.
       confusion: counts so far; None where costs stand in their place.
+      costs: the cost matrix (C, C) that stands in the place of counts; None where they are counted.
       smoothing, mode, beta, normalize: of class weights by confusion, as `confusion.class_weights` has them.
     """
 
@@ -37,6 +38,7 @@ class Facts:
     sizes: Int[np.ndarray, " classes"]
     classes: Classes
     confusion: Confusion | None = None
+    costs: Float[np.ndarray, "classes classes"] | None = None
     smoothing: float = 1.0
     mode: str = "rate"
     beta: float = 1.0

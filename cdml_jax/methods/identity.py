@@ -42,6 +42,13 @@ def digest_of(method: Method) -> str:
     return digest.hexdigest()
 
 
+def own_digest(method: Method) -> str:
+    """The digest that a workdir keeps of a method of a person's own; "" for the package's."""
+    from cdml_jax.methods import METHODS  # here: the list of all methods begins with this room
+
+    return "" if method in METHODS.values() else digest_of(method)
+
+
 def _parts(value: Any, seen: set[int]) -> Iterator[str]:
     """The content of a value as text, piece by piece; each object once."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):

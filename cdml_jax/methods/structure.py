@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
     from cdml_jax.sampling.triplets import Sample
+
+
+_LOGGED = ("softmax", "triplet")  # terms that every method logs
 
 
 class Term(Protocol):
@@ -62,6 +66,12 @@ class Structure:
 
     def __post_init__(self) -> None:
         names = [term.name for term in self.terms]
+        for name in names:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _LOGGED:
+                raise ValueError(
+                    f"structure {self.name}: no term can be called {name!r}: NAME_loss is a key of the log; "
+                    f"use small letters, digits and _, and not {' or '.join(_LOGGED)}"
+                )
         if len(set(names)) < len(names):
             raise ValueError(f"structure {self.name}: terms need names of their own, not {', '.join(names)}")
 

@@ -10,6 +10,7 @@ from cdml_jax.configuration.settings import Settings
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.methods import Method
+from cdml_jax.methods.identity import own_digest
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.evaluation import measured_embedding
 
@@ -21,11 +22,14 @@ def claim(
     dataset: Dataset,
     method: Method | None = None,
     *,
-    digest: str = "",
     pooled: bool = False,
 ) -> None:
     """Make a folder the run's, with what its use needs: settings, names of the classes, and of the method."""
-    used = {"title": method.title, "embedding": measured_embedding(config, method)} if method else {}
+    used = {}
+    if method:
+        used = {"title": method.title, "embedding": measured_embedding(config, method)}
+        digest = own_digest(method)
+        used |= {"digest": digest} if digest else {}
     workdir.claim(
         folder,
         command,
@@ -34,7 +38,7 @@ def claim(
         split_checksum=dataset.checksum,
         contents=dataset.contents,
         pooled=pooled,
-        method=used | ({"digest": digest} if digest else {}),
+        method=used,
         write=processes.is_first(),
     )
     if processes.is_first():

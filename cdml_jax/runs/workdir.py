@@ -34,12 +34,15 @@ FREE = (
 _LEFT = ("checkpoints", "metrics.jsonl", "results", "runs")
 
 
-def look(workdir: Path, command: str, config: Settings, *, method_digest: str = "") -> None:
+def look(
+    workdir: Path, command: str, config: Settings, *, method_digest: str = "", pooled: bool = False
+) -> None:
     """Refuse a folder that cannot be this run's, by all that is known before any image is read.
 
     Args:
       workdir, command, config: as `claim` takes them.
-      method_digest: of the configuration file that defines methods of its own, if it does.
+      pooled: as `claim` takes it.
+      method_digest: of a method that the package does not have; "" for its own.
 
     Raises:
       UserError: as `claim`; or another run holds it.
@@ -48,7 +51,7 @@ def look(workdir: Path, command: str, config: Settings, *, method_digest: str = 
     if (workdir / ".lock").exists():
         with held(workdir):
             pass
-    _theirs(workdir, command, to_plain(config), method_digest, pooled=False)
+    _theirs(workdir, command, to_plain(config), method_digest, pooled)
 
 
 def claim(
@@ -76,7 +79,7 @@ def claim(
         and a warning says where images have changed since.
       pooled: whether the validation images are trained on.
       method: what use of a run asks of its method: `title`, the `embedding` that is measured, and the
-        `digest` of the configuration file that defines methods of its own, if it does.
+        `digest` of one that the package does not have.
       write: False only looks.
 
     Raises:
@@ -135,8 +138,8 @@ def _theirs(
     _refuse_settings(workdir, command, plain, theirs)
     if theirs.get("method", {}).get("digest", "") != method_digest:
         raise UserError(
-            f"{workdir} holds a run of another version of the configuration file, which defines methods; "
-            "bring that version back, or choose another --workdir"
+            f"{workdir} holds a run of another method, or of another version of its code; bring that version "
+            "back, or choose another --workdir"
         )
     if theirs.get("pooled", False) != pooled:
         raise UserError(

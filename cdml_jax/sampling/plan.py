@@ -27,8 +27,8 @@ def plan_epoch(
     seed: int,
     epoch: int,
     labels: Integer[np.ndarray, " images"],
-    class_weights: Float[Array, " classes"],
-    pair_weights: Float[Array, "classes classes"] | PairWeights,
+    class_weights: Float[Array, " classes"] | Float[np.ndarray, " classes"],
+    pair_weights: Float[Array, "classes classes"] | Float[np.ndarray, "classes classes"] | PairWeights,
     *,
     batch_size: int,
     composed: float,
@@ -120,8 +120,8 @@ def plan_epoch(
 
 def expected_class_shares(
     labels: Integer[np.ndarray, " images"],
-    class_weights: Float[Array, " classes"],
-    pair_weights: Float[Array, "classes classes"] | PairWeights,
+    class_weights: Float[Array, " classes"] | Float[np.ndarray, " classes"],
+    pair_weights: Float[Array, "classes classes"] | Float[np.ndarray, "classes classes"] | PairWeights,
     *,
     batch_size: int,
     composed: float,

@@ -45,6 +45,18 @@ def set_verbosity(verbosity: Verbosity) -> None:
     _verbosity = verbosity
 
 
+@contextlib.contextmanager
+def verbosity(wanted: Verbosity | None) -> Iterator[None]:
+    """Prints so much inside; None changes nothing."""
+    before = _verbosity
+    if wanted is not None:
+        set_verbosity(wanted)
+    try:
+        yield
+    finally:
+        set_verbosity(before)
+
+
 def speaks() -> bool:
     """Whether this process prints: the first of a run's processes does."""
     jax = sys.modules.get("jax")
@@ -82,6 +94,12 @@ def say(text: str) -> None:
         result(text)
 
 
+def hint(text: str) -> None:
+    """Print what may be done next on standard error, unless quiet: the output may be another program's input."""
+    if _verbosity >= Verbosity.NORMAL and speaks():
+        print(harmless(text), file=sys.stderr, flush=True)
+
+
 def detail(text: str) -> None:
     """Print what few people ask for, such as bytes on each device, if verbose."""
     if _verbosity >= Verbosity.VERBOSE:
@@ -114,6 +132,7 @@ class Progress:
     def __init__(self, what: str, total: int, unit: str, initial: int) -> None:
         self.what, self.total, self.unit, self.done = escaped(what), total, unit, initial
         self._initial, self._began, self._notes = initial, time.monotonic(), ""
+        self._rated = (initial, self._began)  # from where on speed is measured: not while things compile
         self._next = self._began + _FIRST_LINE_SECONDS
         self._shown = speaks() and _verbosity >= Verbosity.NORMAL
         self._bar: Any = None
@@ -133,6 +152,8 @@ class Progress:
     def advance(self, number: int = 1) -> None:
         """So many more are done."""
         self.done += number
+        if self._rated[0] == self._initial:
+            self._rated = (self.done, time.monotonic())
         if self._bar is not None:
             self._bar.update(number)
         elif self._shown and time.monotonic() >= self._next:
@@ -156,11 +177,13 @@ class Progress:
     def line(self) -> str:
         """What is done, how fast, how long is left."""
         rate = self._rate()
-        speed = f", {rate:,.0f} a second" if rate >= 1 else f", {60 * rate:.1f} a minute"
+        speed = f", {rate:,.0f} a second" if rate >= 1 else f", {60 * rate:.1f} a minute" if rate else ""
         return f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{speed}{self._left()}{self._notes}"
 
     def _rate(self) -> float:
-        return (self.done - self._initial) / max(time.monotonic() - self._began, 1e-9)
+        """A second, since the first step, which compiles; 0 where there is only that one."""
+        done, began = self._rated
+        return (self.done - done) / max(time.monotonic() - began, 1e-9)
 
     def _left(self) -> str:
         rate = self._rate()

@@ -10,6 +10,7 @@ from cdml_jax.confusion import Confusion, Statistics
 from cdml_jax.confusion.costs import cost_statistics
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts, Method
+from cdml_jax.methods.checks import class_weights_of, group_weights_of, pair_weights_of
 from cdml_jax.sampling import composition_correction, expected_class_shares, plan_epoch
 from cdml_jax.sampling.mining import MINERS
 from cdml_jax.training.settings import ConfusionSettings, TrainingSettings
@@ -82,7 +83,7 @@ def plan_of_epoch(
       seed, epoch: of the draws.
     """
     warm = epoch < config.warmup_epochs
-    anchors, pairs = method.group_weights(facts), method.pair_weights(facts)
+    anchors, pairs = group_weights_of(method, facts), pair_weights_of(method, facts)
     in_batch = pairs if config.objective.in_batch == "confusion" else pairs.uniform()
     pairs_on_host = pairs.on_host()
     composition: dict[str, Any] = {
@@ -91,7 +92,7 @@ def plan_of_epoch(
         "images_per_class": config.sampling.images_per_class,
         "classes_per_group": config.sampling.classes_per_group,
     }
-    weights = np.ones(facts.sizes.size) if warm else np.asarray(method.class_weights(facts))
+    weights = np.ones(facts.sizes.size) if warm else class_weights_of(method, facts)
     if composition["composed"] and config.sampling.composition_correction:
         shares = expected_class_shares(labels, anchors, pairs_on_host, **composition)
         weights = weights * composition_correction(labels, shares)

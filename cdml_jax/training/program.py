@@ -23,7 +23,7 @@ from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.models import build, spec_of
 from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training.averages import Average
-from cdml_jax.training.epoch import WATCHED_PAIRS
+from cdml_jax.training.epoch import WATCHED_PAIRS, statistics_of
 from cdml_jax.training.evaluation import evaluation_step
 from cdml_jax.training.frozen import feeds_of
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
@@ -93,7 +93,6 @@ class Program(Generic[Config_co]):
             raise UserError(
                 "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_class"
             )
-        self.costs = cost_matrix(config.confusion.source, dataset.classes, self.storage)
         build_model = functools.partial(build, config.model.name, spec_of(config.model, dataset.num_classes))
         cut: int | None = None
         outside: tuple[str, ...] = ()
@@ -249,6 +248,16 @@ class Program(Generic[Config_co]):
         zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
         return mesh_lib.put_replicated(self.mesh, zeros)
 
+    @functools.cached_property
+    def costs(self) -> np.ndarray | None:
+        """What stands in the place of counts, if anything: training alone needs it, and reads its file."""
+        return cost_matrix(self.config.confusion.source, self.dataset.classes, self.storage)
+
+    def first_facts(self) -> Facts:
+        """What a method's weights are made of before anything is counted."""
+        nothing = self.storage.nothing()
+        return self.facts(statistics_of(nothing, self.config.confusion, self.costs), nothing)
+
     def facts(self, statistics: Statistics, confusion: Confusion) -> Facts:
         """What a method's weights are made of, after the confusion so far."""
         objective = self.config.objective
@@ -257,6 +266,7 @@ class Program(Generic[Config_co]):
             np.bincount(self.feed("train").labels, minlength=self.dataset.num_classes),
             self.dataset.classes,
             confusion=confusion if self.costs is None else None,
+            costs=self.costs,
             smoothing=self.config.confusion.smoothing,
             mode=objective.mode,
             beta=objective.beta,

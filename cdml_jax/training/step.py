@@ -82,7 +82,7 @@ def train_step(
       state: as `make_initializer` gives; donate it.
       batch: `image` (B, H, W, 3) uint8, `label` (B,) integers, `mask` (B,) bool, `index` (B,) integers, split
         over "data".
-      costs: weights of this epoch, replicated but for pair weights that are split by row.
+      costs: weights of this epoch, replicated but for pair weights that are split by class.
       graph, optimizer, settings, mesh, shardings, storage: bound once; they are the compiled part.
         `shardings` are those of the parameters.
 

@@ -55,7 +55,7 @@ def test_away_from_a_terminal_progress_is_a_line_now_and_then(capsys, clock):
             progress.advance()
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 6
-    assert lines[0].startswith("Checking images: 5 of 100 images, ")
+    assert lines[0].startswith("Checking images: 4 of 100 images, ")
     assert lines[0].endswith(" left")
 
 

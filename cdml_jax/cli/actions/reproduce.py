@@ -20,10 +20,12 @@ from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Stop
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS, Method, named_method
+from cdml_jax.methods.identity import own_digest
 from cdml_jax.reporting import results
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
 from cdml_jax.retrieval import clustering
+from cdml_jax.runs import workdir
 from cdml_jax.runs.checkpoint import Run, keep_newest, steps_kept
 from cdml_jax.runs.claims import claim, held
 from cdml_jax.runs.cross_validation import cross_validate
@@ -37,22 +39,18 @@ if TYPE_CHECKING:
 
 @processes.joined()
 def reproduce(
-    config: Settings,
-    folder: Path,
-    command: str,
-    methods: Mapping[str, Method] = METHODS,
-    *,
-    digest: str = "",
+    config: Settings, folder: Path, command: str, methods: Mapping[str, Method] = METHODS
 ) -> Report | None:
     """The table: every method under every seed, equal steps, warm-up shared per seed; then the report.
 
     Finished runs are kept in `folder`/results and not run again; a run that was stopped continues. The first
     process writes the report and returns it.
     """
-    for name in config.reproduce.methods:
-        named_method(name, methods)
+    compared = [named_method(name, methods) for name in config.reproduce.methods]
     config = styled(config)
-    program = prepare("reproduce", config, folder, "validation", "test", digest=digest)
+    seeds = range(config.seed, config.seed + config.reproduce.seeds)
+    _look_at_runs(config, folder, methods, seeds)
+    program = prepare("reproduce", config, folder, "validation", "test", methods=compared)
     if program.storage.name == "top":
         raise UserError(
             "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
@@ -63,7 +61,6 @@ def reproduce(
         console.say(left_out)
     kept, folds = folder / "results", config.reproduce.folds
     dataset = program.dataset
-    seeds = range(config.seed, config.seed + config.reproduce.seeds)
     with held(folder), Stop().listening() as stop:
         done = {(r.method, r.seed) for r in results.load(kept)}
         held_out = None
@@ -89,7 +86,7 @@ def reproduce(
                     continue
                 place = folder / "runs" / f"{name}-seed{seed}"
                 method, settings = methods[name], settings_of_run(config, name, seed)
-                claim("train", settings, place, dataset, method, digest=digest, pooled=bool(folds))
+                claim("train", settings, place, dataset, method, pooled=bool(folds))
                 # A run that was begun before has its own checkpoint to continue from.
                 if warm is None and processes.largest(not steps_kept(place)):
                     warm = _warm_up(program, methods["baseline"], seed, folder, stop)
@@ -115,6 +112,15 @@ def reproduce(
     console.result("\n".join(map(str, report.paths)))
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
+
+
+def _look_at_runs(config: Settings, folder: Path, methods: Mapping[str, Method], seeds: range) -> None:
+    """Refuse a table of which a run, finished or begun, is of another version of its method."""
+    for name in config.reproduce.methods if processes.is_first() else ():
+        for seed in seeds:
+            place = folder / "runs" / f"{name}-seed{seed}"
+            settings, digest = settings_of_run(config, name, seed), own_digest(methods[name])
+            workdir.look(place, "train", settings, method_digest=digest, pooled=bool(config.reproduce.folds))
 
 
 def _beside(program: Program[Settings], method: Method) -> Program[Settings]:

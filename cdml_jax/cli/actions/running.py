@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils.epath import Path
@@ -16,6 +16,8 @@ from cdml_jax.distributed import processes
 from cdml_jax.distributed.mesh import divide_processor, make_mesh
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
+from cdml_jax.methods.checks import check as check_functions
+from cdml_jax.methods.identity import own_digest
 from cdml_jax.methods.structure import PLAIN
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.checkpoint import steps_kept
@@ -23,6 +25,7 @@ from cdml_jax.runs.claims import claim
 from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
+from cdml_jax.training.epoch import check_method
 from cdml_jax.training.program import Program
 
 
@@ -32,16 +35,17 @@ def prepare(
     folder: Path,
     *splits: str,
     stored: Mapping[str, Any] | None = None,
-    method: Method | None = None,
-    digest: str = "",
+    methods: Sequence[Method] = (),
 ) -> Program[Settings]:
     """Everything that can be refused, before anything slow; then the program, and one line about it.
 
     `splits` are those that must be there; `command` is whose run the folder holds. Where the folder's run is
-    only looked at, `stored` is what it holds; else the folder becomes this run's.
+    only looked at, `stored` is what it holds; else the folder becomes this run's. `methods` are what will be
+    trained, for "train" one.
     """
+    method = methods[0] if command == "train" and methods else None
     if stored is None and processes.is_first():
-        workdir.look(folder, command, config, method_digest=digest)
+        workdir.look(folder, command, config, method_digest=own_digest(method) if method else "")
     check(config)
     keep_compiled(config.compilation_cache)
     divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
@@ -61,13 +65,16 @@ def prepare(
     program = Program(config, dataset, structure=method.structure if method else PLAIN)
     if stored is None and not steps_kept(folder):
         program.check_weights()
+    for trained in methods:
+        check_method(trained, program.storage)
+        check_functions(trained, program.first_facts())
     placement = what_runs_where(program)
     if stored is not None:
         workdir.check_images(folder, stored, dataset.fingerprint(), dataset.contents, source=config.source)
         if processes.is_first():
             _keep_names(folder, dataset)
     else:
-        claim(command, config, folder, dataset, method, digest=digest)
+        claim(command, config, folder, dataset, method)
     sizes = ", ".join(f"{len(source)} {name}" for name, source in dataset.splits.items())
     console.say(
         f"{dataset.name}: {dataset.num_classes} classes, images: {sizes}."

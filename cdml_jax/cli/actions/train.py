@@ -20,20 +20,17 @@ from cdml_jax.system import console
 
 
 @processes.joined()
-def train(
-    config: Settings, folder: Path, methods: Mapping[str, Method] = METHODS, *, digest: str = ""
-) -> Run:
+def train(config: Settings, folder: Path, methods: Mapping[str, Method] = METHODS) -> Run:
     """Train the method `config.method` under `config.seed`; checkpoints and logs go to `folder`.
 
     Args:
       config: the settings.
       folder: the workdir.
       methods: by name: the package's, and those of the configuration file.
-      digest: of that file, where it defines methods.
     """
     method = named_method(config.method, methods)
     config = styled(config)
-    program = prepare("train", config, folder, method=method, digest=digest)
+    program = prepare("train", config, folder, methods=[method])
     with held(folder), Stop().listening() as stop:
         run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True)
     last = run.history[-1]

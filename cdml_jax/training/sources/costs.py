@@ -37,7 +37,7 @@ def cost_matrix(source: str, classes: Classes, storage: Storage) -> np.ndarray |
             )
         return checked_costs(taxonomy_costs(np.array(classes.families)))
     try:
-        return checked_costs(read_costs(source.removeprefix(FILE), classes))
+        return checked_costs(read_costs(source.removeprefix(FILE), classes), classes.names)
     except UserError:
         raise
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""How confusion counts and pair weights lie on the devices: whole, split by row, or the most frequent alone.
+"""How confusion counts and pair weights lie on the devices: whole, split by class, or the most frequent.
 
 | `confusion.storage` | counts of an epoch on each device | pair weights on each device |
 |---|---|---|
@@ -6,9 +6,9 @@
 | `by_class` | the rows of C / data classes; every step's rows go to who has their class | the same rows |
 | `top` | (C, K) counters, merged over the devices once an epoch | (C, K) |
 
-Dense and top counts cost no communication in the step. Those by row gather the batch's predictions, (B,) if
-hard and (B, C) if soft. Dense and by-row counts are the same on any number of devices, to rounding. Merged
-counters are not, where a class has more than K wrong answers: they keep the bound of
+Dense and top counts cost no communication in the step. Those by class gather the batch's predictions, (B,) if
+hard and (B, C) if soft. Dense counts and those by class are the same on any number of devices, to rounding.
+Merged counters are not, where a class has more than K wrong answers: they keep the bound of
 `cdml_jax/confusion/top.py`. What each of them does is written in `Storage`, below.
 """
 

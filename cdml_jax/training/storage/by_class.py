@@ -1,4 +1,4 @@
-"""Counts split by row: each device holds those of its own classes."""
+"""Counts split by class: each device holds those of its own classes."""
 
 from __future__ import annotations
 
