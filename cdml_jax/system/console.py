@@ -95,7 +95,7 @@ def say(text: str) -> None:
 
 
 def hint(text: str) -> None:
-    """Print what may be done next on standard error, unless quiet: the output may be another program's input."""
+    """Print what may be done next on standard error: the output may be another program's input."""
     if _verbosity >= Verbosity.NORMAL and speaks():
         print(harmless(text), file=sys.stderr, flush=True)
 
