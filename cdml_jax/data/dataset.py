@@ -68,18 +68,10 @@ class Content(NamedTuple):
     bound: bool = False
 
 
-@runtime_checkable
-class Recognised(Protocol):
-    """A source that can say which of its images are equal."""
-
-    def content(self, index: int) -> Content:
-        """What is known of the image's content."""
-        ...
-
-
 def content_of(source: Source, index: int) -> Content:
-    """What is known of an image's content: nothing, where the source has not been looked at."""
-    return source.content(index) if isinstance(source, Recognised) else Content()
+    """What is known of an image's content: nothing, where the source cannot say it by `content(index)`."""
+    content = getattr(source, "content", None)  # to ask for a protocol takes longer, and this is asked often
+    return Content() if content is None else content(index)
 
 
 class ArraySource:

@@ -215,7 +215,7 @@ def divided(dataset: Dataset, fractions: Mapping[str, float], problems: Problems
         share = fraction if split == "holdout" else min(1.0, fraction * pool / max(1, len(splits["train"])))
         splits["train"], splits[split] = carve(splits["train"], share, salt=split)
         if not len(splits[split]):
-            few = f"a share of {fraction:.0%} of {pool:,} images, of which every class keeps one"
+            few = f"{fraction:.0%} of {pool:,} images, of which every class keeps one and equal ones together"
             problems.explain(NO_IMAGE, split, f"{few}; set data.{split}_fraction" if pool else "")
             problems.add(NO_IMAGE, split)
     return dataclasses.replace(dataset, splits=splits)

@@ -72,7 +72,8 @@ def inspect(data: bytes) -> tuple[np.ndarray, list[str]]:
     elif data.startswith(_PNG):
         width, height = struct.unpack(">II", data[16:24]) if len(data) >= 24 else (0, 0)
         complete = data.find(b"IEND", len(data) - 1024 if len(data) > 1024 else 0) >= 0
-        complete &= not _png_is_transparent(data)
+        at = data.find(b"eXIf", 33)
+        complete &= not (_png_is_transparent(data) or (at > 0 and _is_oddly_turned(data[at + 4 : at + 4096])))
         deep = data[24:25] == b"\x10"
     else:
         width, height, complete = 0, 0, False
@@ -116,18 +117,18 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int]:
         length = (data[at + 2] << 8) | data[at + 3]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 9 <= end:
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-        if marker == 0xE1 and _is_oddly_turned(data[at + 4 : at + 2 + length]):
+        exif = data[at + 4 : at + 2 + length]
+        if marker == 0xE1 and exif.startswith(b"Exif\0\0") and _is_oddly_turned(exif[6:]):
             break
         at += 2 + length
     return width, height, 0
 
 
-def _is_oddly_turned(segment: bytes) -> bool:
-    """Whether the first directory of an EXIF segment has an orientation that is not a SHORT."""
-    order = {b"II": "<", b"MM": ">"}.get(segment[6:8], "")
-    if not segment.startswith(b"Exif\0\0") or not order or len(segment) < 14:
+def _is_oddly_turned(tiff: bytes) -> bool:
+    """Whether the first directory of EXIF data has an orientation that is not a SHORT."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "")
+    if not order or len(tiff) < 8:
         return False
-    tiff = segment[6:]
     (first,) = struct.unpack(order + "I", tiff[4:8])
     if first + 2 > len(tiff):
         return False

@@ -117,6 +117,12 @@ def _class_names(
       UserError: folders of one name lie in what seem to be splits.
     """
     names = [path[-1] for path in classes]
+    roles = {role_of(name) for name in names}
+    if len(roles) > 1 and "" not in roles and "train" in roles and all(len(path) > 1 for path in classes):
+        raise UserError(
+            f"{where}: {'/'.join(classes[0])} and the others seem to be splits inside classes: put the "
+            f"classes into the splits, {role_of(names[0])}/{'/'.join(classes[0][:-1])}"
+        )
     times = Counter(names)
     in_splits: dict[
         str, dict[str, tuple[Parts, Parts]]

@@ -109,13 +109,20 @@ def test_values_that_do_not_fill_sixteen_bits_are_found(largest, rgb):
     assert traits == []
 
 
-def test_an_orientation_of_another_type_is_applied(rgb):
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_an_orientation_of_another_type_is_applied(kind, rgb):
     exif = Image.Exif()
     exif[0x0112] = 6
-    short = _encode(Image.fromarray(rgb), "JPEG", exif=exif, quality=95)
+    short = _encode(Image.fromarray(rgb), kind, exif=exif)
     entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
     long = short.replace(entry, b"\x01\x12\x00\x04\x00\x00\x00\x01\x00\x00\x00\x06")
     assert long != short
+    if kind == "PNG":  # whose chunks have checksums
+        at = long.find(b"eXIf")
+        (length,) = struct.unpack(">I", long[at - 4 : at])
+        end = at + 4 + length
+        long = long[:end] + struct.pack(">I", zlib.crc32(long[at:end])) + long[end + 4 :]
+    assert decode(short).shape == (40, 24, 3)
     np.testing.assert_array_equal(decode(long), decode(short))
 
 

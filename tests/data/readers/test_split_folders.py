@@ -68,6 +68,12 @@ def test_splits_by_other_names_are_not_taken_for_classes(write_pictures, splits,
     assert "\n" not in str(caught.value)
 
 
+def test_splits_inside_classes_are_not_taken_for_classes(write_pictures):
+    folder = write_pictures(*(f"{c}/{split}/1.png" for c in ("crow", "owl") for split in ("test", "train")))
+    with pytest.raises(UserError, match=r"crow/test and the others seem to be splits inside.*, test/crow$"):
+        read(folder)
+
+
 def test_they_are_splits_where_they_are_named(write_pictures):
     folder = write_pictures(*in_each("Train", "Test"))
     assert read(folder, train="Train", test="Test") == ({"train": 4, "test": 4}, ("crow", "owl"), [])
