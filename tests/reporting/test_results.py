@@ -121,6 +121,7 @@ def test_predictions_and_provenance_round_trip(tmp_path):
     assert load(tmp_path)[0].validation.embeddings is None  # large, so only where asked for
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_predictions_are_of_as_many_images_as_there_are_names():
     good = predictions(3)
     with pytest.raises(ValueError, match="labels has 3 rows for 2 images"):
