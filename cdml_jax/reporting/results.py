@@ -143,7 +143,7 @@ def load(folder: str | Path, *, embeddings: bool = False) -> list[RunResult]:
             f"{older} was written by an older version; delete it and {older.stem}.npz, and the same command "
             "trains this method and seed again"
         )
-    results = [_load_one(path, embeddings=embeddings) for path in _results(folder, ".npz")]
+    results = [load_one(path, embeddings=embeddings) for path in _results(folder, ".npz")]
     return sorted(results, key=lambda result: (result.method, result.seed))
 
 
@@ -152,7 +152,12 @@ def _results(folder: Path, suffix: str) -> list[Path]:
     return [path for path in found if "-seed" in path.stem and path.name.endswith(suffix)]
 
 
-def _load_one(path: Path, *, embeddings: bool) -> RunResult:
+def load_one(path: Path, *, embeddings: bool = False) -> RunResult:
+    """One finished result, as `load`.
+
+    Raises:
+      UserError: as `load`.
+    """
     again = "delete it, and the same command makes it again from the run's checkpoint"
     try:
         archive = Archive(path)
