@@ -1,5 +1,6 @@
 """Whole runs by the command line, on classes whose names are hard to print: said, drawn and compared."""
 
+import dataclasses
 import json
 import re
 
@@ -14,6 +15,11 @@ from cdml_jax.models import NETWORKS, Variant
 from cdml_jax.reporting import results
 
 NAMES = ("$fam$/a$_{b$", "$fam$/cost $1 and $2", "红雀", "esc\x1b[2Jx", "new\nline")
+TABLE = (
+    "--config.reproduce.methods=baseline,cdml",
+    "--config.reproduce.seeds=2",
+    "--config.data.validation_fraction=0.2",
+)
 PRINTED = ("a$_{b$", "cost $1 and $2", "红雀", "esc\\x1b[2Jx", "new\\nline")
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -61,8 +67,7 @@ def command(root, command, name, *more):
 
 @pytest.fixture(scope="module")
 def table(root):
-    more = ["--config.reproduce.methods=baseline,cdml", "--config.reproduce.seeds=2"]
-    assert main.main(command(root, "reproduce", "table", "--config.data.validation_fraction=0.2", *more)) == 0
+    assert main.main(command(root, "reproduce", "table", *TABLE)) == 0
     return root / "table"
 
 
@@ -160,10 +165,24 @@ def test_runs_on_other_images_are_refused_in_a_line(root, table, capsys):
         assert err.count("\n") == 1
 
 
+def test_a_result_of_another_table_is_refused_by_name(root, table, capsys):
+    copied = table / "results/baseline-seed7.npz"
+    other = results.load_one(table / "results/baseline-seed0.npz")
+    names = (*other.test.names[1:], "x.png")
+    results.save(
+        dataclasses.replace(other, seed=7, test=dataclasses.replace(other.test, names=names)),
+        table / "results",
+    )
+    _, err = said(capsys, *command(root, "reproduce", "table", *TABLE), status=2)
+    copied.unlink()
+    assert err == (
+        f"cdml: {copied} is of other images or classes than this table; move it away, and the same command "
+        "makes its own\n"
+    )
+
+
 def test_a_table_of_two_seeds_says_that_they_are_too_few(root, table, capsys):
-    again = ["--config.reproduce.methods=baseline,cdml", "--config.reproduce.seeds=2"]
-    again.append("--config.data.validation_fraction=0.2")
-    out, _ = said(capsys, *command(root, "reproduce", "table", *again))
+    out, _ = said(capsys, *command(root, "reproduce", "table", *TABLE))
     assert re.search(r"^\| CDML +\| +2 \| .* \| +[+-]\d+\.\d\d \(2 seeds\) \|", out, re.M)
     assert "2 seeds are too few for an interval." in out
     page = (table / "report.md").read_text()

@@ -65,7 +65,7 @@ def reproduce(
     dataset = program.dataset
     seeds = range(config.seed, config.seed + config.reproduce.seeds)
     with held(folder), Stop().listening() as stop:
-        done = {(r.method, r.seed) for r in results.load(kept)}
+        done = {(r.method, r.seed) for r in _kept(kept, program)}
         held_out = None
         if folds:
             console.say(
@@ -115,6 +115,14 @@ def reproduce(
     console.result("\n".join(map(str, report.paths)))
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
+
+
+def _kept(folder: Path, program: Program[Settings]) -> list[RunResult]:
+    """The finished results of the table, all of them on its images."""
+    found, test = results.load(folder), program.feed("test")
+    names = [test.name(index) for index in range(len(test))]
+    results.refuse_others(found, folder, names, test.labels, program.dataset.num_classes)
+    return found
 
 
 def _beside(program: Program[Settings], method: Method) -> Program[Settings]:
