@@ -16,12 +16,6 @@ from cdml_jax.configuration.load import load, load_arguments
 from cdml_jax.system import console
 
 
-@pytest.fixture(autouse=True)
-def loud_again():
-    yield
-    console.set_verbosity(console.Verbosity.NORMAL)
-
-
 @pytest.mark.parametrize(
     ("line", "name"),
     [
