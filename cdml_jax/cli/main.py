@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import cdml_jax
-from cdml_jax.cli import config, embed, evaluate, export, predict, prepare, reproduce, train
+from cdml_jax.cli import compare, config, embed, evaluate, export, predict, prepare, reproduce, train
 from cdml_jax.cli.output import CLOSED_PIPE, OutputError, careful_output
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -21,6 +21,7 @@ COMMANDS = {
     "reproduce": reproduce,
     "config": config,
     "evaluate": evaluate,
+    "compare": compare,
     "prepare": prepare,
     "predict": predict,
     "embed": embed,
@@ -32,6 +33,7 @@ examples:
   cdml train --config=demo --config.method=baseline --workdir=runs/baseline
   cdml train --config=own_images --config.source=folder:~/photographs --workdir=runs/mine
   cdml evaluate --workdir=runs/mine --split=test
+  cdml compare runs/mine runs/other
   cdml predict --workdir=runs/mine photo.jpg
 """
 

@@ -67,6 +67,7 @@ def literal(figure: Figure) -> Figure:
     fonts, _ = _fonts_for(_lacking(text.get_text() for text in texts))
     for text in texts:
         text.set_parse_math(False)
+        text.set_usetex(False)
         if fonts:
             text.set_fontfamily([*text.get_fontfamily(), *fonts])
     return figure

@@ -16,12 +16,6 @@ from cdml_jax.configuration.load import load, load_arguments
 from cdml_jax.system import console
 
 
-@pytest.fixture(autouse=True)
-def loud_again():
-    yield
-    console.set_verbosity(console.Verbosity.NORMAL)
-
-
 @pytest.mark.parametrize(
     ("line", "name"),
     [
@@ -63,6 +57,7 @@ def test_no_home_folder_is_named(monkeypatch, capsys):
 def test_every_command_can_be_quiet_or_verbose(command, flag, verbosity):
     needed = {
         "evaluate": ["--workdir=a"],
+        "compare": ["a", "b"],
         "prepare": ["b"],
         "predict": ["--workdir=a", "b"],
         "embed": ["--workdir=a", "b", "--out=c"],

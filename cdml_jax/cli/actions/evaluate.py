@@ -110,7 +110,7 @@ def _show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset,
     def draw(path: Path) -> None:
         from cdml_jax.reporting.matrices import confusion_figure  # here: training needs no matplotlib
 
-        drawing.warn_of_glyphs(names)
+        drawing.warn_of_glyphs(names, [title])
         confusion_figure({f"{title}, {split} split": matrix}, names, path)
 
     picture = drawing.attempt(folder / f"confusion_{split}.png", draw)

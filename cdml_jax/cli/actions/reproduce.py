@@ -62,7 +62,7 @@ def reproduce(
     kept, folds = folder / "results", config.reproduce.folds
     dataset = program.dataset
     with held(folder), Stop().listening() as stop:
-        done = {(r.method, r.seed) for r in results.load(kept)}
+        done = {(r.method, r.seed) for r in _kept(kept, program)}
         held_out = None
         if folds:
             console.say(
@@ -121,6 +121,14 @@ def _look_at_runs(config: Settings, folder: Path, methods: Mapping[str, Method],
             place = folder / "runs" / f"{name}-seed{seed}"
             settings, digest = settings_of_run(config, name, seed), own_digest(methods[name])
             workdir.look(place, "train", settings, method_digest=digest, pooled=bool(config.reproduce.folds))
+
+
+def _kept(folder: Path, program: Program[Settings]) -> list[RunResult]:
+    """The finished results of the table, all of them on its images."""
+    found, test = results.load(folder), program.feed("test")
+    names = [test.name(index) for index in range(len(test))]
+    results.refuse_others(found, folder, names, test.labels, program.dataset.num_classes)
+    return found
 
 
 def _beside(program: Program[Settings], method: Method) -> Program[Settings]:
