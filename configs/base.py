@@ -47,7 +47,8 @@ def get_config() -> ConfigDict:
                 "style": "",
                 "freeze_batch_norm": False,  # running statistics in training too
                 "remat": False,  # compute activations again in the backward pass: less memory, more time
-                # A shipped name, a file (.safetensors, .pth), hf:ORGANISATION/MODEL; "" trains from scratch.
+                # "imagenet", a shipped name, a file (.safetensors, .pth), hf:ORGANISATION/MODEL; "" trains
+                # from scratch.
                 "weights": "",
                 "frozen": "",  # not trained, computed once: "backbone", or the number of first blocks
                 "frozen_views": 4,  # augmented views of each training image that are then computed
