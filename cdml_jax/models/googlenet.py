@@ -122,4 +122,10 @@ def tables() -> dict[str, Table]:
     return {"torchvision": Table(modules, classifier="fc", left=(r"aux[12]\..*",))}
 
 
-NETWORKS = {"googlenet": Variant(GoogLeNet, tables=tables)}
+NETWORKS = {
+    "googlenet": Variant(
+        GoogLeNet,
+        tables=tables,
+        imagenet="fetch torchvision's googlenet-1378be20.pth and set model.weights=FILE",
+    )
+}

@@ -109,4 +109,4 @@ def tables() -> dict[str, Table]:
     }
 
 
-NETWORKS = {"mobilenet_v2": Variant(MobileNetV2, tables=tables)}
+NETWORKS = {"mobilenet_v2": Variant(MobileNetV2, tables=tables, imagenet="hf:timm/mobilenetv2_100.ra_in1k")}

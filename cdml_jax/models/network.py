@@ -15,6 +15,7 @@ from cdml_jax.models.spec import Spec
 
 if TYPE_CHECKING:
     from cdml_jax.models.weights.conversion import Table
+    from cdml_jax.models.weights.imagenet import Package
 
 
 class Network(nnx.Module):
@@ -101,8 +102,10 @@ class Variant:
       family: its class.
       numbers: what the constructor takes besides a `Spec` and keys.
       tables: by source, the names that other libraries give to its arrays; by default none are known.
+      imagenet: where `model.weights=imagenet` finds them: a package, `hf:…`, or what a person is to do.
     """
 
     family: type[Network]
     numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tables: Callable[[], dict[str, Table]] = dict
+    imagenet: Package | str = "set model.weights=FILE"

@@ -96,5 +96,11 @@ def tables(depth: int) -> dict[str, Table]:
 
 
 NETWORKS = {
-    f"resnet{depth}": Variant(ResNet, {"depth": depth}, functools.partial(tables, depth)) for depth in DEPTHS
+    f"resnet{depth}": Variant(
+        ResNet,
+        {"depth": depth},
+        functools.partial(tables, depth),
+        imagenet=f"hf:timm/resnet{depth}.tv_in1k",
+    )
+    for depth in DEPTHS
 }

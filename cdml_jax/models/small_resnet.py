@@ -66,4 +66,4 @@ class SmallResNet(Network):
         return mean_pool(x.astype(self.dtype))
 
 
-NETWORKS = {"small_resnet": Variant(SmallResNet)}
+NETWORKS = {"small_resnet": Variant(SmallResNet, imagenet="choose another model.name")}

@@ -100,5 +100,8 @@ def tables(depth: int) -> dict[str, Table]:
 
 
 NETWORKS = {
-    f"vgg{depth}_bn": Variant(VGG, {"depth": depth}, functools.partial(tables, depth)) for depth in DEPTHS
+    f"vgg{depth}_bn": Variant(
+        VGG, {"depth": depth}, functools.partial(tables, depth), imagenet=f"hf:timm/vgg{depth}_bn.tv_in1k"
+    )
+    for depth in DEPTHS
 }

@@ -217,7 +217,11 @@ NETWORKS = {
         VisionTransformer,
         {"width": width, **numbers},
         functools.partial(tables, layer_scale=bool(numbers["layer_scale"])),
+        imagenet.format(size=size),
     )
-    for kind, numbers in (("patch14_dinov2", _DINOV2), ("patch16", _PATCH16))
+    for kind, numbers, imagenet in (
+        ("patch14_dinov2", _DINOV2, "set model.weights=hf:timm/vit_{size}_patch14_dinov2.lvd142m"),
+        ("patch16", _PATCH16, "hf:timm/vit_{size}_patch16_224.augreg_in21k_ft_in1k"),
+    )
     for size, width in (("small", 384), ("base", 768))
 }

