@@ -55,7 +55,7 @@ def put_in_order(
     # A run of more than one place, whose order is open: it begins at one place and ends at a later one.
     open_ = ~(begins & ends) & (indices >= 0)
     places = np.flatnonzero(open_)
-    runs = np.cumsum(begins.reshape(-1))[places]
+    runs = np.cumsum(begins.reshape(-1), dtype=np.int32)[places]
     # Runs that begin behind what is wanted stay as they are.
     first = np.flatnonzero(begins)[runs - 1] % number
     places, runs = places[first < wanted], runs[first < wanted]

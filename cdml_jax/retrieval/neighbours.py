@@ -189,7 +189,9 @@ def _shortlists(
 
 def _without_own(indices: np.ndarray, rows: np.ndarray, k: int, alone: bool) -> Int[np.ndarray, "rows k"]:
     """(rows, k) of (rows, wanted): without the query itself where `alone`, −1 where there are no more."""
-    if alone:
+    if alone and (indices[:, 0] == rows).all():
+        indices = indices[:, 1:]
+    elif alone:
         # The rest moves up by one from where it stands; the last goes where it is not among them.
         number = indices.shape[1]
         at = indices == rows[:, None]

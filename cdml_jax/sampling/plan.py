@@ -18,7 +18,7 @@ from cdml_jax.confusion import PairWeights, as_pair_weights
 from cdml_jax.sampling.groups import draw_groups
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, Integer
+    from jaxtyping import Array, Float, Int, Integer
 
 _STREAM, _GROUPS = 1, 2  # purposes: first word after the seed of every key
 
@@ -27,8 +27,8 @@ def plan_epoch(
     seed: int,
     epoch: int,
     labels: Integer[np.ndarray, " images"],
-    class_weights: Float[np.ndarray, " classes"],
-    pair_weights: Float[np.ndarray, "classes classes"] | PairWeights,
+    class_weights: Float[Array, " classes"],
+    pair_weights: Float[Array, "classes classes"] | PairWeights,
     *,
     batch_size: int,
     composed: float,
@@ -120,8 +120,8 @@ def plan_epoch(
 
 def expected_class_shares(
     labels: Integer[np.ndarray, " images"],
-    class_weights: Float[np.ndarray, " classes"],
-    pair_weights: Float[np.ndarray, "classes classes"] | PairWeights,
+    class_weights: Float[Array, " classes"],
+    pair_weights: Float[Array, "classes classes"] | PairWeights,
     *,
     batch_size: int,
     composed: float,

@@ -7,6 +7,7 @@ import pytest
 
 import cdml_jax
 from cdml_jax.cli import arguments, main
+from cdml_jax.cli.images import images_in
 from cdml_jax.configuration.load import load, load_arguments
 from cdml_jax.system import console
 
@@ -40,7 +41,7 @@ def test_brackets_in_a_path_are_no_pattern(tmp_path):
     folder = tmp_path / "[2026] birds"
     folder.mkdir()
     (folder / "a.jpg").touch()
-    assert list(arguments.path(str(folder)).rglob("*.jpg")) == [folder / "a.jpg"]
+    assert images_in(arguments.path(str(folder))) == [folder / "a.jpg"]
 
 
 def test_no_home_folder_is_named(monkeypatch, capsys):

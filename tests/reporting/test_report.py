@@ -66,7 +66,7 @@ def test_the_report_in_full(tmp_path):
         "confusion_compared.png",
         "learning_curves.png",
     ]
-    assert all(path.stat().st_size > 0 for path in done.paths)
+    assert all(path.stat().length > 0 for path in done.paths)
     page = done.paths[0].read_text()
     assert done.table.strip() in page
     assert done.embeddings.strip() in page
