@@ -232,7 +232,8 @@ class Checkpoints:
             # A checkpoint that was left half-written takes room that the next one needs.
             for half in self.folder.iterdir() if processes.is_first() and self.folder.is_dir() else ():
                 if _HALF_WRITTEN in half.name:
-                    half.rmtree(missing_ok=True)
+                    with contextlib.suppress(OSError):  # Orbax's threads may still write there
+                        half.rmtree()
             raise
 
     def close(self) -> None:

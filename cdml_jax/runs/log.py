@@ -45,11 +45,13 @@ class Writers:
     def write(self, entry: dict[str, Any]) -> None:
         """One epoch."""
         self._lines.append(json.dumps(entry) + "\n")
+        with files.writing(self._path):
+            self._path.stat()  # a log whose folder is gone does not begin elsewhere
         self._write_lines()
         self._write_events([_event(entry)])
 
     def _write_lines(self) -> None:
-        # Whole each time: a bucket cannot append, and a log whose folder is gone does not begin elsewhere.
+        # Whole each time: a bucket cannot append.
         files.write_text(self._path, "".join(self._lines))
 
     def _write_events(self, events: list[Event]) -> None:

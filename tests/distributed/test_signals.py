@@ -1,4 +1,4 @@
-"""The first signal lets a step end, the second ends at once, and a terminal that is gone does neither harm."""
+"""The first signal lets a step end, the second ends at once; a terminal that is gone does no harm."""
 
 import os
 import pty
