@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +38,7 @@ class _Stream:
     def write(self, text: str) -> int:
         with self._failing():
             return self._stream.write(text)
+        return len(text)  # to a terminal that is gone
 
     def flush(self) -> None:
         with self._failing():
@@ -46,8 +49,18 @@ class _Stream:
         try:
             yield
         except OSError as error:
+            # A run goes on without its terminal: SIGHUP tells it to save, or is ignored on purpose.
+            lost_terminal = error.errno == errno.EIO and self._is_device()
             self._give_up()
+            if lost_terminal:
+                return
             raise OutputError(self._name, error) from error
+
+    def _is_device(self) -> bool:
+        try:
+            return stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode)
+        except (OSError, ValueError):
+            return False
 
     def _give_up(self) -> None:
         # What is still buffered would fail again when Python ends.

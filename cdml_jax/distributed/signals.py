@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import stat
+import sys
 from collections.abc import Iterator
 from typing import Any
+
+from cdml_jax.system import console
+
+_SAID = "stopping after this step and saving; once more to stop at once"
+_LISTENED = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Interrupted(Exception):  # noqa: N818 - like KeyboardInterrupt
@@ -17,23 +25,49 @@ class Interrupted(Exception):  # noqa: N818 - like KeyboardInterrupt
 
 
 class Stop:
-    """Whether a signal has asked to end: SIGINT (Ctrl-C) or SIGTERM (preemption)."""
+    """Whether a signal has asked to end: SIGINT (Ctrl-C), SIGTERM (preemption), SIGHUP (a lost terminal)."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Notes the first signal and lets the step end; a second Ctrl-C ends at once."""
+        """Notes the first signal, says so at once and lets the step end; a second one ends at once.
+
+        A second SIGHUP does not: whoever closes a terminal sends one through its shell and one through the
+        system. Where SIGHUP is ignored, as under nohup, it stays so.
+        """
 
         def note(number: int, _frame: Any) -> None:
-            if self.signal_number is not None:
+            hung_up = number not in (signal.SIGINT, signal.SIGTERM)
+            if self.signal_number is None:
+                self.signal_number = number
+                console.at_once(_SAID)
+            elif not hung_up:
                 raise KeyboardInterrupt
-            self.signal_number = number
+            if hung_up:
+                _leave_terminal()
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        listened = [
+            number
+            for number in _LISTENED
+            if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        before = {number: signal.signal(number, note) for number in listened}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """What is printed from here on goes nowhere where a terminal was: writing to one that is gone fails."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            number = stream.fileno()
+            # One that is gone does not call itself a terminal any more, but is a character device still.
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)

@@ -154,9 +154,10 @@ class Checkpoints:
         """What a run that was killed while it saved has left: nobody else writes here."""
         if processes.is_first() and self.folder.is_dir():
             halves = [path for path in self.folder.iterdir() if _HALF_WRITTEN in path.name]
-            with files.writing(self.folder):
-                for half in halves:
+            for half in halves:
+                with contextlib.suppress(OSError):  # what stays is removed at the next start
                     half.rmtree()
+            halves = [half for half in halves if not half.exists()]
             if halves:
                 console.say(
                     f"Removed {len(halves)} half-written checkpoint{'s' if len(halves) > 1 else ''} of a run "
@@ -231,7 +232,8 @@ class Checkpoints:
             # A checkpoint that was left half-written takes room that the next one needs.
             for half in self.folder.iterdir() if processes.is_first() and self.folder.is_dir() else ():
                 if _HALF_WRITTEN in half.name:
-                    half.rmtree(missing_ok=True)
+                    with contextlib.suppress(OSError):  # Orbax's threads may still write there
+                        half.rmtree()
             raise
 
     def close(self) -> None:

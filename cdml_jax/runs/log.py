@@ -3,45 +3,73 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from etils.epath import Path
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from cdml_jax.errors import UserError
 from cdml_jax.system import files
 
+_EVENTS = "events.out.tfevents."
+
 
 class Writers:
-    """The log of one run: `metrics.jsonl` and TensorBoard events in `folder`.
+    """The log of one run: `metrics.jsonl` and TensorBoard events in `folder`, whole after every epoch.
 
-    A run that resumes writes its history again, so that no epoch stands there twice.
+    A run that begins or continues writes its history again, in both: what a kill took is there, and no epoch
+    stands there twice. A warm-up that was trained elsewhere is in it.
     """
 
     def __init__(self, folder: Path, history: list[dict[str, Any]]):
-        first = history[-1]["epoch"] + 1 if history else 0
         self._path = folder / "metrics.jsonl"
         self._lines = [json.dumps(entry) + "\n" for entry in history]
+        self._board = folder / "tensorboard"
         with files.writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            self._board.mkdir(parents=True, exist_ok=True)
+            for older in self._board.iterdir():
+                if older.name.startswith(_EVENTS):
+                    older.unlink()
             try:
-                self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first, flush_secs=30)
+                # Of TensorBoard's writers the one without a thread: what it has flushed, no kill takes.
+                self._events = EventsWriter(str(self._board / _EVENTS.partition(".")[0]))
             except ImportError as error:  # of what a bucket needs
                 raise UserError(f"{folder}: TensorBoard's files cannot be written there: {error}") from error
         self._write_lines()
+        # A TensorBoard that is open drops what it has read before.
+        self._write_events([Event(session_log=SessionLog(status=SessionLog.START)), *map(_event, history)])
 
     def write(self, entry: dict[str, Any]) -> None:
         """One epoch."""
         self._lines.append(json.dumps(entry) + "\n")
+        with files.writing(self._path):
+            self._path.stat()  # a log whose folder is gone does not begin elsewhere
         self._write_lines()
-        for name, value in entry.items():
-            if isinstance(value, int | float) and name != "epoch":
-                self._events.add_scalar(name, value, entry["epoch"])
+        self._write_events([_event(entry)])
 
     def _write_lines(self) -> None:
-        # Whole each time: a bucket cannot append, and a log whose folder is gone does not begin elsewhere.
+        # Whole each time: a bucket cannot append.
         files.write_text(self._path, "".join(self._lines))
+
+    def _write_events(self, events: list[Event]) -> None:
+        with files.writing(self._board):
+            for event in events:
+                self._events.write_event(event)
+            self._events.flush()
 
     def close(self) -> None:
         """Flush both."""
-        self._events.close()
+        with files.writing(self._board):
+            self._events.close()
+
+
+def _event(entry: dict[str, Any]) -> Event:
+    """An epoch's numbers, each under its name."""
+    event = Event(wall_time=time.time(), step=entry["epoch"])
+    for name, value in entry.items():
+        if isinstance(value, int | float) and name != "epoch":
+            event.summary.MergeFrom(scalar(name, value))
+    return event

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import re
 import shutil
 import sys
@@ -110,6 +111,17 @@ def warn(text: str) -> None:
     """Print a line on standard error, with the program's name in front."""
     if speaks():
         print(f"cdml: {harmless(text)}", file=sys.stderr, flush=True)
+
+
+def at_once(text: str) -> None:
+    """Print a line on standard error from a signal's handler, in whatever print that has interrupted."""
+    try:
+        # Past the stream, whose buffer may be in use; on a terminal, behind a bar.
+        line = f"cdml: {text}\n"
+        os.write(sys.stderr.fileno(), f"\n{line}".encode() if sys.stderr.isatty() else line.encode())
+    except (OSError, ValueError, AttributeError):  # a terminal that is gone, a stream without a file
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            print(f"cdml: {text}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

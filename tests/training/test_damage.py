@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -158,7 +159,7 @@ def test_a_file_damaged_near_its_ends_or_lost_is_never_taken_for_whole(program, 
     expected = checksums((whole.state, whole.counts, whole.statistics))
     shutil.copytree(newest, copy)
     named = 0
-    for path in sorted(p.relative_to(newest) for p in newest.rglob("*") if p.is_file()):
+    for path in sorted(p.relative_to(newest) for p in Path(newest).rglob("*") if p.is_file()):
         content = (copy / path).read_bytes()
         for what, data in [*(damaged(content) if content else ()), ("lost", None)]:
             shutil.rmtree(newest, ignore_errors=True)

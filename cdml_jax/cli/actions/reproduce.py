@@ -17,7 +17,7 @@ from cdml_jax.confusion.figures import accuracy
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.dividing.folds import pool
 from cdml_jax.distributed import processes
-from cdml_jax.distributed.signals import Stop
+from cdml_jax.distributed.signals import Interrupted, Stop
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS, Method, named_method
 from cdml_jax.methods.identity import own_digest
@@ -101,6 +101,9 @@ def reproduce(
                 if processes.is_first():
                     results.save(result, kept)
                 processes.wait_for_all("saved")
+                asked = processes.largest(stop.signal_number or 0)
+                if asked:  # while it was evaluated
+                    raise Interrupted(asked, int(run.state.step))
                 shown = "" if folds else f" validation {accuracy(result.validation_counts):.2%},"
                 console.say(f"{method.title}, seed {seed}:{shown} {run.seconds:.0f} s")
     if not processes.is_first():

@@ -110,7 +110,7 @@ class Problems:
     def lines(self) -> Iterator[str]:
         """What was noted and left out: a line for each kind, with its count and some of the places."""
         if self._left_out and not self._whole:
-            first = printable(next(iter(self._left_out.values()))[0])
+            first = console.escaped(next(iter(self._left_out.values()))[0])
             yield f"{_LEFT_OUT}: {self.images_left_out()} (such as {first}); {ADVICE}"
         elif self._left_out:
             for ending, found in sorted(self._left_out.items()):
@@ -120,7 +120,7 @@ class Problems:
 
     def _line(self, kind: str, places: list[str], shown: int, advice: str = "") -> str:
         count, advice = f" ({len(places):,})" if len(places) > 1 else "", f" ({advice})" if advice else ""
-        places = [printable(place) for place in places]
+        places = [console.escaped(place) for place in places]
         if self._whole and len(places) > _ON_A_LINE:
             return "\n    ".join([f"{kind}{count}{advice}:", *places])
         if self._whole:
@@ -146,16 +146,9 @@ class Problems:
             *((_LEFT_OUT, ending, file) for ending, found in self._left_out.items() for file in found),
             *(("note", kind, place) for kind, places in self._notes.items() for place in places),
         ]
-        lines = ["verdict\tkind\tplace", *("\t".join(map(printable, row)) for row in rows)]
+        lines = ["verdict\tkind\tplace", *("\t".join(map(console.escaped, row)) for row in rows)]
         files.write_text(path, "\n".join(lines) + "\n")
         return len(rows)
-
-
-def printable(text: str) -> str:
-    """The text on one line and in one column, whatever a file is called."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )
 
 
 def _shortened(place: str) -> str:

@@ -35,8 +35,8 @@ def load_weights(
     """Parameters and batch statistics with the values of a file; the heads keep theirs.
 
     Args:
-      name: `imagenet`, or as `read_weights` takes it: a shipped name (`demo_upstream`), the path of a safetensors
-        file, ours or another library's, of a PyTorch pickle, or `hf:organisation/model`.
+      name: `imagenet`, or as `read_weights` takes it: a shipped name (`demo_upstream`), the path of a
+        safetensors file, ours or another library's, of a PyTorch pickle, or `hf:organisation/model`.
       parameters, statistics: trees of arrays to fill; the file's values take their dtypes.
       network: the network's name, which says by which names other libraries call its arrays.
       style: the network's; refused where the file's metadata says otherwise.
