@@ -138,9 +138,9 @@ def test_train_stop_continue_evaluate(photographs, environment, tmp_path):
     assert "the same command continues there" in error
     assert "Traceback" not in error
 
-    refused = cdml(*command, environment=environment)
+    refused = cdml(*command, "--config.objective.margin=0.5", environment=environment)
     assert refused.returncode == 2
-    assert "epochs (400 there, 3 here)" in refused.stderr
+    assert "objective.margin (0.2 there, 0.5 here)" in refused.stderr
 
     second = tmp_path / "second"
     command[3] = f"--workdir={second}"

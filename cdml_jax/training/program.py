@@ -273,10 +273,6 @@ class Program(Generic[Config_co]):
             normalize=objective.normalize,
         )
 
-    def epoch_counts(self, state: TrainState) -> Confusion:
-        """The epoch's counts over all devices, on the host."""
-        return self.storage.total(state.counts).on_host()
-
     def evaluate(self, state: TrainState, split: str, **options: Any) -> Confusion:
         """Counts of a split on the host: hard int64, or soft float32.
 

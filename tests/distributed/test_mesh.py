@@ -160,7 +160,12 @@ def trained(config, dataset, devices, batch_hard=False):
     assert program.traces["step"] == 1
     kept = (state.parameters, state.batch_statistics, state.averages, state.metrics)
     hard, soft = (program.evaluate(state, "validation", soft=soft) for soft in (False, True))
-    return jax.device_get(kept), program.epoch_counts(state).matrix, hard.matrix, soft.matrix
+    return (
+        jax.device_get(kept),
+        program.storage.total(state.counts).on_host().matrix,
+        hard.matrix,
+        soft.matrix,
+    )
 
 
 FSDP = {"shard_parameters_from": 1}

@@ -108,7 +108,10 @@ def test_devices_agree_over_a_few_steps(config, dataset, costs, devices):
     _, one = run_steps(config, dataset, costs, batches)
     program, many = run_steps(config, dataset, costs, batches, devices)
     np.testing.assert_allclose(
-        program.epoch_counts(many).matrix, np.asarray(one.counts).sum(0), rtol=1e-4, atol=1e-5
+        program.storage.total(many.counts).on_host().matrix,
+        np.asarray(one.counts).sum(0),
+        rtol=1e-4,
+        atol=1e-5,
     )
     pairs = zip(
         jax.tree.leaves((one.parameters, one.batch_statistics, one.metrics)),
@@ -123,8 +126,8 @@ def test_hard_counts_are_exact_on_any_number_of_devices(config, dataset, costs):
     batches = [make_batch(np.random.default_rng(2))]
     program, one = run_steps(config, dataset, costs, batches)
     _, many = run_steps(config, dataset, costs, batches, 8)
-    assert np.array_equal(program.epoch_counts(one).matrix, np.asarray(many.counts).sum(0))
-    assert program.epoch_counts(one).matrix.sum() == batches[0]["mask"].sum()
+    assert np.array_equal(program.storage.total(one.counts).on_host().matrix, np.asarray(many.counts).sum(0))
+    assert program.storage.total(one.counts).on_host().matrix.sum() == batches[0]["mask"].sum()
 
 
 def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
@@ -191,7 +194,9 @@ def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
     after = program.step(
         state, mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
     )
-    np.testing.assert_allclose(program.epoch_counts(after).matrix, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        program.storage.total(after.counts).on_host().matrix, expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
@@ -241,7 +246,10 @@ def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
     np.testing.assert_allclose(float(measured.total / measured.number), float(expected), rtol=1e-5)
     assert float(weighted.metrics["softmax_loss"].total) > float(plain.metrics["softmax_loss"].total)
     # Counts and accuracy are those of the plain logits.
-    np.testing.assert_array_equal(program.epoch_counts(weighted).matrix, program.epoch_counts(plain).matrix)
+    np.testing.assert_array_equal(
+        program.storage.total(weighted.counts).on_host().matrix,
+        program.storage.total(plain.counts).on_host().matrix,
+    )
 
 
 def test_moving_averages_follow_the_parameters(config, dataset, costs):
