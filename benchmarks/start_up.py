@@ -28,7 +28,7 @@ from side_by_side import ALL_SIDES, compare, keep, machine
 
 DONE = "The first step was done"
 HERE = Path(__file__).parent
-_CDML = "import sys; from cdml_jax.cli.main import start; sys.exit(start())"  # what the script `cdml` holds
+_CDML = "import sys; from cdml_jax.cli import start; sys.exit(start())"  # what the script `cdml` holds
 COMMANDS = {
     "ours": ["-c", _CDML, "train", "--config=demo"],
     "torch.compile": [str(HERE / "torch_start_up.py"), "--compile"],

@@ -2,6 +2,6 @@
 
 import sys
 
-from cdml_jax.cli.main import start
+from cdml_jax.cli import start
 
 sys.exit(start())

@@ -36,4 +36,4 @@ def test_a_wheel_holds_every_module_and_every_configuration(tmp_path):
     assert expected <= held
     assert "cdml_jax/py.typed" in held
     entry_points = next(name for name in held if name.endswith("entry_points.txt"))
-    assert "cdml = cdml_jax.cli.main:start" in zipfile.ZipFile(wheel).read(entry_points).decode()
+    assert "cdml = cdml_jax.cli:start" in zipfile.ZipFile(wheel).read(entry_points).decode()

@@ -86,3 +86,8 @@ def config():
             "data.num_threads": 0,
         },
     )
+
+
+def epoch_counts(program, state):
+    """The epoch's counts over all devices, on the host."""
+    return program.storage.total(state.counts).on_host()

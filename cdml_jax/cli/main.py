@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import cdml_jax
-from cdml_jax.cli import compare, config, embed, evaluate, export, predict, prepare, reproduce, train
+from cdml_jax.cli import compare, config, embed, evaluate, export, lacking, predict, prepare, reproduce, train
 from cdml_jax.cli.output import CLOSED_PIPE, OutputError, careful_output
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -68,6 +68,8 @@ def _answered(arguments: list[str]) -> int:
     except UserError as error:
         print(f"cdml: {console.harmless(str(error))}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        return lacking(error)
     except KeyboardInterrupt:
         print("cdml: stopped at once; what was saved before stays", file=sys.stderr)
         return 130

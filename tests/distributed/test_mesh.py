@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from tiny_run import epoch_counts
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import DensePairWeights
@@ -162,7 +163,7 @@ def trained(config, dataset, devices, batch_hard=False):
     hard, soft = (program.evaluate(state, "validation", soft=soft) for soft in (False, True))
     return (
         jax.device_get(kept),
-        program.storage.total(state.counts).on_host().matrix,
+        epoch_counts(program, state).matrix,
         hard.matrix,
         soft.matrix,
     )

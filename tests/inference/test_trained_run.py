@@ -202,7 +202,8 @@ def test_predict_answers_what_it_can_and_names_the_rest(place, run, capsys):
     assert status == 2
     assert f"{field / 'none.png'}: cannot be opened (No such file or directory)" in said.err
     assert f"{field / 'deep/torn.jpg'}: " in said.err
-    assert said.err.count("\n") == 3 and "\nNext: cdml embed" in said.err
+    assert said.err.count("\n") == 3
+    assert "\nNext: cdml embed" in said.err
     headings = [line for line in said.out.splitlines() if not line.startswith(" ")]
     names = ["b.png", "a.JPG", "b.png", "deep/a.png", "deep/er/c.bmp"]
     assert headings == [str(field / name) for name in names]

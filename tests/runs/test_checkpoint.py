@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_run import epoch_counts
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.distributed import mesh as mesh_lib
@@ -36,8 +37,8 @@ def test_a_run_moves_to_another_number_of_devices(config, dataset, tmp_path):
     moved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(one)
     assert moved.state.counts.shape == (2, 6, 6)
     counts, expected = (
-        one.storage.total(moved.state.counts).on_host().matrix,
-        eight.storage.total(saved.state.counts).on_host().matrix,
+        epoch_counts(one, moved.state).matrix,
+        epoch_counts(eight, saved.state).matrix,
     )
     np.testing.assert_allclose(counts, expected, rtol=1e-6)
     assert counts.sum() == pytest.approx(16, rel=1e-5)
@@ -97,8 +98,8 @@ def test_on_other_devices_state_and_plan_are_the_same_and_the_next_step_to_round
     assert (saved.epoch, saved.step_in_epoch) == (moved.epoch, moved.step_in_epoch) == (1, 3)
     assert saved.history == moved.history
     np.testing.assert_array_equal(
-        there.storage.total(saved.state.counts).on_host().matrix,
-        here.storage.total(moved.state.counts).on_host().matrix,
+        epoch_counts(there, saved.state).matrix,
+        epoch_counts(here, moved.state).matrix,
     )
     for run in (saved, moved):
         assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(run.state.parameters))

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from tiny_run import epoch_counts
 
 from cdml_jax import confusion, losses, sample_triplets
 from cdml_jax.configuration.settings import changed
@@ -108,7 +109,7 @@ def test_devices_agree_over_a_few_steps(config, dataset, costs, devices):
     _, one = run_steps(config, dataset, costs, batches)
     program, many = run_steps(config, dataset, costs, batches, devices)
     np.testing.assert_allclose(
-        program.storage.total(many.counts).on_host().matrix,
+        epoch_counts(program, many).matrix,
         np.asarray(one.counts).sum(0),
         rtol=1e-4,
         atol=1e-5,
@@ -126,8 +127,8 @@ def test_hard_counts_are_exact_on_any_number_of_devices(config, dataset, costs):
     batches = [make_batch(np.random.default_rng(2))]
     program, one = run_steps(config, dataset, costs, batches)
     _, many = run_steps(config, dataset, costs, batches, 8)
-    assert np.array_equal(program.storage.total(one.counts).on_host().matrix, np.asarray(many.counts).sum(0))
-    assert program.storage.total(one.counts).on_host().matrix.sum() == batches[0]["mask"].sum()
+    assert np.array_equal(epoch_counts(program, one).matrix, np.asarray(many.counts).sum(0))
+    assert epoch_counts(program, one).matrix.sum() == batches[0]["mask"].sum()
 
 
 def test_microbatches_divide_once_by_all_valid_triplets(config, dataset, costs):
@@ -194,9 +195,7 @@ def test_soft_counts_are_the_predicted_probabilities(config, dataset, costs):
     after = program.step(
         state, mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
     )
-    np.testing.assert_allclose(
-        program.storage.total(after.counts).on_host().matrix, expected, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(epoch_counts(program, after).matrix, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_batch_hard_takes_the_hardest_triplets(config, dataset, costs):
@@ -247,8 +246,8 @@ def test_pair_costs_change_the_softmax_term_as_written(config, dataset, costs):
     assert float(weighted.metrics["softmax_loss"].total) > float(plain.metrics["softmax_loss"].total)
     # Counts and accuracy are those of the plain logits.
     np.testing.assert_array_equal(
-        program.storage.total(weighted.counts).on_host().matrix,
-        program.storage.total(plain.counts).on_host().matrix,
+        epoch_counts(program, weighted).matrix,
+        epoch_counts(program, plain).matrix,
     )
 
 
