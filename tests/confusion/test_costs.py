@@ -64,3 +64,17 @@ def test_costs_that_cannot_be_are_refused(costs, message):
 
 def test_the_diagonal_is_ignored():
     np.testing.assert_array_equal(checked_costs([[9.0, 1.0], [2.0, np.inf]]), [[0, 1], [2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("cost", "message"),
+    [
+        (1e300, "costs must be between 1e-37 and 1e30; crow, owl is 1e"),
+        (1e-60, "crow, owl is 1e-60"),
+        (-8.0, "costs must be finite and not negative; crow, owl is -8"),
+        (np.nan, "crow, owl is nan"),
+    ],
+)
+def test_what_float32_cannot_hold_is_refused_by_name(cost, message):
+    with pytest.raises(ValueError, match=message):
+        checked_costs(np.array([[5.0, cost], [1.0, 0.0]]), ("crow", "owl"))

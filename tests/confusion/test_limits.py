@@ -163,3 +163,14 @@ def test_counts_that_are_not_finite_do_not_pass_for_no_errors(bad):
     for counts in (np.float32([[1, bad], [1, 3]]), np.full((2, 2), bad, np.float32)):
         assert np.isnan(confusion.class_weights(counts)).any()
         assert np.isnan(confusion.pair_weights(counts)).any()
+
+
+def test_counts_beyond_int32_stay_at_its_limit_where_they_would_wrap():
+    counts = np.array([[2**40, 2**39], [1, 5]])
+    updated = confusion.update(counts, np.array([1]), np.array([0]))
+    assert updated.tolist() == [[LARGEST, LARGEST], [2, 5]]
+
+
+def test_lists_of_labels_are_read_as_arrays_of_them_are():
+    counts = confusion.update(confusion.init(2), [2**32 + 1, 1], [0, 1])
+    assert counts.tolist() == [[0, 0], [0, 1]]
