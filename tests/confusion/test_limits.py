@@ -171,6 +171,7 @@ def test_counts_beyond_int32_stay_at_its_limit_where_they_would_wrap():
     assert updated.tolist() == [[LARGEST, LARGEST], [2, 5]]
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_lists_of_labels_are_read_as_arrays_of_them_are():
     counts = confusion.update(confusion.init(2), [2**32 + 1, 1], [0, 1])
     assert counts.tolist() == [[0, 0], [0, 1]]
