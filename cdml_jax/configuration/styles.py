@@ -8,6 +8,7 @@ from typing import TypeVar
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.models import NETWORKS, STYLES
 from cdml_jax.models.weights.files import style_of
+from cdml_jax.models.weights.imagenet import IMAGENET
 from cdml_jax.system import console
 
 S = TypeVar("S", bound=Settings)
@@ -20,7 +21,8 @@ def styled(settings: S) -> S:
       UserError: there is no such file.
     """
     model = settings.model
-    if not model.weights or model.style or model.name not in NETWORKS:
+    # What `imagenet` stands for is of the network's own style.
+    if model.weights in ("", IMAGENET) or model.style or model.name not in NETWORKS:
         return settings
     style = style_of(model.weights)
     if style not in STYLES or "style" not in NETWORKS[model.name].family.options:

@@ -49,3 +49,9 @@ def test_no_weights_have_no_style_and_absent_ones_are_named(tmp_path):
                 {"model.weights": str(tmp_path / "none.safetensors"), "model.name": "mobilenet_v2"},
             )
         )
+
+
+def test_the_networks_own_weights_are_of_its_own_style(capsys):
+    settings = changed(defaults(), {"model.name": "mobilenet_v2", "model.weights": "imagenet"})
+    assert styled(settings) == settings
+    assert capsys.readouterr().out == ""
