@@ -17,6 +17,15 @@ MOBILE_STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+LITE_STAGES = (  # with the kernel's size at the end
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
 
 
 def conv_norm(
@@ -72,13 +81,13 @@ class SmallResNet(nn.Module):
 class InvertedResidual(nn.Module):
     """Expansion (unless by 1), depthwise convolution, linear projection, shortcut."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, size: int = 3):
         super().__init__()
         hidden = inputs * expansion
         expand = [conv_norm(inputs, hidden, 1, activation=nn.ReLU6)] if expansion > 1 else []
         self.branch = nn.Sequential(
             *expand,
-            conv_norm(hidden, hidden, 3, stride, groups=hidden, activation=nn.ReLU6),
+            conv_norm(hidden, hidden, size, stride, groups=hidden, activation=nn.ReLU6),
             conv_norm(hidden, outputs, 1, activation=None),
         )
         self.shortcut = stride == 1 and inputs == outputs
@@ -88,23 +97,30 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Stem, 17 inverted residual blocks, a last 1 x 1 convolution, mean pooling."""
+    """Stem, inverted residual blocks, a last 1 x 1 convolution, mean pooling."""
 
     features = 1280
+    stages: tuple[tuple[int, ...], ...] = MOBILE_STAGES
 
     def __init__(self) -> None:
         super().__init__()
         inputs = 32
         layers: list[nn.Module] = [conv_norm(3, inputs, 3, 2, activation=nn.ReLU6)]
-        for expansion, outputs, number, stride in MOBILE_STAGES:
+        for expansion, outputs, number, stride, *size in self.stages:
             for k in range(number):
-                layers.append(InvertedResidual(inputs, outputs, stride if k == 0 else 1, expansion))
+                layers.append(InvertedResidual(inputs, outputs, stride if k == 0 else 1, expansion, *size))
                 inputs = outputs
         layers.append(conv_norm(inputs, self.features, 1, activation=nn.ReLU6))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x).mean((2, 3))
+
+
+class EfficientNetLite0(MobileNetV2):
+    """With zeros on both sides: to pad as TensorFlow does, PyTorch would copy every image."""
+
+    stages = LITE_STAGES
 
 
 class TwoHeads(nn.Module):
@@ -126,7 +142,11 @@ class TwoHeads(nn.Module):
         return self.classifier(features).float(), functional.normalize(embeddings.float())
 
 
-OURS = {"small_resnet": SmallResNet, "mobilenet_v2": MobileNetV2}
+OURS = {
+    "small_resnet": SmallResNet,
+    "mobilenet_v2": MobileNetV2,
+    "efficientnet_lite0": EfficientNetLite0,
+}
 TIMM = {"resnet50": "resnet50", "vit_base_patch16": "vit_base_patch16_224"}
 
 

@@ -39,6 +39,7 @@ CASES: dict[str, dict[str, tuple[int, ModuleType, dict[str, Any]]]] = {
     "cpu": {
         "small_resnet": (48, demo, {"model.weights": ""}),
         "mobilenet_v2": (200, base, {"image.image_size": 128, "batch_size": 32}),
+        "efficientnet_lite0": (200, base, {"image.image_size": 128, "batch_size": 32}),
     },
     "gpu": {
         "resnet50": (200, base, _LARGE),

@@ -103,7 +103,7 @@ def test_the_page_marks_the_best_variant_and_names_what_was_left_out(load):
     assert "700 Tflop/s in a large matrix product: ours reaches 25%" in text
 
 
-@pytest.mark.parametrize("name", ["small_resnet", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["small_resnet", "mobilenet_v2", "efficientnet_lite0"])
 def test_the_peers_network_is_as_large_as_ours(load, name):
     pytest.importorskip("torch")
     import jax
