@@ -24,8 +24,8 @@ def check(settings: Settings) -> None:
         raise UserError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
     if settings.warmup_epochs > settings.epochs:
         raise UserError(
-            f"warmup_epochs: {settings.warmup_epochs} exceeds epochs, {settings.epochs}; lower "
-            "warmup_epochs too"
+            f"warmup_epochs: {settings.warmup_epochs} exceeds epochs, {settings.epochs}; lower it too, such "
+            f"as by --config.warmup_epochs={settings.epochs // 5}"
         )
     if settings.model.frozen and settings.test_time_flip:
         raise UserError(

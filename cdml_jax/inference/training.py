@@ -14,6 +14,7 @@ from cdml_jax.configuration.settings import Settings
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.methods import Method, named_method
+from cdml_jax.runs.beginning import beginning
 from cdml_jax.runs.claims import claim, held
 from cdml_jax.runs.loop import fit
 from cdml_jax.runs.trained_weights import Weights
@@ -49,7 +50,9 @@ def train(
     name = method if isinstance(method, str) else chosen.title
     settings = dataclasses.replace(settings, source=dataset.name, method=name, seed=seed)
     check(settings)
-    program = Program(settings, dataset, structure=chosen.structure)
+    program = Program(
+        settings, dataset, structure=chosen.structure, fill=beginning(settings, dataset.classes)
+    )
     program.check_weights()
     folder = path_of(workdir) if workdir is not None else None
     alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()

@@ -1,6 +1,7 @@
 """A run that the command trained once, and what then becomes of it: closed, damaged, moved, looked at."""
 
 import errno
+import json
 import os
 import shutil
 
@@ -11,8 +12,10 @@ from photographs import write_photographs
 from tiny_run import Tiny
 
 from cdml_jax.cli import main as cli
+from cdml_jax.configuration.load import load_arguments
 from cdml_jax.models import NETWORKS, Variant
 from cdml_jax.runs import checkpoint, stored
+from cdml_jax.training.optimizer import make_schedule
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +228,108 @@ def test_a_run_that_cannot_be_written_is_evaluated(world, capsys, monkeypatch):
     assert "validation: top-1 " in out
     assert "the classes' names are not kept: " in error
     assert "confusion_validation.png: not drawn" in error
+
+
+def test_images_and_workdirs_may_move(world, capsys, monkeypatch):
+    """Nothing depends on the folder that a command is given in; the same images are the same run's."""
+    birds, moved = world / "birds", world / "elsewhere/birds of 2026"
+    monkeypatch.chdir(world)
+    relative = [a.replace(f"{world}/", "") for a in train(world)]
+    said(capsys, [*relative, "--workdir=second", "--config.epochs=1"])
+    monkeypatch.chdir("/")
+    evaluated = said(capsys, ["evaluate", f"--workdir={world / 'second'}", "--quiet"])[0]
+    shutil.move(birds, moved)
+    (world / "second").rename(world / "elsewhere/second")
+    place = f"--workdir={world / 'elsewhere/second'}"
+    for source in (f"folder:{birds}", f"folder:{world / 'nowhere'}"):
+        error = said(capsys, ["evaluate", place, f"--config.source={source}"], 2)[1]
+        assert error == (
+            f"cdml: {source}: there is no such folder; --config.source=folder:DIR says where its images are "
+            "now\n"
+        )
+    assert said(capsys, ["evaluate", place], 2)[1].startswith(
+        f"cdml: folder:{birds}: there is no such folder"
+    )
+    here = f"--config.source=folder:{moved}"
+    assert said(capsys, ["evaluate", place, here, "--quiet"])[0] == evaluated
+    monkeypatch.chdir(world / "elsewhere")
+    more = [*train(world), "--workdir=second", "--config.source=folder:birds of 2026", "--config.epochs=1"]
+    assert f"the same images as of folder:{birds} are now read from folder:{moved}" in said(capsys, more)[0]
+    assert said(capsys, ["evaluate", place, "--quiet"])[0] == evaluated
+    (moved / "owl/0.png").unlink()
+    assert "holds a run on other images of folder:" in said(capsys, ["evaluate", place], 2)[1]
+    assert (
+        "unknown argument '--config.epochs=1'" in said(capsys, ["evaluate", place, "--config.epochs=1"], 2)[1]
+    )
+
+
+def test_files_that_settings_name_may_move_but_not_change(world, capsys):
+    costs = "x,red finch,pink finch,owl\nred finch,0,1,1\npink finch,1,0,1\nowl,1,1,0\n"
+    (world / "costs.csv").write_text(costs)
+    run = f"--workdir={world / 'second'}"
+    said(capsys, train(world, run, "--config.epochs=1", "--config.confusion.source=file:costs.csv"))
+    (world / "costs.csv").rename(world / "moved.csv")
+    more = train(world, run, "--config.epochs=1", "--config.confusion.source=file:moved.csv")
+    said(capsys, more)
+    (world / "moved.csv").write_text(costs.replace("owl,1", "owl,2"))
+    error = said(capsys, more, 2)[1]
+    assert f"began with another content of confusion.source (file:{world / 'moved.csv'}); bring that" in error
+    (world / "moved.csv").unlink()
+    said(capsys, ["evaluate", run])
+
+
+def test_a_finished_run_goes_on_for_more_epochs_and_not_for_fewer(world, capsys):
+    out, _ = said(capsys, train(world, "--config.epochs=5"))
+    assert (
+        "the run was begun for 3 epochs and now has 5: it goes on after epoch 3 with the learning rates of a "
+        "run of 5 epochs"
+    ) in out
+    assert "continuing at step 12" in out
+    lines = [json.loads(line) for line in (world / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12, 16, 20]
+    schedule = make_schedule(load_arguments(train(world, "--config.epochs=5")[1:2]).settings.optimizer, 20)
+    assert [line["learning_rate"] for line in lines[3:]] == pytest.approx(
+        [float(schedule(15)), float(schedule(19))]
+    )
+    error = said(capsys, train(world, "--config.epochs=4"), 2)[1]
+    assert "has trained 5 epochs already; epochs: 4 is fewer: give at least 5" in error
+    error = said(capsys, train(world, "--config.epochs=1", "--config.warmup_epochs=2"), 2)[1]
+    assert (
+        error
+        == "cdml: warmup_epochs: 2 exceeds epochs, 1; lower it too, such as by --config.warmup_epochs=0\n"
+    )
+    error = said(capsys, train(world, "--config.epochs=9", "--config.batch_size=16"), 2)[1]
+    assert "batch_size (8 there, 16 here)" in error
+
+
+def test_a_run_begins_with_another(world, capsys):
+    """With all of it for the same classes, else without its classifier; images may have another size."""
+    second = [f"--workdir={world / 'second'}", "--config.model.weights=run", "--config.epochs=1"]
+    out, _ = said(capsys, train(world, *second, "--config.optimizer.learning_rate=0."))
+    assert out.startswith("The network begins as run was after epoch 3: all of it, the classifier included\n")
+    there, here = (
+        {
+            key: sum_
+            for key, sum_ in stored.read_meta(checkpoint)["checksums"].items()
+            if key.startswith("state.parameters.")
+        }
+        for checkpoint in (newest(world), world / "second/checkpoints/4")
+    )
+    assert there == here
+
+    (world / "birds/owl").rename(world / "birds/emu")
+    other = [*second, f"--workdir={world / 'third'}", "--config.image.image_size=24"]
+    out, _ = said(capsys, train(world, *other, "--config.model.embedding_size=4"))
+    assert out.startswith(
+        "The network begins as run was after epoch 3: its classifier is left out: the classes are others (3 "
+        "there, 3 here); its projection is left out: it has another size, or none\n"
+    )
+    shutil.rmtree(world / "run")
+    said(capsys, train(world, *other, "--config.model.embedding_size=4"))  # it has begun
+    for name, message in {
+        "birds": "birds is a folder that holds no run; give a file, or the workdir of a run",
+        "nowhere": "no file nowhere",
+    }.items():
+        again = [f"--config.model.weights={name}", f"--workdir={world / 'fourth'}"]
+        error = said(capsys, train(world, *again), 2)[1]
+        assert error.startswith(f"cdml: model.weights: {message}")

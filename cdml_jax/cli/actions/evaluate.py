@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from etils.epath import Path
 
 from cdml_jax.cli.actions.running import prepare, say_next
-from cdml_jax.configuration.settings import from_plain
+from cdml_jax.configuration import keys, places
+from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.data.classes import Classes
@@ -20,14 +24,17 @@ from cdml_jax.runs import workdir
 from cdml_jax.runs.evaluation import evaluate_split, measure
 from cdml_jax.runs.trained_weights import restore_for_evaluation
 from cdml_jax.system import console
+from cdml_jax.system.files import path_of
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 
 @processes.joined()
-def evaluate(folder: Path, split: str) -> Confusion | None:
+def evaluate(folder: Path, split: str, changes: Mapping[str, str] = _NONE) -> Confusion | None:
     """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
 
+    `changes` are text by dotted keys that say where things are now, such as `source`.
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
     """
     stored = workdir.read_trained(folder)
@@ -36,7 +43,7 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
             f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
             "choose test"
         )
-    config = from_plain(stored["config"])
+    config = _for_use(keys.overridden(stored["config"], changes))
     # A configuration file is not run here: what its method says of the embedding was kept.
     kept = stored.get("method", {})
     if {"title", "embedding"} - kept.keys():
@@ -68,6 +75,26 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
         _show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
     say_next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
+
+
+def _for_use(values: dict[str, Any]) -> Settings:
+    """The settings of a trained run, without what only its beginning and its epochs needed.
+
+    Raises:
+      UserError: its images are not where they were.
+    """
+    place = places.folder_of(values["source"])
+    if place and not path_of(place).exists():
+        kind = values["source"].partition(":")[0]
+        raise UserError(
+            f"{values['source']}: there is no such folder; --config.source={kind}:DIR says where its images "
+            "are now"
+        )
+    if not values["model"]["frozen"]:
+        values["model"]["weights"] = ""
+    if values["confusion"]["source"] != "holdout":
+        values["confusion"]["source"] = "train"
+    return from_plain(values)
 
 
 def _print_counts(counts: Confusion, split: str, names: Classes) -> None:

@@ -78,7 +78,7 @@ def reproduce(
                 folder=folder / "folds",
                 stop=stop,
             ).sum(axis=0)
-            program = Program(config, dataset, feeds=pool(program.feeds))
+            program = program.beside(feeds=pool(program.feeds))
         programs = {program.structure: program}
         for seed in seeds:
             warm: Run | None = None
@@ -92,7 +92,7 @@ def reproduce(
                 if warm is None and processes.largest(not steps_kept(place)):
                     warm = _warm_up(program, methods["baseline"], seed, folder, stop)
                 if method.structure not in programs:
-                    programs[method.structure] = _beside(program, method)
+                    programs[method.structure] = program.beside(structure=method.structure)
                 own = programs[method.structure]
                 start = None if warm is None else fork(own, warm)
                 with held(place):
@@ -115,11 +115,6 @@ def reproduce(
     console.result("\n".join(map(str, report.paths)))
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
-
-
-def _beside(program: Program[Settings], method: Method) -> Program[Settings]:
-    """The program of a method's structure, on the same images."""
-    return Program(program.config, program.dataset, feeds=program.feeds, structure=method.structure)
 
 
 def _warm_up(program: Program[Settings], baseline: Method, seed: int, folder: Path, stop: Stop) -> Run:

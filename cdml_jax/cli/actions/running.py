@@ -18,6 +18,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.methods.structure import PLAIN
 from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.beginning import beginning
 from cdml_jax.runs.checkpoint import steps_kept
 from cdml_jax.runs.claims import claim
 from cdml_jax.runs.memory import what_runs_where
@@ -40,9 +41,9 @@ def prepare(
     `splits` are those that must be there; `command` is whose run the folder holds. Where the folder's run is
     only looked at, `stored` is what it holds; else the folder becomes this run's.
     """
+    check(config)
     if stored is None and processes.is_first():
         workdir.look(folder, command, config, method_digest=digest)
-    check(config)
     keep_compiled(config.compilation_cache)
     divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
     make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
@@ -58,7 +59,12 @@ def prepare(
                 "data.class_disjoint: no test image is of a class that is trained, so there is no table of "
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
-    program = Program(config, dataset, structure=method.structure if method else PLAIN)
+    program = Program(
+        config,
+        dataset,
+        structure=method.structure if method else PLAIN,
+        fill=beginning(config, dataset.classes),
+    )
     if stored is None and not steps_kept(folder):
         program.check_weights()
     placement = what_runs_where(program)
