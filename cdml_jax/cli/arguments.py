@@ -90,6 +90,7 @@ def add_new_workdir(parser: argparse.ArgumentParser, command: str) -> None:
 def add_workdir(parser: argparse.ArgumentParser) -> None:
     """The flag of a folder that holds a run."""
     parser.add_argument("--workdir", type=path, metavar="DIR", required=True, help="of the trained run")
+    parser.add_argument("--best", action="store_true", help="use the best epoch by validation, not the last")
 
 
 def refuse(command: str, rest: Sequence[str], advice: str = "") -> None:

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         evaluate,  # here: a mistake in a flag is answered before JAX is loaded
     )
 
-    evaluate(options.workdir, options.split, changes)
+    evaluate(options.workdir, options.split, changes, best=options.best)
     return 0
 
 

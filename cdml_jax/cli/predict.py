@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     arguments.refuse("predict", options.rest)
     if options.top < 1:
         raise UserError(f"--top: must be at least 1, not {options.top}")
-    trained = trained_run(options.workdir)
+    trained = trained_run(options.workdir, best=options.best)
     files = [file for path in options.images for file in (images_in(path) if path.is_dir() else [path])]
     failed = False
     for file, outputs in zip(files, trained.each(files), strict=True):

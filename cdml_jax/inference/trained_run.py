@@ -54,13 +54,16 @@ class Guess(NamedTuple):
     taken_for: tuple[tuple[str, float], ...]
 
 
-def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None) -> TrainedRun:
+def load(
+    folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None, best: bool = False
+) -> TrainedRun:
     """A trained run of a workdir, by its newest whole checkpoint.
 
     Args:
       folder: the workdir of `cdml train`, or of one run of `cdml reproduce`, its `runs/METHOD-seedN`.
         The images that it was trained on need not be there.
       devices: those that share the work; None for all of this process.
+      best: by the best epoch by validation in place of the last, where it was kept.
 
     Raises:
       UserError: it holds no trained run, or no checkpoint that can be read.
@@ -73,7 +76,7 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
     spec = spec_of(config.model, names.number)
     network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
     graph, *shapes = split_model(network)
-    return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes), devices)
+    return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes, best=best), devices)
 
 
 class TrainedRun:

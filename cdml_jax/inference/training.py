@@ -60,7 +60,7 @@ def train(
         claim("train", settings, folder, dataset, chosen)
         alone = held(folder)
     with alone:
-        run = fit(program, chosen, seed, folder=folder, save_last=folder is not None)
+        run = fit(program, chosen, seed, folder=folder, save_last=folder is not None, keep_best=True)
     parameters, statistics = jax.tree.map(np.asarray, run.state.in_use)
     weights = Weights(parameters, statistics, run.counts.on_host(), run.epoch)
     return TrainedRun(settings, dataset.name, dataset.classes, program.graph, weights)

@@ -31,7 +31,7 @@ FREE = (
     "early_stopping",
 )
 # What only a run leaves: without its config.json nobody knows which.
-_LEFT = ("checkpoints", "metrics.jsonl", "results", "runs")
+_LEFT = ("checkpoints", "best", "metrics.jsonl", "results", "runs", "folds")
 
 
 def look(workdir: Path, command: str, config: Settings, *, method_digest: str = "") -> None:

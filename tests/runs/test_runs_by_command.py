@@ -15,6 +15,7 @@ from cdml_jax.cli import main as cli
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.models import NETWORKS, Variant
 from cdml_jax.runs import checkpoint, stored
+from cdml_jax.system.archives import Archive
 from cdml_jax.training.optimizer import make_schedule
 
 
@@ -333,3 +334,53 @@ def test_a_run_begins_with_another(world, capsys):
         again = [f"--config.model.weights={name}", f"--workdir={world / 'fourth'}"]
         error = said(capsys, train(world, *again), 2)[1]
         assert error.startswith(f"cdml: model.weights: {message}")
+
+
+def test_the_best_epoch_is_used_by_choice(world, capsys):
+    entries = [json.loads(line) for line in (world / "run/metrics.jsonl").read_text().splitlines()]
+    accuracies = [entry["validation_accuracy"] for entry in entries]
+    best = 1 + accuracies.index(max(accuracies))
+    place = f"--workdir={world / 'run'}"
+    out, _ = said(capsys, ["evaluate", place, "--best"])
+    assert f"The best epoch by validation is {best} of 3." in out
+    assert f"validation: top-1 {max(accuracies):.2%}" in out
+    found = {}
+    for flag in ("--best", "--verbose"):
+        for command in (
+            ["predict", place, "birds/owl/0.png", "--json", flag],
+            ["embed", place, "birds/owl", "--out=a.npz", flag],
+            ["export", place, "--out=a.jax", flag],
+        ):
+            said(capsys, command)
+        found[flag] = np.load("a.npz")["embeddings"]
+    assert (np.abs(found["--best"] - found["--verbose"]).max() > 1e-4) == (best != 3)
+    shutil.rmtree(world / "run/best")
+    error = said(capsys, ["predict", place, "birds/owl/0.png", "--best"], 2)[1]
+    assert error.startswith(f"cdml: --best: {world / 'run'} keeps no best epoch: ")
+    assert error.endswith("the runs of a table are compared at their last step\n")
+
+
+def test_a_table_stops_nothing_early(world, capsys):
+    table = ["reproduce", *train(world, "--config.early_stopping=2")[1:], f"--workdir={world / 'table'}"]
+    assert said(capsys, table, 2)[1].startswith(
+        "cdml: early_stopping: the methods of a table are compared at "
+    )
+    folds = train(world, "--config.early_stopping=2", "--folds=2")
+    assert said(capsys, folds, 2)[1].startswith("cdml: early_stopping: the held-out images would choose the ")
+
+
+def test_folds_hold_every_image_of_training_and_validation_out_once(world, capsys):
+    folds = train(world, "--folds=2", "--config.epochs=3")
+    out, _ = said(capsys, folds)
+    assert (
+        "2 models, each without one fold of all train and validation images; test images are left out" in out
+    )
+    counts = sum(Archive(path)["counts"] for path in sorted((world / "run/folds/epochs3").glob("*.npz")))
+    assert counts.sum() == 36
+    assert f"held out: top-1 {np.trace(counts) / 36:.2%}" in out
+    again, _ = said(capsys, folds)
+    assert "compiled" not in again
+    assert again.splitlines()[-6:] == out.splitlines()[-6:]
+    assert "--folds: 37 exceeds the 36 images" in said(capsys, train(world, "--folds=37"), 2)[1]
+    assert "--folds: must be at least 2, not 1" in said(capsys, train(world, "--folds=1"), 2)[1]
+    said(capsys, ["evaluate", f"--workdir={world / 'run'}"])  # the run is still there

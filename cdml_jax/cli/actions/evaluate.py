@@ -31,10 +31,13 @@ _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 
 @processes.joined()
-def evaluate(folder: Path, split: str, changes: Mapping[str, str] = _NONE) -> Confusion | None:
+def evaluate(
+    folder: Path, split: str, changes: Mapping[str, str] = _NONE, *, best: bool = False
+) -> Confusion | None:
     """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
 
-    `changes` are text by dotted keys that say where things are now, such as `source`.
+    `changes` are text by dotted keys that say where things are now, such as `source`;
+    `best` takes the best epoch by validation in place of the last.
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
     """
     stored = workdir.read_trained(folder)
@@ -52,8 +55,10 @@ def evaluate(folder: Path, split: str, changes: Mapping[str, str] = _NONE) -> Co
             "train it again"
         )
     program = prepare("train", config, folder, split, stored=stored)
-    state, epoch = restore_for_evaluation(folder, program)
-    if epoch < config.epochs:
+    state, epoch = restore_for_evaluation(folder, program, best=best)
+    if best:
+        console.say(f"The best epoch by validation is {epoch} of {config.epochs}.")
+    elif epoch < config.epochs:
         console.say(f"The run stands at epoch {epoch} of {config.epochs}.")
     embedding = kept["embedding"]
     seen = evaluate_split(program, state, split, embedding)
@@ -65,14 +70,14 @@ def evaluate(folder: Path, split: str, changes: Mapping[str, str] = _NONE) -> Co
         count = len(dataset.test_class_names or ())
         console.result(f"{split}, {count} classes never trained, {embedding}: {figures}")
     else:
-        _print_counts(seen.counts, split, dataset.classes)
+        print_counts(seen.counts, split, dataset.classes)
         console.result(f"embeddings ({embedding}): {figures}")
     if left_out:
         console.result(left_out)
     if figures and figures.warning:
         console.result(figures.warning)
     if not disjoint and processes.is_first():
-        _show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
+        show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
     say_next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
 
@@ -97,7 +102,8 @@ def _for_use(values: dict[str, Any]) -> Settings:
     return from_plain(values)
 
 
-def _print_counts(counts: Confusion, split: str, names: Classes) -> None:
+def print_counts(counts: Confusion, split: str, names: Classes) -> None:
+    """Accuracy, the mean error of the classes and, where there are families, what stays inside them."""
     console.result(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
     matrix = counts.matrix
     if names.families is not None and matrix is not None:
@@ -106,7 +112,7 @@ def _print_counts(counts: Confusion, split: str, names: Classes) -> None:
         console.result(f"right family {family_accuracy(matrix, names.families):.2%}; {told}")
 
 
-def _show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:
+def show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:
     """The most confused pairs, and a picture of the counts where it would show anything."""
     from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no scipy
 

@@ -50,6 +50,11 @@ def reproduce(
     """
     for name in config.reproduce.methods:
         named_method(name, methods)
+    if config.early_stopping:
+        raise UserError(
+            "early_stopping: the methods of a table are compared at equal steps; set it to 0, or use `cdml "
+            "train`"
+        )
     program = prepare("reproduce", config, folder, "validation", "test", digest=digest)
     if program.storage.name == "top":
         raise UserError(
