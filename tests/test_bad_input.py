@@ -68,7 +68,10 @@ ODD = {
         np.repeat(GREY[..., None], 3, 2),
     ),
     "palette": (encoded(Image.fromarray(RGB // 128 * 255).quantize(8), "PNG"), RGB // 128 * 255),
-    "alpha": (encoded(np.dstack([RGB, GREY]), "PNG"), RGB),
+    "alpha": (
+        encoded(np.dstack([RGB, GREY]), "PNG"),
+        np.round(RGB * (GREY[..., None] / 255) + 255 - GREY[..., None]),
+    ),
     "CMYK": (
         encoded(Image.new("CMYK", (24, 20), (0, 255, 255, 0)), "JPEG"),
         np.full((20, 24, 3), (255, 0, 0)),

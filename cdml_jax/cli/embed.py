@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"embed: there is no folder {options.folder}")
     if not absolute(options.out).parent.is_dir():
         raise UserError(f"--out: there is no folder {options.out.parent}")
-    files = images_in(options.folder)
+    files, whole = images_in(options.folder)
     paths, rows = [], []
     with console.progress("Embedding images", len(files)) as shown:
         for file, outputs in zip(files, trained.each(files), strict=True):
@@ -59,4 +59,4 @@ def run(options: argparse.Namespace) -> int:
     console.result(
         f"{options.out}: {len(paths)} of {len(files)} images, embeddings of {rows[0].embeddings.size} numbers"
     )
-    return 0 if len(paths) == len(files) else 2
+    return 0 if whole and len(paths) == len(files) else 2

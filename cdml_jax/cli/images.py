@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cdml_jax.errors import UserError
+from cdml_jax.system import console
 
 if TYPE_CHECKING:
     from cdml_jax.inference.trained_run import TrainedRun
@@ -25,21 +27,45 @@ def trained_run(workdir: Path, *, best: bool = False) -> TrainedRun:
     return run
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files below a folder, in the order of their paths; hidden ones are left out.
+class Given(NamedTuple):
+    """Image files that a person names.
+
+    Attributes:
+      files: those of folders in the order of their paths.
+      whole: whether everything in the folders could be opened.
+    """
+
+    files: list[Path]
+    whole: bool
+
+
+def images_in(folder: Path) -> Given:
+    """The image files below a folder, by the scan that training uses, which follows links.
+
+    What cannot be opened and what is left out is said in a line each.
 
     Raises:
       UserError: there is none.
     """
-    from cdml_jax.data.images.decoding import EXTENSIONS
+    from cdml_jax.data.checking.problems import Problems
+    from cdml_jax.data.images.kinds import readable_endings
+    from cdml_jax.data.readers.scanning import scan
 
-    found = [
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    problems = Problems(str(folder))
+    found = sorted(Path(folder, file) for file in scan(Path(folder), problems).all_images())
+    for line in problems.problems():
+        console.warn(f"{folder}: {line}")
+    problems.warn()
     if not found:
-        raise UserError(f"{folder}: no image in it ({', '.join(sorted(EXTENSIONS))})")
-    return sorted(found)
+        raise UserError(f"{folder}: no image in it ({', '.join(sorted(readable_endings()))})")
+    return Given(found, not problems.has())
+
+
+def images_of(paths: Sequence[Path]) -> Given:
+    """The image files that are given one by one or by their folders.
+
+    Raises:
+      UserError: there is none in a folder.
+    """
+    each = [images_in(path) if path.is_dir() else Given([path], True) for path in paths]
+    return Given([file for given in each for file in given.files], all(given.whole for given in each))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cdml_jax.cli import arguments
-from cdml_jax.cli.images import images_in, trained_run
+from cdml_jax.cli.images import images_of, trained_run
 from cdml_jax.cli.output import takes_unicode
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -36,9 +36,9 @@ def run(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise UserError(f"--top: must be at least 1, not {options.top}")
     trained = trained_run(options.workdir, best=options.best)
-    files = [file for path in options.images for file in (images_in(path) if path.is_dir() else [path])]
-    failed = False
-    for file, outputs in zip(files, trained.each(files), strict=True):
+    given = images_of(options.images)
+    failed = not given.whole
+    for file, outputs in zip(given.files, trained.each(given.files), strict=True):
         if isinstance(outputs, UserError):
             failed = True
             console.warn(str(outputs))

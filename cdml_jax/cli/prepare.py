@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from cdml_jax.cli import arguments
 
+if TYPE_CHECKING:
+    from cdml_jax.data.prepare import Trial
+
+_TRIAL = "own_images"  # the configuration by which one's own images are divided on trial
 TEXT = "check a data set, count it, say what is missing and where to get it; write it for clusters"
 
 
@@ -20,6 +25,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", type=arguments.path, metavar="DIR", help="write array_record files there")
     parser.add_argument("--classes", action="store_true", help="list every class")
+    parser.add_argument(
+        "--report",
+        type=arguments.path,
+        metavar="FILE",
+        help="write all that is wrong, left out or worth a look there, a line each",
+    )
     parser.add_argument("--no-images", action="store_true", help="do not decode the images")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="as --config.data.data_dir")
 
@@ -27,7 +38,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check the data set; returns the exit status."""
     arguments.refuse("prepare", options.rest)
-    from cdml_jax.data.prepare import prepare  # here: the answers above need no data set
+    from cdml_jax.data.prepare import prepare
+    from cdml_jax.data.sources import OWN  # here: the answers above need no data set
 
     prepare(
         options.source,
@@ -35,5 +47,16 @@ def run(options: argparse.Namespace) -> int:
         images=not options.no_images,
         classes=options.classes,
         data_dir=options.data_dir,
+        trial=_trial() if options.source.startswith(tuple(f"{kind}:" for kind in OWN)) else None,
+        report=options.report,
     )
     return 0
+
+
+def _trial() -> Trial:
+    from cdml_jax.configuration.load import load
+    from cdml_jax.data.prepare import Trial
+
+    own = load(_TRIAL).settings
+    shares = {split: getattr(own.data, f"{split}_fraction") for split in ("test", "validation", "holdout")}
+    return Trial(_TRIAL, shares, own.batch_size)

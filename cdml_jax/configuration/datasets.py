@@ -9,8 +9,11 @@ from cdml_jax.data.sources import load
 from cdml_jax.training.settings import TrainingSettings
 
 
-def load_dataset(config: TrainingSettings, **changes: str) -> Dataset:
-    """The data set that a configuration asks for; `changes` replace keys of `data`, such as test=""."""
+def load_dataset(config: TrainingSettings, *, remembered: bool = True, **changes: str) -> Dataset:
+    """The data set that a configuration asks for; `changes` replace keys of `data`, such as test="".
+
+    Without `remembered` every image is read again, also those whose size and time of change are known.
+    """
     data = dataclasses.replace(config.data, **changes)  # type: ignore[arg-type]
     return load(
         config.source,
@@ -24,4 +27,5 @@ def load_dataset(config: TrainingSettings, **changes: str) -> Dataset:
         test_fraction=data.test_fraction,
         check=data.check,
         class_disjoint=data.class_disjoint,
+        remembered=remembered,
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
+
+PREFIXED = "class name in several families, which has the family's name in front"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,3 +35,28 @@ class Classes:
     def number(self) -> int:
         """How many classes there are."""
         return len(self.names)
+
+
+def distinct_names(
+    names: Sequence[str], families: Sequence[str], note: Callable[[str, str], None]
+) -> tuple[str, ...]:
+    """Names of classes, with the family's name in front of those that several families have.
+
+    Args:
+      names: one a class.
+      families: the name of each class's family, "" where it has none; empty where no class has one.
+      note: takes the kind `PREFIXED` and the names that were equal.
+
+    >>> distinct_names(("alpha", "beta", "alpha"), ("Greek", "Greek", "Coptic"), lambda kind, names: None)
+    ('Greek/alpha', 'beta', 'Coptic/alpha')
+    """
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    named = list(names)
+    for equal in places.values():
+        if families and len({families[place] for place in equal}) > 1:
+            for place in equal:
+                named[place] = f"{families[place]}/{names[place]}".removeprefix("/")
+            note(PREFIXED, " and ".join(named[place] for place in equal))
+    return tuple(named)

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,24 @@ class Stamped(Protocol):
 def stamp_of(source: Source, index: int) -> tuple[str, int, int]:
     """An image's stamp; its name, and −1 for what is not known, where the source has no stamps."""
     return source.stamp(index) if isinstance(source, Stamped) else (source.name(index), -1, -1)
+
+
+class Content(NamedTuple):
+    """What is known of an image's content.
+
+    Attributes:
+      digest: of the image as its source gives it; "" where it is not known.
+      bound: images of this content stay in one split where a split is drawn.
+    """
+
+    digest: str = ""
+    bound: bool = False
+
+
+def content_of(source: Source, index: int) -> Content:
+    """What is known of an image's content: nothing, where the source cannot say it by `content(index)`."""
+    content = getattr(source, "content", None)  # to ask for a protocol takes longer, and this is asked often
+    return Content() if content is None else content(index)
 
 
 class ArraySource:
@@ -198,7 +216,8 @@ class Dataset:
       classes: the classes' names, and their families where those are known.
       splits: sources under "train" and any of "holdout", "validation" and "test".
       checksum: digest of the publisher's splits, where there is one (`split_checksum`); else "".
-      contents: digest of the contents of each split's images, where they were decoded and checked.
+      contents: digest of the contents of each split's images, where they were decoded and checked; those of
+        single images are `digests(split)`.
       test_class_names: the test split's own classes, which its labels number from 0, where training never
         sees them; None where they are `classes`.
 
@@ -218,6 +237,11 @@ class Dataset:
     def num_classes(self) -> int:
         """C."""
         return self.classes.number
+
+    def digests(self, split: str) -> np.ndarray:
+        """(n,) digest of each image's content in a split: 24 hexadecimal digits, "" where it is unknown."""
+        source = self.splits[split]
+        return np.array([content_of(source, i).digest for i in range(len(source))], dtype="U24")
 
     def fingerprint(self) -> str:
         """A digest of the class names and of the image names and labels of each split.

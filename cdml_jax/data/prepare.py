@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
-from cdml_jax.data.checks import Problems, verify
+from cdml_jax.data.checking.problems import Problems, printable
+from cdml_jax.data.checking.verify import verify
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.published.catalogue import SETS, PublishedSet
 from cdml_jax.data.published.listing import ABSENT
 from cdml_jax.data.published.reading import differences, read_published
 from cdml_jax.data.readers.array_record import write_records
-from cdml_jax.data.sources import images_cache, load
+from cdml_jax.data.sources import OWN, divided, images_cache, load
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What training on one's own images would draw from them, so that it is not the first to refuse them.
+
+    Attributes:
+      config: the configuration that says so.
+      fractions: the share of each split that is drawn where the set lacks it.
+      batch_size: images in a batch.
+    """
+
+    config: str
+    fractions: Mapping[str, float]
+    batch_size: int
 
 
 def prepare(
@@ -24,6 +42,8 @@ def prepare(
     images: bool = True,
     classes: bool = False,
     data_dir: str = "",
+    trial: Trial | None = None,
+    report: str | os.PathLike | None = None,
 ) -> None:
     """Checks a data set and prints what it holds; writes it as array_record files where asked to.
 
@@ -33,20 +53,28 @@ def prepare(
       images: whether to decode every image.
       classes: whether to list every class with its images per split.
       data_dir: as for `load`.
+      trial: what would be drawn from one's own images; None draws nothing.
+      report: a file for everything that is wrong, left out or worth a look (`Problems.write`), or None.
 
     Raises:
       UserError: something is missing or wrong, or a published set is not as it was published.
     """
-    key, _, folder = source.partition(":")
+    key = source.partition(":")[0]
     if source in SETS:
         console.result(_directions(SETS[source]))
         return
     if images:
         console.say("Reading every image (what was found good before is remembered) ...")
-    if key in SETS:
-        dataset = _published(key, folder, images, data_dir)
-    else:
-        dataset = load(source, data_dir=data_dir, check=images)
+    problems = Problems(source, whole=True)
+    try:
+        dataset = _checked(source, images, data_dir, trial, problems)
+    except UserError:
+        problems.warn()
+        raise
+    finally:
+        if report is not None:
+            count = problems.write(report)
+            console.result(f"{report}: {count:,} lines of what was found")
     console.result(_summary(dataset))
     if classes:
         console.result(_classes(dataset))
@@ -57,26 +85,57 @@ def prepare(
         published = next((s for s in SETS.values() if s.checksum == dataset.checksum), None)
         known = "as published" if published else "the published one is not known here"
         console.result(f"Split checksum {dataset.checksum} ({known})")
-    console.result("Every image can be read." if images else "The images were not opened.")
+    if trial is not None and key in OWN and not dataset.checksum:
+        console.result(_drawn(dataset, trial))
+    console.result(_verdict(problems) if images else "The images were not opened.")
     if out is not None:
         write_records(dataset, out)
         source = f"array_record:{out}"
     console.result(f"Use it: --config.source={source}")
 
 
-def _published(key: str, folder: str, images: bool, data_dir: str) -> Dataset:
+def _checked(source: str, images: bool, data_dir: str, trial: Trial | None, problems: Problems) -> Dataset:
+    key, _, folder = source.partition(":")
+    if key in SETS:
+        return _published(key, folder, images, data_dir, problems)
+    dataset = load(source, data_dir=data_dir, check=images, thorough=images, problems=problems)
+    if trial is not None and key in OWN and not dataset.checksum:
+        divided(dataset, trial.fractions, problems)
+        problems.raise_if_any()
+    return dataset
+
+
+def _published(key: str, folder: str, images: bool, data_dir: str, problems: Problems) -> Dataset:
     if not folder:
         raise UserError(f"{key}: names no folder: write {key}:DIR")
-    source = f"{key}:{folder}"
-    problems = Problems(source)
-    with console.working(f"Reading {source}"):
+    with console.working(f"Reading {key}:{folder}"):
         dataset = read_published(key, folder, problems)
     check = images and not problems.has(ABSENT)
+    cache = images_cache(data_dir)
     try:
-        verify(dataset, problems, cache=images_cache(data_dir), images=check, published=True)
+        return verify(dataset, problems, cache=cache, images=check, published=True, thorough=check)
     except UserError as error:
         raise UserError(f"{error}\nThe archives: {SETS[key].where()}") from error
-    return dataset
+
+
+def _verdict(problems: Problems) -> str:
+    found = (
+        ""
+        if problems.is_clean()
+        else "; what is worth a look stands above, and --report=FILE writes it to a file"
+    )
+    return f"Every image can be read{found}."
+
+
+def _drawn(dataset: Dataset, trial: Trial) -> str:
+    """What training would make of the images."""
+    splits = divided(dataset, trial.fractions, Problems("")).splits
+    sizes = ", ".join(f"{len(images):,} {split}" for split, images in splits.items())
+    small = ""
+    if len(splits["train"]) < trial.batch_size:
+        fitting = 1 << (len(splits["train"]).bit_length() - 1)
+        small = f"; too few for its batches of {trial.batch_size}: add --config.batch_size={fitting}"
+    return f"As --config={trial.config} divides it: {sizes}{small}"
 
 
 def _directions(published: PublishedSet) -> str:
@@ -114,5 +173,6 @@ def _classes(dataset: Dataset) -> str:
         family = ""
         if named.families is not None and named.family_names is not None:
             family = named.family_names[named.families[label]]
-        lines.append("\t".join([str(label), *(str(c[label]) for c in counts), name, family]).rstrip())
+        row = [str(label), *(str(c[label]) for c in counts), printable(name), printable(family)]
+        lines.append("\t".join(row).rstrip())
     return "\n".join(lines)

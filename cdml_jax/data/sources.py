@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 
 from etils import epath
 
-from cdml_jax.data.checks import Problems, verify
+from cdml_jax.data.checking.problems import Problems
+from cdml_jax.data.checking.verify import NO_IMAGE, verify
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.dividing.splits import assign, by_classes, carve
 from cdml_jax.data.published.catalogue import SETS
@@ -19,7 +22,8 @@ from cdml_jax.errors import UserError
 from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
 
-_WITH_FOLDER = ("folder", "list", "array_record", *SETS)
+OWN = ("folder", "list", "array_record")  # where nobody else has published the splits
+_WITH_FOLDER = (*OWN, *SETS)
 
 
 def load(
@@ -35,6 +39,9 @@ def load(
     test_fraction: float = 0.0,
     check: bool = True,
     class_disjoint: bool = False,
+    remembered: bool = True,
+    thorough: bool = False,
+    problems: Problems | None = None,
 ) -> Dataset:
     """A data set with everything about it checked, so that training does not stop halfway.
 
@@ -56,10 +63,14 @@ def load(
         remembered, so only the first start takes time.
       class_disjoint: train on the first classes and test on the others, never seen (`by_classes`), where the
         field has such a protocol.
+      remembered: whether an image of the size and time of change at which it was found good is taken to be
+        unchanged.
+      thorough: whether to look for nearly equal images too.
+      problems: collects what is found; None makes one.
 
     Returns:
       The data set. Shares are taken of every class alike, by the names of the images alone; every class keeps
-      a training image.
+      a training image. Of one's own images equal ones stay in one split (`carve`).
 
     Raises:
       UserError: anything is wrong with the data or with what was asked for, all in one message.
@@ -67,7 +78,7 @@ def load(
     fractions = {"test": test_fraction, "validation": validation_fraction, "holdout": holdout_fraction}
     names = {"train": train, "holdout": holdout, "validation": validation, "test": test}
     _check_request(names, fractions)
-    problems = Problems(source)
+    problems = problems or Problems(source)
     kind, _, rest = source.partition(":")
     if kind in _WITH_FOLDER:
         if not rest:
@@ -78,12 +89,18 @@ def load(
         dataset = _read_tfds(source, path_of(data_dir) if data_dir else cache_directory(), names)
     if class_disjoint:
         dataset = _class_disjoint(source, dataset)
-    dataset = _carved(dataset, fractions)
-    published = kind not in ("folder", "list")
     if kind in SETS and problems.has(ABSENT):
-        check = False  # an archive that was not extracted whole is told once, not once more for every image
-    contents = verify(dataset, problems, cache=images_cache(data_dir), images=check, published=published)
-    return dataclasses.replace(dataset, contents=contents)
+        check = False  # an archive that was not extracted whole is said once, not once more for every image
+    return verify(
+        dataset,
+        problems,
+        cache=images_cache(data_dir),
+        images=check,
+        published=kind not in OWN or bool(dataset.checksum),
+        remembered=remembered,
+        thorough=thorough,
+        divide=functools.partial(divided, fractions=fractions, problems=problems),
+    )
 
 
 def images_cache(data_dir: str) -> epath.Path | None:
@@ -173,7 +190,14 @@ def _read_tfds(source: str, directory: epath.Path, names: dict[str, str]) -> Dat
         return tfds_sets.read_tfds(builder, titles.get(builder.info.name, builder.info.name), names)
 
 
-def _carved(dataset: Dataset, fractions: dict[str, float]) -> Dataset:
+def divided(dataset: Dataset, fractions: Mapping[str, float], problems: Problems) -> Dataset:
+    """The data set with shares of its training images as the splits that it lacks.
+
+    Args:
+      dataset: whose splits stay.
+      fractions: the share of each split to draw, in this order; 0 draws none.
+      problems: collects splits for which no image is left.
+    """
     splits = dict(dataset.splits)
     pool = len(splits["train"])
     for split, fraction in fractions.items():
@@ -182,4 +206,8 @@ def _carved(dataset: Dataset, fractions: dict[str, float]) -> Dataset:
         # The first two are shares of the whole pool, whatever has been taken before.
         share = fraction if split == "holdout" else min(1.0, fraction * pool / max(1, len(splits["train"])))
         splits["train"], splits[split] = carve(splits["train"], share, salt=split)
+        if not len(splits[split]):
+            few = f"{fraction:.0%} of {pool:,} images, of which every class keeps one and equal ones together"
+            problems.explain(NO_IMAGE, split, f"{few}; set data.{split}_fraction" if pool else "")
+            problems.add(NO_IMAGE, split)
     return dataclasses.replace(dataset, splits=splits)

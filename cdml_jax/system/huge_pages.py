@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -24,4 +25,6 @@ def restart_with_huge_pages() -> None:
         return
     if asked_for:
         os.environ[_VARIABLE] = _WANTED
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        # Where the interpreter may not be started again by this user, work goes on in small pages.
+        with contextlib.suppress(OSError):
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -41,7 +41,7 @@ def test_brackets_in_a_path_are_no_pattern(tmp_path):
     folder = tmp_path / "[2026] birds"
     folder.mkdir()
     (folder / "a.jpg").touch()
-    assert images_in(arguments.path(str(folder))) == [folder / "a.jpg"]
+    assert images_in(arguments.path(str(folder))).files == [folder / "a.jpg"]
 
 
 def test_no_home_folder_is_named(monkeypatch, capsys):

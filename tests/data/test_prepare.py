@@ -1,12 +1,18 @@
 import dataclasses
+import io
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from miniature_archives import WRITERS
+from PIL import Image
 
 from cdml_jax.cli import main as cli
 from cdml_jax.data.published.catalogue import SETS
+from cdml_jax.data.sources import load
+from cdml_jax.errors import UserError
 
 GROCERY = Path(__file__).parents[2].parent / "shared" / "data" / "grocery"
 
@@ -61,6 +67,131 @@ def test_records_are_written_and_named(cub, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"Use it: --config.source=array_record:{out}"
     assert _prepare(tmp_path, f"array_record:{out}") == 0
     assert "CUB-200-2011: 3 classes" in capsys.readouterr().out
+
+
+def _spoilt(folder):
+    """A folder with one of everything that is used as it is or left out, under three classes."""
+    shutil.copyfile(folder / "crow/0.png", folder / "crow/copy.png")
+    shutil.copyfile(folder / "crow/1.png", folder / "owl/crow.png")
+    Image.open(folder / "owl/2.png").resize((64, 48)).save(folder / "owl/large.jpg", quality=90)
+    jpeg = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(jpeg, "JPEG")
+    (folder / "jay/half.jpg").write_bytes(jpeg.getvalue()[:2000] + b"\xff\xd9")
+    (folder / "jay/1.heic").write_bytes(b"")
+    (folder / "jay/@eaDir").mkdir()
+    return folder
+
+
+@pytest.fixture
+def spoilt(write_pictures):
+    return _spoilt(write_pictures(*(f"{name}/{k}.png" for name in ("crow", "jay", "owl") for k in range(12))))
+
+
+def test_all_that_is_worth_a_look_is_listed_and_written(spoilt, tmp_path, capsys):
+    report = tmp_path / "report.tsv"
+    assert _prepare(tmp_path, f"folder:{spoilt}", f"--report={report}") == 0
+    said = capsys.readouterr()
+    lines = said.err.replace(f"cdml: folder:{spoilt}: ", "").splitlines()
+    together = ", which a drawn split keeps together"
+    assert lines == [
+        "left out, .heic: jay/1.heic; save them as JPEG or PNG, with the ending .jpg or .png",
+        "folder that a system or a program keeps for itself, passed over: jay/@eaDir",
+        "image with damaged data, used as it is: jay/half.jpg (premature end of data segment)",
+        f"copies of one image in a class{together}: crow/0.png and crow/copy.png",
+        f"one image under several classes{together}: crow/1.png (crow) and owl/crow.png (owl)",
+        "nearly equal images in a class: owl/2.png and owl/large.jpg",
+    ]
+    assert "Every image can be read; what is worth a look stands above" in said.out
+    assert "As --config=own_images divides it: 28 train, 6 test, 6 validation; too few" in said.out
+    header, *rows = [line.split("\t") for line in report.read_text().splitlines()]
+    assert header == ["verdict", "kind", "place"]
+    assert [row[0] for row in rows] == ["left out"] + ["note"] * 5
+    assert [row[2] for row in rows][:2] == ["jay/1.heic", "jay/@eaDir"]
+
+
+def test_training_says_the_same_in_a_line_each(spoilt, tmp_path, capsys):
+    load(f"folder:{spoilt}", data_dir=str(tmp_path), test_fraction=0.15, validation_fraction=0.15)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    assert lines[0].endswith(
+        "left out: 1 .heic (such as jay/1.heic); save them as JPEG or PNG, with the ending .jpg or .png"
+    )
+
+
+def _one_a_class(folder):
+    for name in ("crow", "jay", "owl"):
+        for k in range(1, 12):
+            (folder / f"{name}/{k}.png").unlink()
+
+
+def _all_copies(folder):
+    for name in ("crow", "jay", "owl"):
+        for k in range(1, 12):
+            shutil.copyfile(folder / f"{name}/0.png", folder / f"{name}/{k}.png")
+
+
+def _copies(folder):
+    for k in range(11):
+        shutil.copyfile(folder / f"crow/{k}.png", folder / f"crow/{k} (copy).png")
+
+
+def _labels(folder):
+    for k in range(6):
+        shutil.copyfile(folder / f"crow/{k}.png", folder / f"owl/x{k}.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [(_one_a_class, True), (_all_copies, True), (_copies, False), (_labels, False), (_spoilt, False)],
+)
+def test_what_it_passes_training_takes(write_pictures, tmp_path, capsys, change, refused):
+    folder = write_pictures(*(f"{name}/{k}.png" for name in ("crow", "jay", "owl") for k in range(12)))
+    change(folder)
+    assert _prepare(tmp_path, f"folder:{folder}") == (2 if refused else 0)
+    said = capsys.readouterr().err
+    if refused:
+        assert "split without an image (2): test (" in said
+        assert "; set data.test_fraction), validation (" in said
+        with pytest.raises(UserError, match="split without an image"):
+            load(f"folder:{folder}", data_dir=str(tmp_path), test_fraction=0.15, validation_fraction=0.15)
+    else:
+        load(f"folder:{folder}", data_dir=str(tmp_path), test_fraction=0.15, validation_fraction=0.15)
+
+
+def test_problems_and_notes_are_written_together(spoilt, tmp_path, capsys):
+    for k in range(14):
+        (spoilt / f"crow/bad{k:02}\n.png").write_bytes(b"")
+    report = tmp_path / "report.tsv"
+    assert _prepare(tmp_path, f"folder:{spoilt}", f"--report={report}") == 2
+    said = capsys.readouterr().err
+    assert "  image that cannot be read (14):\n    crow/bad00\\n.png (zero bytes)\n    crow/bad01" in said
+    assert said.count("(zero bytes)") == 14
+    assert "left out, .heic: jay/1.heic" in said
+    verdicts = [line.split("\t")[0] for line in report.read_text().splitlines()]
+    assert verdicts == ["verdict"] + ["problem"] * 14 + ["left out"] + ["note"] * 5
+
+
+def test_a_cache_folder_that_cannot_be_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("CDML_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cli.main(["prepare", "synthetic_birds/demo"]) == 2
+    place = tmp_path / "file/cdml_jax"
+    assert (
+        capsys.readouterr().err
+        == f"cdml: data.data_dir: {place} cannot be written (Not a directory); set CDML_DATA_DIR\n"
+    )
+
+
+def test_what_needs_no_cache_needs_no_home(spoilt, monkeypatch, capsys):
+    for name in ("CDML_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert cli.main(["prepare", f"folder:{spoilt}"]) == 0
+    assert cli.main(["prepare", "synthetic_birds/demo"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "cdml: no home folder is known: set CDML_DATA_DIR to a folder for caches\n"
+    )
 
 
 @pytest.mark.parametrize("key", SETS)

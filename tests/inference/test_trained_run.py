@@ -246,6 +246,34 @@ def test_embed_writes_what_can_be_read_in_the_order_of_the_paths(place, run, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["field.npz"]
 
 
+def test_folders_are_searched_as_for_training(place, tmp_path, capsys):
+    """Links are followed, more endings are images, and what is left out or cannot be opened is named."""
+    folder = tmp_path / "links"
+    folder.mkdir()
+    (folder / "field").symlink_to(place / "field/deep/er")
+    (folder / "again").symlink_to(folder)
+    shutil.copy(place / "field/b.png", folder / "b.jfif")
+    (folder / "c.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "@eaDir").mkdir()
+    shutil.copy(place / "field/b.png", folder / "@eaDir")
+    run = f"--workdir={place / 'runs/mine'}"
+    assert cli.main(["embed", run, str(folder), f"--out={tmp_path / 'a.npz'}"]) == 0
+    said = capsys.readouterr()
+    assert np.load(tmp_path / "a.npz")["paths"].tolist() == ["b.jfif", "field/c.bmp"]
+    assert "2 of 2 images" in said.out
+    assert f"cdml: {folder}: left out: 1 .heic (such as c.heic); save them as JPEG or PNG" in said.err
+    assert (
+        f"cdml: {folder}: folder that a system or a program keeps for itself, passed over: @eaDir" in said.err
+    )
+    (folder / "gone.png").symlink_to("nowhere")
+    assert cli.main(["predict", run, str(folder), str(folder / "c.heic")]) == 2
+    said = capsys.readouterr()
+    assert f"cdml: {folder}: link that leads nowhere: gone.png" in said.err
+    assert f"cdml: {folder / 'c.heic'}: HEIC, which is not read: save it as JPEG or PNG" in said.err
+    headings = [line for line in said.out.splitlines() if not line.startswith(" ")]
+    assert headings == [str(folder / name) for name in ("b.jfif", "field/c.bmp")]
+
+
 def test_export_writes_the_network_and_the_names(place, tmp_path, capsys):
     assert cli.main(["export", f"--workdir={place / 'runs/mine'}", f"--out={tmp_path / 'mine.jax'}"]) == 0
     assert "runs on cpu, cuda, tpu" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cdml_jax.data.dataset import Source, stamp_of
+from cdml_jax.data.dataset import Content, Source, content_of, stamp_of
 from cdml_jax.errors import UserError
 
 
@@ -37,6 +37,10 @@ class Subset:
     def stamp(self, index: int) -> tuple[str, int, int]:
         """The image's stamp in the other source."""
         return stamp_of(self._source, int(self._indices[index]))
+
+    def content(self, index: int) -> Content:
+        """What is known of the image's content in the other source."""
+        return content_of(self._source, int(self._indices[index]))
 
 
 class Renumbered(Subset):
@@ -87,6 +91,10 @@ class Joined:
         """The image's stamp in its own source."""
         return stamp_of(*self._find(index))
 
+    def content(self, index: int) -> Content:
+        """What is known of the image's content in its own source."""
+        return content_of(*self._find(index))
+
 
 class BottomCropped:
     """A source whose images lose some rows of pixels at the foot, such as a banner with the copyright.
@@ -120,3 +128,37 @@ class BottomCropped:
     def stamp(self, index: int) -> tuple[str, int, int]:
         """The image's stamp in the other source."""
         return stamp_of(self.stored, index)
+
+
+class Digested:
+    """A source whose images' contents are known by their digests.
+
+    Args:
+      source: the images.
+      digests: one an image; "" where it is not known.
+      bound: whether equal images stay in one split where a split is drawn.
+    """
+
+    def __init__(self, source: Source, digests: Sequence[str], *, bound: bool):
+        self.source = source
+        self._digests, self._bound = np.array(digests, dtype="S24"), bound
+        self.labels = np.asarray(source.labels, np.int32)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def image(self, index: int) -> bytes | np.ndarray:
+        """The image of the source."""
+        return self.source.image(index)
+
+    def name(self, index: int) -> str:
+        """The image's name in the source."""
+        return self.source.name(index)
+
+    def stamp(self, index: int) -> tuple[str, int, int]:
+        """The image's stamp in the source."""
+        return stamp_of(self.source, index)
+
+    def content(self, index: int) -> Content:
+        """The image's digest."""
+        return Content(self._digests[index].decode(), self._bound)

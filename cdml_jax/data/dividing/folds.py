@@ -28,7 +28,7 @@ def fold(feeds: Mapping[str, Feed], index: int, number: int) -> dict[str, Feed]:
     """Fold `index` of `number`: trained on the other folds of `pool`, validated on this one, without a test.
 
     Which fold an image is in depends on its name and its class alone; folds have the same number of images
-    of a class, to one.
+    of a class, to one. Equal images, where they are known and bound, are in the fold of the first of them.
     """
     pooled = (pool(feeds) if "validation" in feeds else feeds)["train"]
     inside = _fold_of(pooled, number) == index
@@ -43,8 +43,15 @@ def _fold_of(feed: Feed, number: int) -> np.ndarray:
     labels = np.asarray(feed.labels)
     digests = [hashlib.sha256(f"fold\0{feed.name(i)}".encode()).digest() for i in range(len(feed))]
     folds, turn = np.empty(len(labels), int), 0
+    first: dict[str, int] = {}  # the fold of each content
     for label in np.unique(labels).tolist():
         for index in sorted(np.flatnonzero(labels == label).tolist(), key=lambda i: digests[i]):
+            content = feed.content(index)
+            bound = content.digest if content.bound else ""
+            if bound and bound in first:
+                folds[index] = first[bound]
+                continue
             # The turn goes on from class to class, so that the folds' sizes differ by one image at most.
             folds[index], turn = turn % number, turn + 1
+            first[bound] = folds[index]
     return folds

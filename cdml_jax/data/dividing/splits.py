@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from cdml_jax.data.classes import Classes
-from cdml_jax.data.dataset import Dataset, Source
+from cdml_jax.data.dataset import Dataset, Source, content_of
 from cdml_jax.data.dividing.derived import Joined, Renumbered, Subset
 from cdml_jax.errors import UserError
 
-ALIASES = {"validation": ("validation", "val", "valid"), "train": ("train",), "test": ("test",)}
+ALIASES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 """What a split's folder or list may be called when its name is left at the default."""
 
 
@@ -46,7 +46,9 @@ def carve(source: Source, fraction: float, *, salt: str) -> tuple[Source, Source
 
     The images taken are those whose names have the smallest digests, so they depend on the names and the
     salt, not on the order of the files. The shares of the classes are by largest remainder, so that the whole
-    has `fraction` of the images; a class always keeps one image or more.
+    has `fraction` of the images; a class always keeps one image or more. Equal images, where they are known
+    and bound, go the same way: a class gives fewer where they are more than its share, and what is there
+    under several classes is not taken.
 
     Args:
       source: what to divide.
@@ -67,9 +69,31 @@ def carve(source: Source, fraction: float, *, salt: str) -> tuple[Source, Source
     for c in [c for c in remainders if quota[c] < len(members[c]) - 1][: max(missing, 0)]:
         quota[c] += 1
     taken = np.zeros(len(labels), bool)
+    together = _equal_images(source, labels)
     for c, rows in members.items():
-        taken[sorted(rows.tolist(), key=lambda i: digests[i])[: quota[c]]] = True
+        room = quota[c]
+        for row in sorted(rows.tolist(), key=lambda i: digests[i]):
+            equal = together.get(row, [row])
+            if not taken[row] and 0 < len(equal) <= room:
+                taken[equal] = True
+                room -= len(equal)
     return Subset(source, np.flatnonzero(~taken)), Subset(source, np.flatnonzero(taken))
+
+
+def _equal_images(source: Source, labels: np.ndarray) -> dict[int, list[int]]:
+    """For images that must go the same way all of them; an empty list for those under several classes."""
+    groups: dict[str, list[int]] = {}
+    for row in range(len(source)):
+        content = content_of(source, row)
+        if content.bound and content.digest:
+            groups.setdefault(content.digest, []).append(row)
+    several = {digest for digest, rows in groups.items() if len(np.unique(labels[rows])) > 1}
+    return {
+        row: [] if digest in several else rows
+        for digest, rows in groups.items()
+        if len(rows) > 1
+        for row in rows
+    }
 
 
 def by_classes(dataset: Dataset, first_classes: int) -> Dataset:

@@ -18,6 +18,7 @@ from etils import epath
 from cdml_jax.data.feeds.feed import FeatureFeed, ImageFeed
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
+from cdml_jax.system.archives import intact, sealed
 
 Front = Callable[[np.ndarray], np.ndarray]
 """Features (batch, …) of the global batch, from this process's images (rows, S, S, 3) uint8."""
@@ -87,12 +88,14 @@ def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
         return None
     try:
         note = json.loads(_note_of(path).read_text())
+        if not intact(note):
+            raise ValueError("its note is not as it was written")
         features = _load(path)
         if features.shape[:2] != shape or features.dtype != np.float32:
             raise ValueError(f"{features.dtype} {features.shape}")
         stamp = _stamp(path)
         # To read all of a file that nobody touched would take longer than the rest of the start.
-        if (stamp is None or stamp != note["stamp"]) and _digest(features) != note["digest"]:
+        if (stamp is None or stamp != note["stamp"]) and _digest(features) != note["features"]:
             raise ValueError("another digest")
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         console.warn(f"{path} is damaged ({error}): these features are computed again")
@@ -113,8 +116,8 @@ def _write(path: epath.Path, features: np.ndarray) -> None:
             with temporary.open("wb") as file:
                 np.save(file, features, allow_pickle=False)
             # The note comes first: what a kill leaves between the two is then computed again.
-            note = {"digest": _digest(features), "stamp": _stamp(temporary)}
-            files.write_json(_note_of(path), note)
+            note = {"features": _digest(features), "stamp": _stamp(temporary)}
+            files.write_json(_note_of(path), sealed(note))
     except OSError as error:
         raise UserError(f"features cannot be kept in {path.parent}: {error.strerror or error}") from error
 

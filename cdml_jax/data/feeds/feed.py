@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from cdml_jax.data.dataset import Source
+from cdml_jax.data.dataset import Content, Source, content_of
 from cdml_jax.data.dividing.derived import Joined, Subset
 from cdml_jax.data.feeds.batches import Batch, cached, evaluation_batches, slice_of, training_batches
 from cdml_jax.data.images.transforms import Transform
@@ -55,6 +55,10 @@ class Feed(Protocol):
 
     def name(self, index: int) -> str:
         """What a message calls the image."""
+        ...
+
+    def content(self, index: int) -> Content:
+        """What is known of the image's content."""
         ...
 
     def training(
@@ -139,6 +143,10 @@ class ImageFeed:
         """What a message calls the image."""
         return self.source.name(index)
 
+    def content(self, index: int) -> Content:
+        """What is known of the image's content."""
+        return content_of(self.source, index)
+
     def training(
         self, order: np.ndarray, *, seed: int, epoch: int, start_step: int = 0
     ) -> Generator[Batch, None, None]:
@@ -215,6 +223,10 @@ class FeatureFeed:
     def name(self, index: int) -> str:
         """What a message calls the image."""
         return self.source.name(index)
+
+    def content(self, index: int) -> Content:
+        """What is known of the image's content."""
+        return content_of(self.source, index)
 
     def training(
         self, order: np.ndarray, *, seed: int, epoch: int, start_step: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.published.catalogue import PublishedSet
 from cdml_jax.data.published.listing import Listing, Row, locate, read_pairs, read_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.published.catalogue import PublishedSet
 from cdml_jax.data.published.listing import Listing, Row, distinct, locate, read_pairs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.published.catalogue import PublishedSet
 from cdml_jax.data.published.listing import Listing, Row, locate
 from cdml_jax.data.readers.lists import read_lists

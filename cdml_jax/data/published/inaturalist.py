@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.published.catalogue import PublishedSet
 from cdml_jax.data.published.listing import Listing, Row, distinct, locate

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.published.catalogue import PublishedSet
 from cdml_jax.data.published.flower_names import FLOWERS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.dataset import Dataset, FileSource, Source
 from cdml_jax.data.dividing.derived import BottomCropped
 from cdml_jax.data.dividing.splits import split_checksum

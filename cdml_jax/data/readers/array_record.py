@@ -7,6 +7,7 @@ images, the families and what else TFDS has no place for, which `array_record:DI
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -21,7 +22,7 @@ from etils import epath
 
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset, Source
-from cdml_jax.data.dividing.derived import BottomCropped
+from cdml_jax.data.dividing.derived import BottomCropped, Digested
 from cdml_jax.data.dividing.splits import split_checksum
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
@@ -49,6 +50,8 @@ def write_records(dataset: Dataset, out: str | os.PathLike) -> None:
       UserError: the folder holds something else or cannot be written, or an image cannot be read.
     """
     folder = files.path_of(out)
+    stored = {s: each.source if isinstance(each, Digested) else each for s, each in dataset.splits.items()}
+    dataset = dataclasses.replace(dataset, splits=stored)
     card, listings = _card(dataset), _listings(dataset)
     try:
         _begin(folder, card, listings)

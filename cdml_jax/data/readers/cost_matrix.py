@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import os
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -39,7 +41,9 @@ def read_costs(file: str | os.PathLike, classes: Classes) -> np.ndarray:
         raise UserError(f"confusion.source: {os.fspath(file)} cannot be read ({reason})") from error
     if not rows:
         raise UserError(f"confusion.source: {os.fspath(file)} is empty")
-    columns, lines = [name.strip() for name in rows[0][1:]], [row[0].strip() for row in rows[1:]]
+    # A file may write é as one letter or as two, whatever the class folders do.
+    classes = dataclasses.replace(classes, names=tuple(map(_composed, classes.names)))
+    columns, lines = [_composed(name) for name in rows[0][1:]], [_composed(row[0]) for row in rows[1:]]
     for names, where in ((columns, "first row"), (lines, "first column")):
         _check_names(names, classes, f"confusion.source: {os.fspath(file)}, {where}")
     costs = np.empty((classes.number, classes.number))
@@ -53,6 +57,10 @@ def read_costs(file: str | os.PathLike, classes: Classes) -> np.ndarray:
         for column, cell in zip(columns, row[1:]):
             costs[place[name], place[column]] = _number(cell, f"{os.fspath(file)}: {name}, {column}")
     return costs
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def _check_names(names: list[str], classes: Classes, where: str) -> None:

@@ -5,21 +5,35 @@ from __future__ import annotations
 import csv
 import io
 import os
-import posixpath
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from cdml_jax.data.checks import Problems
-from cdml_jax.data.classes import Classes
+from cdml_jax.data.checking.problems import Problems
+from cdml_jax.data.checking.verify import NO_TRAINING_IMAGE, out_of_range
+from cdml_jax.data.classes import Classes, distinct_names
 from cdml_jax.data.dataset import Dataset, FileSource
 from cdml_jax.data.dividing.splits import ALIASES
-from cdml_jax.data.images.decoding import EXTENSIONS
+from cdml_jax.data.readers.list_lines import Disk, is_header, is_known_header, split_line, whole_number
 from cdml_jax.errors import UserError
 from cdml_jax.system.files import path_of
 
-_LARGEST = 2**31 - 1
-Rows = list[tuple[str, int, int | None, str]]  # path, label, coarse label, "file line n"
+_UNNAMED = "label without a name"
+_NO_ROW = "line that is not `path, label[, coarse label]`"
+
+
+class Row(NamedTuple):
+    """An image as a list has it: its path there, its labels, "FILE line N", and its path on the disk."""
+
+    name: str
+    label: int
+    coarse: int | None
+    where: str
+    file: str
+
+
+Rows = list[Row]
 
 
 def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Dataset:
@@ -43,21 +57,33 @@ def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Datase
     root = Path(path_of(folder))
     if not root.is_dir():
         raise UserError(f"list:{folder}: there is no such folder")
-    lists = {role: _parse(path, root, problems) for role, path in _list_files(root, names).items()}
+    listed = _list_files(root, names)
+    lists = {role: _parse(path, root, problems) for role, path in listed.items()}
+    if problems.has() and not all(lists.values()):
+        problems.raise_if_any()  # what would be said of empty splits and classes only follows from this
     table = _class_table(root / "classes.csv", problems)
-    labels = [label for rows in lists.values() for _, label, _, _ in rows]
+    labels = [row.label for rows in lists.values() for row in rows]
     if table:
         class_names = tuple(name for name, _, _ in table)
     else:
         # A class needs an image, so a label beyond their number is a mistake and would invent classes.
         count = max((label + 1 for label in labels if label < len(labels)), default=0)
         class_names = tuple(str(label) for label in range(count))
-    classes = Classes(class_names, *_families(lists, table, len(class_names), problems))
+    if labels and min(labels) == 1:
+        for kind in (NO_TRAINING_IMAGE, out_of_range(len(class_names))):
+            problems.advise(kind, "labels count from 0; do yours begin at 1?")
+        problems.advise(_UNNAMED, "do yours begin at 1?")
+    families, family_names = _families(lists, table, len(class_names), problems)
+    if families is not None and family_names is not None:
+        class_names = distinct_names(class_names, [family_names[k] for k in families], problems.note)
+    _note_equal_names(class_names, problems)
     splits = {
-        role: FileSource(root, [path for path, *_ in rows], [label for _, label, *_ in rows])
+        role: FileSource(
+            root, [row.file for row in rows], [row.label for row in rows], names=[row.name for row in rows]
+        )
         for role, rows in lists.items()
     }
-    return Dataset(root.resolve().name, classes, splits)
+    return Dataset(root.resolve().name, Classes(class_names, families, family_names), splits)
 
 
 def _list_files(root: Path, names: dict[str, str]) -> dict[str, Path]:
@@ -92,51 +118,40 @@ def _text(path: Path) -> str:
 def _parse(path: Path, root: Path, problems: Problems) -> Rows:
     rows: Rows = []
     seen: dict[str, int] = {}
+    first, disk = True, Disk(root)
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{path.name} line {number}"
-        file, fields = _split_line(line)
-        if number == 1 and file.lower() in ("path", "file", "filename", "image"):
+        shown = f"{where} ({line.strip()[:60]})"
+        name, fields = split_line(line)
+        is_first, first = first, False
+        if is_first and is_header(line, root):
+            if not is_known_header(line):
+                problems.note("first line, taken for a header", shown)
             continue
         if not 1 <= len(fields) <= 2:
-            problems.add("line that is not `path, label[, coarse label]`", f"{where} ({line.strip()[:60]})")
+            problems.add(_NO_ROW, shown)
             continue
-        label, coarse = _whole_number(fields[0]), _whole_number(fields[-1])
+        label, coarse = whole_number(fields[0]), whole_number(fields[-1])
         if label is None or coarse is None:
             problems.add("label that is not a whole number", f"{where} ({', '.join(fields)})")
             continue
-        if os.path.isabs(file) or file.split("/")[0] == "..":
-            problems.add("path that leaves the folder", f"{file} ({where})")
+        if os.path.isabs(name) or name.split("/")[0] == "..":
+            problems.add("path that leaves the folder", f"{name} ({where})")
             continue
-        if seen.setdefault(file, number) != number:
-            problems.add("image listed twice", f"{file} ({path.name} lines {seen[file]} and {number})")
+        file = disk.find(name)
+        if seen.setdefault(file or name, number) != number:
+            lines = f"{path.name} lines {seen[file or name]} and {number}"
+            problems.add("image listed twice", f"{name} ({lines})")
             continue
-        if not os.path.isfile(root / file):
-            problems.add("file that does not exist", f"{file} ({where})")
+        if file is None:
+            near = disk.find(name, caseless=True)
+            hint = f"; there is {near}" if near else ""
+            problems.add("file that does not exist", f"{name} ({where}{hint})")
             continue
-        rows.append((file, label, coarse if len(fields) == 2 else None, where))
+        rows.append(Row(name, label, coarse if len(fields) == 2 else None, where, file))
     return rows
-
-
-def _split_line(line: str) -> tuple[str, list[str]]:
-    """The path, which may hold commas, and the fields after it."""
-    fields = line.strip().split(",")
-    end = 1
-    for i in range(1, len(fields)):
-        if posixpath.splitext(",".join(fields[:i]).strip().strip('"'))[1].lower() in EXTENSIONS:
-            end = i
-            break
-    path = ",".join(fields[:end]).strip().strip('"').replace("\\", "/")
-    return os.path.normpath(path) if path else "", [field.strip() for field in fields[end:]]
-
-
-def _whole_number(text: str) -> int | None:
-    try:
-        value = int(text)
-    except ValueError:
-        return None
-    return value if abs(value) <= _LARGEST else None
 
 
 def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, str]]:
@@ -148,9 +163,9 @@ def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, 
     except csv.Error as error:
         raise UserError(f"{path}: {error}") from error
     columns = {"name": 0, "label": 1, "coarse name": 2, "coarse label": 3}
-    if rows and all(_whole_number(field) is None for field in rows[0]):
+    if rows and all(whole_number(field) is None for field in rows[0]):
         columns = _columns(rows.pop(0)) or columns
-    elif rows and _whole_number(rows[0][0]) is not None:
+    elif rows and whole_number(rows[0][0]) is not None:
         columns |= {"name": 1, "label": 0}
     table: dict[int, tuple[str, int | None, str]] = {}
     for row in rows:
@@ -158,24 +173,27 @@ def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, 
             row[columns[c]].strip() if columns.get(c, len(row)) < len(row) else ""
             for c in ("name", "label", "coarse name", "coarse label")
         )
-        number = _whole_number(label)
+        number = whole_number(label)
         if number is None or not name:
             shown = " ".join(",".join(row).split())[:60]
             problems.add("line without a name and a whole number", f"{path.name} ({shown})")
         elif number in table:
             problems.add("label given twice", f"{path.name}: {number} is {table[number][0]} and {name}")
         else:
-            table[number] = (name, _whole_number(coarse), coarse_name)
-    by_name: dict[str, list[str]] = {}
-    for number in sorted(table):
-        by_name.setdefault(table[number][0], []).append(str(number))
-    for name, numbers in by_name.items():
-        if len(numbers) > 1:
-            problems.add("class name given twice", f"{name} ({path.name}, labels {' and '.join(numbers)})")
+            table[number] = (name, whole_number(coarse), coarse_name)
     if sorted(table) != list(range(len(table))):
         absent = next(i for i in range(len(table) + 1) if i not in table)
-        problems.add("label without a name", f"{path.name} has no {absent}; labels count from 0 without gaps")
+        problems.add(_UNNAMED, f"{path.name} has no {absent}; labels count from 0 without gaps")
     return [table[label] for label in sorted(table)]
+
+
+def _note_equal_names(names: tuple[str, ...], problems: Problems) -> None:
+    by_name: dict[str, list[str]] = {}
+    for number, name in enumerate(names):
+        by_name.setdefault(name, []).append(str(number))
+    for name, numbers in by_name.items():
+        if len(numbers) > 1:
+            problems.add("class name given twice", f"{name} (classes.csv, labels {' and '.join(numbers)})")
 
 
 def _columns(header: list[str]) -> dict[str, int]:
@@ -197,7 +215,7 @@ def _families(
         label: (kin, "classes.csv") for label, (_, kin, _) in enumerate(table) if kin is not None
     }
     for rows in lists.values():
-        for _, label, kin, where in rows:
+        for _, label, kin, where, _ in rows:
             if kin is not None and coarse.setdefault(label, (kin, where))[0] != kin:
                 first, place = coarse[label]
                 problems.add(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cdml_jax.data import ArraySource
+from cdml_jax.data.dividing.derived import Digested
 from cdml_jax.data.dividing.folds import fold, pool
 from cdml_jax.data.feeds.feed import FeatureFeed, image_feeds
 from cdml_jax.data.images.transforms import Transform
@@ -84,3 +85,24 @@ def test_folds_of_features_keep_each_row_with_its_image():
 def test_pooling_without_a_validation_split_is_refused():
     with pytest.raises(UserError, match="no validation split"):
         pool({"train": feeds()["train"]})
+
+
+def test_copies_are_in_one_fold():
+    """By the digests that a check leaves; the others are where they were."""
+    plain = sources()
+    digests = [
+        f"{i % 7:024}" if i < 14 else f"{i:024}" for i in range(21)
+    ]  # 0 to 6 are 7 to 13, across classes
+    known = plain | {"train": Digested(plain["train"], digests, bound=True)}
+    feeds_of = {
+        k: image_feeds(s, transform=Transform(8), batch_size=4) for k, s in (("no", plain), ("yes", known))
+    }
+    found = {
+        k: {name: index for index in range(3) for name in named(fold(each, index, 3)["validation"])}
+        for k, each in feeds_of.items()
+    }
+    assert all(found["yes"][f"image {i}"] == found["yes"][f"image {i + 7}"] for i in range(7))
+    assert found["yes"].keys() == found["no"].keys()
+    unbound = plain | {"train": Digested(plain["train"], digests, bound=False)}
+    published = image_feeds(unbound, transform=Transform(8), batch_size=4)
+    assert named(fold(published, 1, 3)["validation"]) == named(fold(feeds(), 1, 3)["validation"])

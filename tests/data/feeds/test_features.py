@@ -89,9 +89,10 @@ def flip_a_bit(path):
         (".npy", lambda path: np.save(path, np.zeros((6, 3, 3), np.float32))),
         (".json", lambda path: path.write_text("{")),
         (".json", lambda path: path.write_text("null")),
+        (".json", lambda path: path.write_text(path.read_text().replace("stamp", "stanp"))),
         (".json", lambda path: path.unlink()),
     ],
-    ids=["bit", "cut", "empty", "header", "dtype", "shape", "note", "null", "no note"],
+    ids=["bit", "cut", "empty", "header", "dtype", "shape", "note", "null", "key", "no note"],
 )
 def test_damaged_features_are_computed_again_with_a_warning(source, tmp_path, capsys, suffix, spoil):
     whole = embedded(source, tmp_path)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdml_jax.data.images.decoding import MAX_PIXELS, decode
+from cdml_jax.data.images.decoding import DARK, MAX_PIXELS, TRANSPARENT, decode, inspect
+from cdml_jax.data.images.kinds import reads_avif
 from cdml_jax.errors import UserError
 
 
@@ -61,9 +62,88 @@ def test_palette(rgb):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_alpha_is_dropped(kind, rgb):
-    transparent = np.dstack([rgb, np.full(rgb.shape[:2], 7, np.uint8)])
-    np.testing.assert_array_equal(decode(_encode(Image.fromarray(transparent), kind)), rgb)
+def test_transparency_is_composed_over_white(kind, rgb):
+    alpha = np.linspace(0, 255, rgb[..., 0].size).astype(np.uint8).reshape(rgb.shape[:2])
+    image, traits = inspect(_encode(Image.fromarray(np.dstack([rgb, alpha])), kind))
+    share = alpha[..., None] / 255
+    np.testing.assert_array_equal(image, np.round(rgb * share + 255 * (1 - share)))
+    assert traits == [TRANSPARENT]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_an_opaque_image_with_an_alpha_channel_is_as_without(kind, rgb):
+    opaque = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+    image, traits = inspect(_encode(Image.fromarray(opaque), kind))
+    np.testing.assert_array_equal(image, rgb)
+    assert traits == []
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_colour_of_a_palette_is_white(kind, rgb):
+    palette = Image.fromarray(rgb).quantize(16)
+    image, traits = inspect(_encode(palette, kind, transparency=3))
+    np.testing.assert_array_equal((image == 255).all(2), np.asarray(palette) == 3)
+    assert traits == [TRANSPARENT]
+
+
+@pytest.mark.parametrize("largest", [255, 1023, 4095, 16383, 65535])
+def test_values_that_do_not_fill_sixteen_bits_are_found(largest, rgb):
+    """8, 10, 12 and 14 bits in 16: in PNG and TIFF they come out dark; a PGM says how large they are."""
+    grey = (np.arange(rgb[..., 0].size).reshape(rgb.shape[:2]) * largest // (rgb[..., 0].size - 1)).astype(
+        np.uint16
+    )
+    limit = 4096 if largest < 4096 else 16384
+    expected = [DARK.format(limit)] if largest < 16384 else []
+    for data in (
+        cv2.imencode(ending, pixels)[1].tobytes()
+        for ending in (".png", ".tiff")
+        for pixels in (grey, np.dstack([grey] * 3))
+    ):
+        assert inspect(data)[1] == expected
+    pgm = (
+        b"P5 40 24 %d\n" % largest
+        + (grey.astype(">u2") if largest > 255 else grey.astype(np.uint8)).tobytes()
+    )
+    image, traits = inspect(pgm)
+    np.testing.assert_allclose(image[..., 0], grey / largest * 255, atol=1.01)
+    assert traits == []
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_an_orientation_of_another_type_is_applied(kind, rgb):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    short = _encode(Image.fromarray(rgb), kind, exif=exif)
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+    long = short.replace(entry, b"\x01\x12\x00\x04\x00\x00\x00\x01\x00\x00\x00\x06")
+    assert long != short
+    if kind == "PNG":  # whose chunks have checksums
+        at = long.find(b"eXIf")
+        (length,) = struct.unpack(">I", long[at - 4 : at])
+        end = at + 4 + length
+        long = long[:end] + struct.pack(">I", zlib.crc32(long[at:end])) + long[end + 4 :]
+    assert decode(short).shape == (40, 24, 3)
+    np.testing.assert_array_equal(decode(long), decode(short))
+
+
+@pytest.mark.skipif(not reads_avif(), reason="this Pillow does not read AVIF")
+def test_avif_is_read(rgb):
+    assert np.abs(decode(_encode(Image.fromarray(rgb), "AVIF", quality=95)) - rgb.astype(int)).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\xff\x0a\x00\x10", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"8BPS\0\1", "Photoshop's format"),
+    ],
+)
+def test_a_kind_that_is_not_read_is_named(head, kind):
+    with pytest.raises(UserError, match=f"^{kind}, which is not read: save it as JPEG or PNG$"):
+        decode(head + bytes(200))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])

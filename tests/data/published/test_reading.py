@@ -5,7 +5,7 @@ import pytest
 import scipy.io
 from miniature_archives import WRITERS, picture, write_cars, write_cars_combined
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.feeds.batches import read_image
 from cdml_jax.data.published.catalogue import SETS
 from cdml_jax.data.published.reading import differences, read_published

@@ -32,6 +32,24 @@ def _again(out, tmp_path):
     return load(f"array_record:{out}", data_dir=str(tmp_path / "cache"), **WHOLE)
 
 
+def test_a_folder_with_copies_and_equal_names_is_divided_as_before(write_pictures, tmp_path):
+    """Names with the family's in front, and copies on one side, are those of the folder."""
+    families = ("Greek", "Korean")
+    folder = write_pictures(
+        *(f"{family}/{c}/{k}.png" for family in families for c in ("a", "zz") for k in range(8))
+    )
+    for k in range(4):
+        (folder / f"Greek/a/{k} copy.png").write_bytes((folder / f"Greek/a/{k}.png").read_bytes())
+    cache = str(tmp_path / "cache")
+    array_record.write_records(load(f"folder:{folder}", data_dir=cache), tmp_path / "out")
+    shares = {"validation_fraction": 0.25, "test_fraction": 0.25, "data_dir": cache}
+    before = load(f"folder:{folder}", **shares)
+    assert before.classes.names == ("Greek/a", "Greek/zz", "Korean/a", "Korean/zz")
+    for check in (True, False):
+        after = load(f"array_record:{tmp_path / 'out'}", check=check, **shares)
+        assert (after.fingerprint(), after.classes) == (before.fingerprint(), before.classes)
+
+
 @pytest.mark.parametrize("key", ["cub200", "aircraft100", "flowers102", "nabirds", "inat2021", "grocery"])
 def test_what_is_written_is_read_back(key, source, tmp_path):
     before = source(key)
@@ -40,7 +58,7 @@ def test_what_is_written_is_read_back(key, source, tmp_path):
     assert after.fingerprint() == before.fingerprint()
     assert (after.name, after.checksum, after.classes) == (before.name, before.checksum, before.classes)
     for split, images in before.splits.items():
-        stored = [getattr(s, "stored", s) for s in (images, after.splits[split])]
+        stored = [getattr(s.source, "stored", s) for s in (images, after.splits[split])]
         for i in range(len(images)):
             assert stored[0].image(i) == stored[1].image(i)
             assert stored[1].labels[i] == images.labels[i]

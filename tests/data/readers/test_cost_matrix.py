@@ -17,6 +17,14 @@ def test_classes_may_be_in_any_order(tmp_path):
     np.testing.assert_array_equal(read_costs(file, CLASSES), [[0, 3, 4], [6, 0, 5], [2, 1, 0]])
 
 
+@pytest.mark.parametrize(("listed", "named"), [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")])
+def test_names_are_found_in_other_code_points(tmp_path, listed, named):
+    (tmp_path / "costs.csv").write_text(f",Greek/a,{listed}\n{listed},2,0\nGreek/a,0,1\n", encoding="utf-8")
+    np.testing.assert_array_equal(
+        read_costs(tmp_path / "costs.csv", Classes((named, "Greek/a"))), [[0, 2], [1, 0]]
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -1,6 +1,8 @@
 import pytest
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
+from cdml_jax.data.checking.verify import NO_TRAINING_IMAGE
+from cdml_jax.data.classes import PREFIXED
 from cdml_jax.data.readers.folder import read_folder
 from cdml_jax.errors import UserError
 
@@ -73,6 +75,47 @@ def test_a_class_called_train_among_others_is_a_class(write_pictures):
     )
 
 
+@pytest.mark.parametrize(
+    ("paths", "names", "noted"),
+    [
+        (["Greek/a", "Greek/b", "Korean/a"], ("Greek/a", "b", "Korean/a"), "Greek/a and Korean/a"),
+        (["night/owl", "owl"], ("night/owl", "owl"), "night/owl and owl"),
+        (["x/small/red", "y/small/red"], ("x/small/red", "y/small/red"), "x/small/red and y/small/red"),
+        (["a/red", "b/red", "c/d/red"], ("a/red", "b/red", "d/red"), "a/red and b/red and d/red"),
+        (["a/\u00e9", "b/e\u0301"], ("a/\u00e9", "b/\u00e9"), "a/\u00e9 and b/\u00e9"),
+    ],
+)
+def test_equal_names_in_several_families_get_the_familys_in_front(write_pictures, paths, names, noted):
+    problems = Problems("folder")
+    dataset = read_folder(str(write_pictures(*(f"{path}/1.png" for path in paths))), NAMES, problems)
+    assert dataset.classes.names == names
+    assert list(problems.lines()) == [f"{PREFIXED}: {noted}"]
+
+
+def test_a_class_that_lost_its_images_says_to_what(write_pictures):
+    folder = write_pictures("train/crow/1.png", "train/crow/2.heic", "train/emu/1.heic", "test/crow/2.png")
+    problems = Problems("folder")
+    dataset = read_folder(str(folder), NAMES, problems)
+    problems.add(NO_TRAINING_IMAGE, "emu")
+    assert dataset.classes.names == ("crow", "emu")
+    assert list(problems.problems()) == [f"{NO_TRAINING_IMAGE}: emu (1 .heic left out)"]
+
+
+def test_a_folder_without_images_inside_a_class_is_passed_over(write_pictures):
+    folder = write_pictures("crow/1.png", "owl/1.png")
+    (folder / "crow" / "raw").mkdir()
+    (folder / "crow" / "raw" / "1.xml").write_text("x")
+    problems = Problems("folder")
+    assert read_folder(str(folder), NAMES, problems).classes.names == ("crow", "owl")
+    assert list(problems.lines()) == ["folder without an image in a class folder, passed over: crow/raw"]
+
+
+def test_a_folder_that_systems_keep_does_not_make_images_stray(write_pictures):
+    """Synology's thumbnails lie in folders called as the images."""
+    folder = write_pictures("crow/1.png", "owl/1.png", "crow/@eaDir/1.png/T.png", "@eaDir/x/T.png")
+    assert _read(folder).classes.names == ("crow", "owl")
+
+
 def test_hidden_files_and_files_that_are_no_images_are_passed_over(write_pictures):
     folder = write_pictures("crow/1.png", "crow/._1.png", ".thumbs/1.png", "owl/1.png")
     (folder / "crow" / "notes.txt").write_text("seen in May")
@@ -96,8 +139,12 @@ def test_a_name_in_composed_and_decomposed_letters_is_one_class(write_pictures):
         (["a/1.png"], {"validation": "dev"}, "there is no sub-folder dev"),
         (["fit/a/1.png", "test/a/1.png"], {"test": "exam"}, "there is no sub-folder exam"),
         (["x.txt"], {}, "no image in any class folder"),
-        (["a/crow/1.png", "b/crow/1.png"], {}, r"class name given twice: crow \(a/crow and b/crow\)"),
-        (["a/1.png", "a/b/2.png", "c/3.png"], {}, r"image outside the class folders: a/1.png"),
+        (
+            ["a/1.png", "a/b/2.png", "c/3.png"],
+            {},
+            r"image outside the class folders: a/1.png \(a holds a/b too\)",
+        ),
+        (["a/1.heic", "b/2.heic"], {}, r"no image in any class folder \(.*\); left out: 2 .heic"),
         (["1.png", "c/3.png"], {}, r"image outside the class folders: 1.png"),
     ],
 )

@@ -1,9 +1,11 @@
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cdml_jax.data.checks import Problems
+from cdml_jax.data.checking.problems import Problems
+from cdml_jax.data.classes import PREFIXED
 from cdml_jax.data.readers.lists import read_lists
 from cdml_jax.data.sources import load
 from cdml_jax.errors import UserError
@@ -44,11 +46,115 @@ def _files(source):
         '"a/1.png", 1\na\\2.png, 0\n',
         "a/1.png, 1\na/2.png, 0\n".encode("utf-16"),
         "a/1.png, 1, 5\na/2.png, 0, 3\n",
+        "image_path,label\na/1.png,1\na/2.png,0",
+        '"filename","class_id"\n"a/1.png","1"\n"a/2.png","0"',
+        "image_id, species, family\na/1.png, 1, 5\na/2.png, 0, 3\n",
+        ",img,target\na/1.png,1\na/2.png,0",
+        "a/1.png 1\na/2.png 0",
+        "a/1.png\t1\t5\na/2.png\t0\t3",
+        "path\tlabel\na/1.png\t1\na/2.png\t0",
+        "file;label\na/1.png;1\na/2.png;0",
+        "a/1.png    1   5\na/2.png    0   3",
     ],
-    ids=["plain", "spaces", "mark", "header", "quotes", "utf-16", "coarse"],
+    ids=[
+        "plain",
+        "spaces",
+        "mark",
+        "header",
+        "quotes",
+        "utf-16",
+        "coarse",
+        "image_path",
+        "quoted header",
+        "three columns",
+        "header of an index",
+        "space",
+        "tab",
+        "tab and header",
+        "semicolon",
+        "columns of spaces",
+    ],
 )
 def test_lists_as_people_write_them(read, text):
     assert _files(read(train=text).splits["train"]) == [("a/1.png", 1), ("a/2.png", 0)]
+
+
+def test_a_header_in_words_of_ones_own_is_noted(write_pictures):
+    folder = write_pictures("a/1.png", "a/2.png")
+    (folder / "train.txt").write_text("foto,vogel\na/1.png,0\na/2.png,1")
+    problems = Problems("list")
+    assert _files(read_lists(str(folder), NAMES, problems).splits["train"]) == [
+        ("a/1.png", 0),
+        ("a/2.png", 1),
+    ]
+    assert list(problems.lines()) == ["first line, taken for a header: train.txt line 1 (foto,vogel)"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_in_other_code_points_is_found(write_pictures, form):
+    other = "NFD" if form == "NFC" else "NFC"
+    name = "caf\u00e9/\u00e5.png"
+    folder = write_pictures(unicodedata.normalize(other, name), "owl/1.png")
+    listed = unicodedata.normalize(form, name)
+    (folder / "train.txt").write_text(f"{listed},0\nowl/1.png,1\n")
+    problems = Problems("list")
+    train = read_lists(str(folder), NAMES, problems).splits["train"]
+    problems.raise_if_any()
+    assert train.name(0) == listed  # the same on every disk
+    assert train.image(0)[:4] == b"\x89PNG"
+
+
+def test_one_file_under_two_code_points_is_listed_twice(write_pictures):
+    folder = write_pictures("caf\u00e9/1.png", "owl/1.png")
+    (folder / "train.txt").write_text("caf\u00e9/1.png,0\nowl/1.png,1\ncafe\u0301/1.png,0\n")
+    problems = Problems("list")
+    read_lists(str(folder), NAMES, problems)
+    assert list(problems.problems()) == ["image listed twice: cafe\u0301/1.png (train.txt lines 1 and 3)"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", r"class without a training image: 0 .labels count from 0; do yours begin at 1\?.$"),
+        (
+            "name,label\ncrow,0\nowl,1\n",
+            r"crow .labels count from 0; do yours begin at 1\?.\n  label out of range 0 to 1 .*1\?.$",
+        ),
+        ("name,label\ncrow,1\nowl,2\n", r"classes.csv has no 0; .* .do yours begin at 1\?."),
+    ],
+    ids=["no table", "table from 0", "table from 1"],
+)
+def test_labels_that_begin_at_1_are_recognised(write_pictures, tmp_path, table, message):
+    folder = write_pictures(*(f"a/{k}.png" for k in (1, 2, 3, 4)))
+    (folder / "train.txt").write_text("".join(f"a/{k}.png,{1 + (k > 2)}\n" for k in (1, 2, 3, 4)))
+    if table:
+        (folder / "classes.csv").write_text(table)
+    with pytest.raises(UserError, match=message):
+        load(f"list:{folder}", data_dir=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("line", ["a/{}.png,crow", "{},a/1.png", "b/{}.png,0", "a/{}.png"])
+def test_refused_lines_are_the_whole_message(write_pictures, tmp_path, line):
+    folder = write_pictures(*(f"a/{k}.png" for k in (1, 2, 3)))
+    (folder / "train.txt").write_text("".join(line.format(k) + "\n" for k in (1, 2, 3)))
+    with pytest.raises(UserError) as caught:
+        load(f"list:{folder}", data_dir=str(tmp_path / "cache"))
+    _, *kinds = str(caught.value).splitlines()
+    assert len(kinds) == 1
+    assert "train.txt line 1" in kinds[0]
+    assert "train.txt line 3" in kinds[0]
+
+
+def test_equal_names_in_several_families_get_the_familys_in_front(write_pictures):
+    folder = write_pictures("a/1.png", "a/2.png", "a/3.png")
+    (folder / "train.txt").write_text("a/1.png,0\na/2.png,1\na/3.png,2")
+    table = "name,label,coarse name,coarse label\nother,0,Greek,0\nred,1,Greek,0\nother,2,Korean,1\n"
+    (folder / "classes.csv").write_text(table)
+    problems = Problems("list")
+    dataset = read_lists(str(folder), NAMES, problems)
+    problems.raise_if_any()
+    assert dataset.classes.names == ("Greek/other", "red", "Korean/other")
+    assert list(problems.lines()) == [f"{PREFIXED}: Greek/other and Korean/other"]
 
 
 def test_a_path_may_hold_commas(read):
@@ -115,6 +221,10 @@ def test_a_class_table_of_names_alone(read):
         ({"train": "a/1.png\n"}, r"line that is not `path, label\[, coarse label\]`: train.txt line 1"),
         ({"train": "a/1.png, 0, 0, 0\n"}, "line that is not `path, label"),
         ({"train": "a/1.png, 0\na/9.png, 1\n"}, r"file that does not exist: a/9.png \(train.txt line 2\)"),
+        (
+            {"train": "a/1.png, 0\nA/2.PNG, 1\n"},
+            r"file that does not exist: A/2.PNG \(train.txt line 2; there is a/2.png\)",
+        ),
         ({"train": "x" * 5000 + ", 0\n"}, "file that does not exist: xxxxx"),
         (
             {"train": "a/1.png, 0, 3\na/2.png, 0, 4\n"},

@@ -3,8 +3,9 @@ import os
 import numpy as np
 import pytest
 
-from cdml_jax.data import checks
-from cdml_jax.data.checks import Problems, verify
+from cdml_jax.data.checking import images as checks
+from cdml_jax.data.checking.problems import Problems
+from cdml_jax.data.checking.verify import verify
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset, FileSource
 from cdml_jax.data.sources import load
@@ -75,7 +76,7 @@ def _copy_one_of_two(folder):
         ),
         (
             lambda d: (d / "train/raptors/owl").mkdir(parents=True),
-            "class name given twice: owl (owl and raptors/owl)\n  class without a training image: owl",
+            "class without a training image: raptors/owl",
         ),
         (lambda d: [os.remove(d / f) for f in GOOD if "crow" in f], "class without a training image: crow"),
         (lambda d: [os.remove(d / f) for f in GOOD if "test" in f], "split without an image: test"),
@@ -115,6 +116,7 @@ def test_everything_wrong_is_in_one_message_that_stays_short(good, find):
         "  class without a training image: emu",
         f"  image that cannot be read (30): {shown} and 27 more",
         "  image in two splits: train/crow/2.png (in train) and test/owl/again.png (in test)",
+        "  all of them: cdml prepare folder:DIR",
     ]
 
 
@@ -161,8 +163,8 @@ def test_copies_between_a_publishers_splits_are_a_warning(tmp_path, good, capsys
     _copy(good)
     train = FileSource(good, list(GOOD[:4]), [0, 0, 1, 1])
     _verify(tmp_path, train, FileSource(good, ["test/owl/again.png"], [1]), published=True)
-    expected = "cdml: 1 images are in two splits, for one: train/crow/2.png (in train)"
-    assert expected in capsys.readouterr().err
+    copy = "train/crow/2.png (in train) and test/owl/again.png (in test)"
+    assert capsys.readouterr().err == f"cdml: d: image in two splits, as published: {copy}\n"
 
 
 def test_an_array_of_another_type_is_refused(tmp_path, memory_source, monkeypatch):
@@ -178,8 +180,8 @@ def test_an_array_of_another_type_is_refused(tmp_path, memory_source, monkeypatc
 def decoded(monkeypatch):
     """The names of the images that were decoded, as they are."""
     names = []
-    check = checks._check_image
-    monkeypatch.setattr(checks, "_check_image", lambda s, i: names.append(s.name(i)) or check(s, i))
+    check = checks.check_image
+    monkeypatch.setattr(checks, "check_image", lambda s, i, **o: names.append(s.name(i)) or check(s, i, **o))
     return names
 
 

@@ -1,0 +1,114 @@
+"""A line of a list file: its path, its numbers, whether it is a header, and which file it means."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+from cdml_jax.data.images.kinds import is_readable
+
+_LARGEST = 2**31 - 1
+_BETWEEN = r"[,;|\t]"
+_OTHERWISE = re.compile(r"(?P<path>.*\.\w{2,5})\"?[,;|\s]+(?P<fields>[^,;|\s].*)")
+# A line of such words alone is a header beyond doubt.
+_HEADER_WORDS = re.compile(
+    r"(?:image|img|photo|picture|file|path|name|url|id|index|labels?|class|category|target|species|coarse|super"
+    r"|family|parent|split|[\W\d_])*",
+    re.IGNORECASE,
+)
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a field holds; None where it is none, or one that labels cannot have."""
+    try:
+        value = int(text)
+    except ValueError:
+        return None
+    return value if abs(value) <= _LARGEST else None
+
+
+def is_known_header(line: str) -> bool:
+    """Whether a line is a header beyond doubt.
+
+    >>> is_known_header("image_path,label"), is_known_header("photo of;what")
+    (True, False)
+    """
+    return bool(_HEADER_WORDS.fullmatch(line))
+
+
+def is_header(line: str, root: Path) -> bool:
+    """Whether a first line names columns: words between separators, and neither a number nor a file."""
+    words = [word.strip().strip('"') for word in re.split(_BETWEEN, line.strip())]
+    if any(whole_number(word) is not None or is_readable(word) for word in words):
+        return False
+    return is_known_header(line) or (len(words) > 1 and not os.path.isfile(root / words[0]))
+
+
+def split_line(line: str) -> tuple[str, list[str]]:
+    """The path, which may hold commas, and the fields after it; spaces, tabs and semicolons separate too.
+
+    >>> split_line("a, b.png, 3, 1"), split_line("crow/1.png 3"), split_line("crow/1.png\\t3")
+    (('a, b.png', ['3', '1']), ('crow/1.png', ['3']), ('crow/1.png', ['3']))
+    """
+    fields = line.strip().split(",")
+    end = 0
+    for i in range(1, len(fields)):
+        if is_readable(",".join(fields[:i]).strip().strip('"')):
+            end = i
+            break
+    otherwise = None if end else _OTHERWISE.fullmatch(line.strip())
+    if otherwise and (len(fields) == 1 or is_readable(otherwise["path"])):
+        path, rest = otherwise["path"], re.split(r"[,;|\s]+", otherwise["fields"].strip())
+    else:
+        path, rest = ",".join(fields[: max(end, 1)]), fields[max(end, 1) :]
+    path = path.strip().strip('"').replace("\\", "/")
+    return os.path.normpath(path) if path else "", [field.strip().strip('"') for field in rest]
+
+
+class Disk:
+    """What lies below a folder, each folder of it read once.
+
+    Args:
+      root: the folder.
+    """
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._entries: dict[str, list[str]] = {}
+
+    def find(self, name: str, *, caseless: bool = False) -> str | None:
+        """The file that a list names, if need be in other code points: some disks keep é as two characters.
+
+        Args:
+          name: the path in the list.
+          caseless: whether capital and small letters are the same, too.
+
+        Returns:
+          The path on the disk; None where there is none, or more than one.
+        """
+        if os.path.isfile(self._root / name):
+            return name
+
+        def plain(text: str) -> str:
+            text = unicodedata.normalize("NFC", text)
+            return text.casefold() if caseless else text
+
+        found = ""
+        for part in name.split("/"):
+            if not os.path.exists(self._root / found / part):
+                alike = [entry for entry in self._in(found) if plain(entry) == plain(part)]
+                if len(alike) != 1:
+                    return None
+                part = alike[0]
+            found = f"{found}/{part}".removeprefix("/")
+        return found if os.path.isfile(self._root / found) else None
+
+    def _in(self, folder: str) -> list[str]:
+        if folder not in self._entries:
+            try:
+                self._entries[folder] = os.listdir(self._root / folder)
+            except OSError:
+                self._entries[folder] = []
+        return self._entries[folder]
