@@ -43,11 +43,13 @@ def get_config() -> ConfigDict:
                 "embedding_size": 128,
                 "embedding_from": "projection",
                 "dtype": "float32",
-                # Padding, epsilon, input as the weights want: "torchvision", "tensorflow"; "": the network's
+                # Padding, epsilon, input as the weights want: "torchvision", "tensorflow"; "": as the file of
+                # weights says, else the network's own
                 "style": "",
                 "freeze_batch_norm": False,  # running statistics in training too
                 "remat": False,  # compute activations again in the backward pass: less memory, more time
-                # A shipped name, a file (.safetensors, .pth), hf:ORGANISATION/MODEL; "" trains from scratch.
+                # A shipped name, a file (safetensors, PyTorch's; FILE#NAME for a table in it),
+                # hf:ORGANISATION/MODEL; "" trains from scratch.
                 "weights": "",
                 "frozen": "",  # not trained, computed once: "backbone", or the number of first blocks
                 "frozen_views": 4,  # augmented views of each training image that are then computed

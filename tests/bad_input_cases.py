@@ -43,6 +43,20 @@ def _empty_checkpoints(run):
             path.write_bytes(b"")
 
 
+def _prefixed(values):
+    values.clear()
+    values |= {f"module.model.{name}": np.ones(2) for name in ("conv1.weight", "bn1.weight", "tail.weight")}
+
+
+def _in_style(style):
+    def change(values):
+        values.clear()
+        values["features.0.0.weight"] = np.ones(2)
+        return {"style": style}
+
+    return change
+
+
 CASES = [
     # Configurations.
     ("no configuration", lambda w: ["train"], "one --config=NAME is needed; NAME is a file or one of …"),
@@ -408,7 +422,50 @@ CASES = [
     (
         "pickle renamed",
         lambda w: w.weights(PICKLE),
-        "model.weights: DIR/w.safetensors is no readable safetensors file (Error while …",
+        "model.weights: DIR/w.safetensors …",  # by PyTorch's own reader, where it is installed
+    ),
+    (
+        "another file renamed",
+        lambda w: w.weights(b"\x89HDF\r\n\x1a\n more", "w.pth"),
+        "model.weights: DIR/w.pth is an HDF5 file, as Keras writes them; save the arrays as .safetensors",
+    ),
+    (
+        "a folder of weights",
+        lambda w: w.train(f"--config.model.weights={w.birds}", "--config.model.name=resnet18"),
+        "model.weights: DIR/birds is a folder that holds no run; give a file, or the workdir of a run",
+    ),
+    (
+        "names that would act on a terminal",
+        lambda w: w.weights(lambda v: v.update({"parameters.\x1b[2J\nx": np.ones(2)})),
+        (
+            r"model.weights: DIR/w.safetensors does not fit the network; not in the network: "
+            r"parameters.\x1b[2J\nx"
+        ),
+    ),
+    (
+        "prefixed names that do not fit",
+        lambda w: [*w.weights(_prefixed), "--config.model.name=resnet18"],
+        (
+            "model.weights: DIR/w.safetensors does not fit the network (torchvision's names, without "
+            "module.model.); "
+            "not in the network: tail.weight; not in the file: bn1.bias, …"
+        ),
+    ),
+    (
+        "whole numbers for weights",
+        lambda w: w.weights(lambda v: v.update({"parameters.stem.kernel": np.ones((3, 3, 12, 16), np.int8)})),
+        "model.weights: DIR/w.safetensors holds numbers without a point (int8), in parameters.stem.kernel",
+    ),
+    (
+        "a style that is not known",
+        lambda w: [*w.weights(_in_style("caffe")), "--config.model.name=mobilenet_v2"],
+        "model.weights: DIR/w.safetensors says that it is of the style 'caffe'; known are torchvision, …",
+    ),
+    (
+        # The style itself is taken from the file.
+        "a style that is taken",
+        lambda w: [*w.weights(_in_style("tensorflow")), "--config.model.name=mobilenet_v2"],
+        "model.weights: DIR/w.safetensors does not fit the network (torchvision's names); …",
     ),
     (
         "truncated weights",

@@ -119,14 +119,14 @@ class World:
         return self.train(source=f"list:{self.birds}")
 
     def weights(self, content, name="w.safetensors"):
-        """Weights: bytes, or a change to the arrays of those that the package ships."""
+        """Weights: bytes, or a change to the arrays that the package ships, which may give metadata."""
         file = self.root / name
         if isinstance(content, bytes):
             file.write_bytes(content)
         else:
             values = load_file(SHIPPED_FOLDER / "demo_upstream.safetensors")
-            content(values)
-            save_file(values, file)
+            metadata = content(values)
+            save_file(values, file, metadata=metadata if isinstance(metadata, dict) else None)
         return self.train(f"--config.model.weights={file}")
 
     def continued(self, *more, change=lambda run: None, config=None):

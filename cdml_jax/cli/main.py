@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import platform
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import cdml_jax
-from cdml_jax.cli import config, embed, evaluate, export, predict, prepare, reproduce, train
+from cdml_jax.cli import compare, config, embed, evaluate, export, predict, prepare, reproduce, train
 from cdml_jax.cli.output import CLOSED_PIPE, OutputError, careful_output
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -18,6 +21,7 @@ COMMANDS = {
     "reproduce": reproduce,
     "config": config,
     "evaluate": evaluate,
+    "compare": compare,
     "prepare": prepare,
     "predict": predict,
     "embed": embed,
@@ -29,6 +33,7 @@ examples:
   cdml train --config=demo --config.method=baseline --workdir=runs/baseline
   cdml train --config=own_images --config.source=folder:~/photographs --workdir=runs/mine
   cdml evaluate --workdir=runs/mine --split=test
+  cdml compare runs/mine runs/other
   cdml predict --workdir=runs/mine photo.jpg
 """
 
@@ -53,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutputError as error:
         if error.closed_pipe:
             return CLOSED_PIPE
-        print(f"cdml: {error}", file=sys.stderr)
+        print(f"cdml: {console.harmless(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -61,7 +66,7 @@ def _answered(arguments: list[str]) -> int:
     try:
         return _run(arguments)
     except UserError as error:
-        print(f"cdml: {error}", file=sys.stderr)
+        print(f"cdml: {console.harmless(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("cdml: stopped at once; what was saved before stays", file=sys.stderr)
@@ -69,9 +74,9 @@ def _answered(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] == ["help"]:
-        arguments = [*arguments[1:2], "--help"]
     options, rest = parser().parse_known_args(arguments)
+    if options.command == "help":
+        parser().parse_args([*options.about, "--help"])
     options.given, options.rest = arguments, rest
     console.set_verbosity(options.verbosity)
     return COMMANDS[options.command].run(options)
@@ -86,9 +91,27 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    whole.add_argument("--version", action="version", version=f"cdml_jax {cdml_jax.__version__}")
+    whole.add_argument("--version", action=_Version, help="print the versions of cdml_jax, jax and Python")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
         command.add(commands)
-    commands.add_parser("help", help="print the flags of a command: cdml help COMMAND", allow_abbrev=False)
+    about = commands.add_parser(
+        "help", help="print the flags of a command: cdml help COMMAND", allow_abbrev=False
+    )
+    about.add_argument("about", nargs="*", metavar="COMMAND")
     return whole
+
+
+class _Version(argparse.Action):
+    """Prints the versions; they are looked up only then, and nothing is imported for it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any):
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        try:
+            of_jax = importlib.metadata.version("jax")
+        except importlib.metadata.PackageNotFoundError:
+            of_jax = "is not installed"
+        print(f"cdml_jax {cdml_jax.__version__}, jax {of_jax}, Python {platform.python_version()}")
+        parser.exit()

@@ -77,6 +77,7 @@ def careful_output() -> Iterator[None]:
     Raises:
       OutputError: a stream cannot be written, also if that turns out at the end.
     """
+    _open_closed()
     before = sys.stdout, sys.stderr
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
@@ -89,6 +90,22 @@ def careful_output() -> Iterator[None]:
         output.flush()
     finally:
         sys.stdout, sys.stderr = before
+
+
+def _open_closed() -> None:
+    """Give standard streams that were closed (`>&-`) a place that leads nowhere.
+
+    Else the next file that is opened, such as a checkpoint's, gets their number, and what is printed there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        with contextlib.suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+        setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115
 
 
 def takes_unicode() -> bool:

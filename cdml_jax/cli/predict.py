@@ -49,13 +49,16 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             console.result(_json({"image": str(file), "classes": [_plain(g) for g in guesses]}))
         else:
-            console.result("\n".join([str(file), *_lines(guesses)]))
+            console.result("\n".join([console.escaped(str(file)), *_lines(guesses)]))
     return 2 if failed else 0
 
 
 def _json(value: dict[str, Any]) -> str:
-    # The stream's own escapes are not JSON's where it lacks a character.
-    return json.dumps(value, ensure_ascii=not takes_unicode())
+    # Neither the stream's escapes, where it lacks a character, nor the console's are JSON's.
+    text = json.dumps(value, ensure_ascii=not takes_unicode())
+    return "".join(
+        letter if letter == console.escaped(letter) else f"\\u{ord(letter):04x}" for letter in text
+    )
 
 
 def _plain(guess: Guess) -> dict:
@@ -64,8 +67,9 @@ def _plain(guess: Guess) -> dict:
 
 
 def _lines(guesses: list[Guess]) -> Iterator[str]:
-    width = max(len(guess.class_name) for guess in guesses)
-    for guess in guesses:
-        others = ", ".join(f"{name} ({share:.0%})" for name, share in guess.taken_for)
+    names = [console.escaped(guess.class_name) for guess in guesses]
+    width = max(map(len, names))
+    for guess, class_name in zip(guesses, names, strict=True):
+        others = ", ".join(f"{console.escaped(name)} ({share:.0%})" for name, share in guess.taken_for)
         taken_for = f"  often taken for: {others}" if others else ""
-        yield f"  {guess.probability:6.1%}  {guess.class_name:{width}}{taken_for}".rstrip()
+        yield f"  {guess.probability:6.1%}  {class_name:{width}}{taken_for}".rstrip()

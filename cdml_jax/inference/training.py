@@ -11,6 +11,7 @@ import numpy as np
 
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.styles import styled
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.methods import Method, named_method
@@ -48,7 +49,7 @@ def train(
     """
     chosen = named_method(method) if isinstance(method, str) else method
     name = method if isinstance(method, str) else chosen.title
-    settings = dataclasses.replace(settings, source=dataset.name, method=name, seed=seed)
+    settings = styled(dataclasses.replace(settings, source=dataset.name, method=name, seed=seed))
     check(settings)
     program = Program(
         settings, dataset, structure=chosen.structure, fill=beginning(settings, dataset.classes)

@@ -7,9 +7,11 @@ register tokens. The features are the class token after the last norm.
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from cdml_jax.errors import UserError
@@ -143,6 +145,21 @@ def resample_positions(positions: jax.Array, grid: int, shape: tuple[int, int]) 
     return jnp.concatenate([token, of_map.reshape(1, -1, width)], axis=1)
 
 
+def fit_positions(theirs: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
+    """Position embeddings of another square map on ours, and what was done; None if they are of no such map.
+
+    >>> fit_positions(np.ones((1, 1 + 24 * 24, 2)), (1, 1 + 14 * 14, 2))[1]
+    'position embeddings resampled from 24 x 24 to 14 x 14'
+    """
+    if theirs.ndim != 3 or theirs.shape[::2] != shape[::2] or theirs.shape[1] < 2:
+        return None
+    side, ours = (math.isqrt(tokens - 1) for tokens in (theirs.shape[1], shape[1]))
+    if 1 + side * side != theirs.shape[1]:
+        return None
+    resampled = resample_positions(jnp.asarray(theirs), side, (ours, ours))
+    return np.asarray(resampled), f"position embeddings resampled from {side} x {side} to {ours} x {ours}"
+
+
 def tables(*, layer_scale: bool) -> dict[str, Table]:
     """Names of timm's `vit_…` (DINOv2's own files share them) and of transformers' `Dinov2Model`."""
     timm = {"patches": "patch_embed.proj", "norm": "norm"}
@@ -152,6 +169,7 @@ def tables(*, layer_scale: bool) -> dict[str, Table]:
     }
     timm_arrays = {"class_token": "cls_token", "positions": "pos_embed"}
     arrays = {"class_token": "embeddings.cls_token", "positions": "embeddings.position_embeddings"}
+    fitted = {"positions": fit_positions}
     for number in range(BLOCKS):
         ours, theirs, layer = f"blocks.{number}", f"blocks.{number}", f"encoder.layer.{number}"
         timm |= {
@@ -175,9 +193,20 @@ def tables(*, layer_scale: bool) -> dict[str, Table]:
             for place in (1, 2):
                 timm_arrays[f"{ours}.scale{place}"] = f"{theirs}.ls{place}.gamma"
                 arrays[f"{ours}.scale{place}"] = f"{layer}.layer_scale{place}.lambda1"
-    found = {"timm": Table(timm, timm_arrays, classifier="head", left=("mask_token",))}
-    if layer_scale:  # the token that stands for hidden patches in pretraining is not needed
-        found["transformers"] = Table(transformers, arrays, left=(r"embeddings\.mask_token",))
+    # The token that stands for hidden patches in pretraining is not needed, nor is what older files have
+    # between the features and the classifier.
+    found = {
+        "timm": Table(
+            timm,
+            timm_arrays,
+            classifier="head",
+            left=("mask_token",),
+            head=(r"pre_logits\..*",),
+            fitted=fitted,
+        )
+    }
+    if layer_scale:
+        found["transformers"] = Table(transformers, arrays, left=(r"embeddings\.mask_token",), fitted=fitted)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Iterable
@@ -10,10 +11,11 @@ from typing import Literal
 from etils.epath import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
 from cdml_jax.reporting.paper import TABLE_2
+from cdml_jax.system.console import escaped
 from cdml_jax.system.files import write_bytes, writing
 
 DPI = 130
@@ -31,11 +33,12 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
 
 
 def shortened(name: str, longest: int = 32) -> str:
-    """The name, its middle left out where it is longer than `longest`: similar names differ at their ends.
+    """The name on one line, its middle left out where it is longer: similar names differ at their ends.
 
     >>> shortened("Arla Ecological Medium Fat Milk", 20)
     'Arla Ecologi…at Milk'
     """
+    name = escaped(name)
     if len(name) <= longest:
         return name
     tail = 2 * (longest - 1) // 5
@@ -56,21 +59,61 @@ def plain(axes: Axes, *, grid: Literal["x", "y"]) -> None:
 
 
 def literal(figure: Figure) -> Figure:
-    """The figure with every text drawn as it is written: a dollar sign in a name begins no formula."""
-    for text in figure.findobj(Text):
+    """The figure with every text drawn as it is written: a dollar sign in a name begins no formula.
+
+    Letters that the usual font lacks are drawn by other fonts, where some are installed that have them.
+    """
+    texts: list[Text] = figure.findobj(Text)  # type: ignore[assignment]
+    fonts, _ = _fonts_for(_lacking(text.get_text() for text in texts))
+    for text in texts:
         text.set_parse_math(False)
+        text.set_usetex(False)
+        if fonts:
+            text.set_fontfamily([*text.get_fontfamily(), *fonts])
     return figure
 
 
 def without_glyph(texts: Iterable[str]) -> str:
-    """The letters of some texts for which the pictures' font has no glyph, each once: they become boxes.
+    """The letters of some texts for which no installed font has a glyph, each once: they become boxes.
 
-    >>> without_glyph(["wren", "红雀"])
-    '红雀'
+    >>> without_glyph(["wren", "\\U0003fffe"]) == "\\U0003fffe"
+    True
     """
+    return _fonts_for(_lacking(map(escaped, texts)))[1]
+
+
+def _lacking(texts: Iterable[str]) -> str:
+    """The letters that the pictures' font lacks, each once."""
     known = get_font(findfont(FontProperties())).get_charmap()
     letters = dict.fromkeys(letter for text in texts for letter in text if letter != "\n")
     return "".join(letter for letter in letters if ord(letter) not in known)
+
+
+@functools.cache
+def _fonts_for(letters: str) -> tuple[list[str], str]:
+    """The fewest installed fonts that have the letters, and the letters that none has."""
+    if not letters:
+        return [], ""
+    missing, chosen = set(map(ord, letters)), []
+    found: dict[str, set[int]] = {}
+    for entry in fontManager.ttflist:
+        # These have a box for everything, or glyphs under numbers of their own.
+        if not entry.name.startswith(("Last Resort", "LastResort", "STIXNonUnicode")):
+            found.setdefault(entry.name, set()).update(missing & _charmap(entry.fname))
+    while missing:
+        best = max(sorted(found), key=lambda name: len(found[name] & missing), default=None)
+        if best is None or not found[best] & missing:
+            break
+        chosen.append(best)
+        missing -= found[best]
+    return chosen, "".join(letter for letter in letters if ord(letter) in missing)
+
+
+def _charmap(file: str) -> set[int]:
+    try:
+        return set(get_font(file).get_charmap())
+    except (OSError, RuntimeError, ValueError):  # removed since matplotlib listed it, or damaged
+        return set()
 
 
 def save(figure: Figure, path: str | Path) -> Path:

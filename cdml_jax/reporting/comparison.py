@@ -13,15 +13,28 @@ from cdml_jax.confusion.figures import accuracy
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table
 
+FEWEST = 3
+"""Seeds below which no interval is given: with two, t = 12.7, and a deviation has one degree of freedom."""
+
 
 class Comparison(NamedTuple):
-    """A method against the baseline, in points, paired by seed."""
+    """A method against the baseline, in points, paired by seed; without an interval its ends are NaN."""
 
     method: str
     seeds: tuple[int, ...]  # in which both have the figure
     mean: float
     low: float
     high: float
+
+    @property
+    def no_interval(self) -> str:
+        """Why there is no interval, in words; "" where there is one."""
+        number = len(self.seeds)
+        if number == 1:
+            return "one seed"
+        if number < FEWEST:
+            return f"{number} seeds"
+        return "no spread" if self.high - self.low < 1e-9 else ""
 
 
 def paired_interval(
@@ -34,7 +47,8 @@ def paired_interval(
       confidence: c, in (0, 1).
 
     Returns:
-      (mean, low, high) in the unit of the differences; low and high are NaN for one pair, all three for none.
+      (mean, low, high) in the unit of the differences; low and high are NaN for fewer than `FEWEST`
+      pairs, all three for none.
 
     Raises:
       ValueError: `confidence` outside (0, 1).
@@ -49,7 +63,7 @@ def paired_interval(
     if not len(values):
         return math.nan, math.nan, math.nan
     mean = float(values.mean())
-    if len(values) == 1:
+    if len(values) < FEWEST:
         return mean, math.nan, math.nan
     half = (
         stats.t.ppf((1.0 + confidence) / 2.0, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
@@ -97,7 +111,9 @@ def verdict(comparison: Comparison, title: str, *, baseline_title: str = "the ba
     start = f"{title}: {points(mean)} points against {baseline_title}"
     if len(seeds) == 1:
         return f"{start}, one seed: no interval, so this shows nothing either way."
-    if high - low < 1e-9:
+    if len(seeds) < FEWEST:
+        return f"{start} over {len(seeds)} seeds: too few for an interval, so this shows nothing either way."
+    if comparison.no_interval:
         return f"{start} in each of {len(seeds)} seeds: no spread, so no interval can be built on it."
     interval = f"95 % interval [{points(low)}, {points(high)}] over {len(seeds)} seeds"
     if low > 0.0:

@@ -49,11 +49,11 @@ def attempt(path: Path, draw: Callable[[Path], object]) -> Path | None:
 
 
 def warn_of_glyphs(classes: Classes, titles: Iterable[str] = ()) -> None:
-    """Say in one line which letters of the names will be boxes in the pictures, if any."""
+    """Say in one line for which letters of the names no font is installed, if any."""
     from cdml_jax.reporting.canvas import without_glyph  # here: it loads matplotlib
 
     letters = without_glyph([*classes.names, *(classes.family_names or ()), *titles])
     if letters:
         shown = " ".join(repr(letter)[1:-1] for letter in letters[:5])
         more = f" and {len(letters) - 5} more" if len(letters) > 5 else ""
-        console.warn(f"letters of names that the pictures' font lacks are drawn as boxes: {shown}{more}")
+        console.warn(f"letters of names that no installed font has are drawn as boxes: {shown}{more}")

@@ -19,6 +19,7 @@ from cdml_jax.reporting.canvas import PAPER_COLOURS, blank, colours, literal, pl
 from cdml_jax.reporting.pairs import confused_subcategories
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table
+from cdml_jax.system.console import escaped
 
 
 def draw_misclassification(table: Table, *, number: int = 20, methods: Sequence[str] | None = None) -> Figure:
@@ -48,14 +49,17 @@ def draw_misclassification(table: Table, *, number: int = 20, methods: Sequence[
             mean,
             height,
             color=colours(table.runs)[method],
-            label=table.titles[method],
+            label=escaped(table.titles[method]),
             xerr=np.stack([mean - rates.min(axis=0), rates.max(axis=0) - mean]) if len(rates) > 1 else None,
             error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
         )
-    axes.set_yticks(positions, [shortened(table.classes.names[i], 44) for i in chosen], fontsize=9)
+    # Every run saw the same test images.
+    images = table.results[0].test_counts.sum(axis=1)
+    names = [f"{shortened(table.classes.names[i], 44)} ({images[i]})" for i in chosen]
+    axes.set_yticks(positions, names, fontsize=9)
     axes.set_ylim(len(chosen) - 0.45, -0.55)
     axes.set_xlim(left=0.0)
-    label = "misclassified test images, % (shorter is better; whiskers: lowest to highest seed)"
+    label = "misclassified test images, % of those in brackets (whiskers: lowest to highest seed)"
     axes.set_xlabel(label, fontsize=9)
     plain(axes, grid="x")
     axes.tick_params(axis="y", length=0)
@@ -91,7 +95,7 @@ def draw_learning_curves(table: Table) -> Figure:
                 continue
             colour, mean = colours(table.runs)[method], [scale * np.mean(value) for value in values]
             style = {"linestyle": "-" if method in PAPER_COLOURS else ("--", ":", "-.")[k % 3]}
-            axes.plot(epochs, mean, color=colour, linewidth=1.6, label=title, **style)
+            axes.plot(epochs, mean, color=colour, linewidth=1.6, label=escaped(title), **style)
             low, high = ([scale * pick(value) for value in values] for pick in (min, max))
             axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.set_xlabel("epoch")

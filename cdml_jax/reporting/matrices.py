@@ -15,6 +15,7 @@ from scipy.optimize import isotonic_regression
 from cdml_jax.data.classes import Classes
 from cdml_jax.reporting.canvas import INK, blank, literal, save, shortened
 from cdml_jax.reporting.pairs import call_rates
+from cdml_jax.system.console import escaped
 
 _CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#ffffff", "#fdbb6b", "#d7301f", "#5c0011"])
 _TICKS = np.array([0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0])  # per cent
@@ -74,7 +75,7 @@ def draw_confusion(panels: Mapping[str, np.ndarray], classes: Classes) -> Figure
 
 def _dress(axes: Axes, title: str) -> None:
     axes.set_facecolor("#e4e4e4")
-    axes.set_title(title, fontsize=11, color=INK)
+    axes.set_title(escaped(title), fontsize=11, color=INK)
     axes.set_xlabel("called (same order)", fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -14,11 +14,19 @@ _PAIRS = 10
 
 
 class ConfusedPair(NamedTuple):
-    """An ordered pair of classes, and the share of the first's images that are called the second."""
+    """An ordered pair of classes, and the share of the first's images that are called the second.
+
+    Attributes:
+      true, called: the classes.
+      rate: the share.
+      number: how many images are called so, of the first class's `images`.
+    """
 
     true: int
     called: int
     rate: float
+    number: int
+    images: int
 
 
 def confused_subcategories(table: Table, number: int = 20) -> np.ndarray:
@@ -74,10 +82,16 @@ def confused_pairs_of(counts: np.ndarray | Confusion, number: int = _PAIRS) -> l
       The pairs with their rates, the highest first, ties by index.
 
     >>> confused_pairs_of(np.array([[3, 1], [0, 4]]))
-    [ConfusedPair(true=0, called=1, rate=0.25)]
+    [ConfusedPair(true=0, called=1, rate=0.25, number=1, images=4)]
     """
-    found = as_confusion(counts).most_confused(number)
-    return [ConfusedPair(int(true), int(called), float(rate)) for true, called, rate in zip(*found)]
+    confusion = as_confusion(counts)
+    images = np.add(*confusion.errors_and_correct())
+    return [
+        ConfusedPair(
+            int(true), int(called), float(rate), round(float(rate * images[true])), round(float(images[true]))
+        )
+        for true, called, rate in zip(*confusion.most_confused(number))
+    ]
 
 
 def call_rates(counts: np.ndarray) -> np.ndarray:

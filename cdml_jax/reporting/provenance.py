@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -39,6 +40,29 @@ class Provenance:
     def software(self) -> str:
         """The versions in words."""
         return ", ".join(f"{name} {version}" for name, version in self.versions.items())
+
+
+def differences(origins: Iterable[Provenance | None]) -> str:
+    """In which devices and versions some results differ, in words; "" where all are alike or none says.
+
+    >>> one = Provenance({}, {"jax": "0.10.2"}, "cpu", 8, "2026-01-02T03:04:05+00:00")
+    >>> differences([one, dataclasses.replace(one, versions={"jax": "0.10.3"}), one])
+    'jax 0.10.2 (2 runs), jax 0.10.3 (1 run)'
+    """
+    known = list(origins)
+    said = [origin for origin in known if origin is not None]
+    parts = [_counted(origin.machine for origin in said)]
+    for name in dict.fromkeys(name for origin in said for name in origin.versions):
+        parts.append(_counted(f"{name} {origin.versions.get(name, 'not named')}" for origin in said))
+    if said and len(said) < len(known):
+        parts.append(f"{len(known) - len(said)} of {len(known)} runs do not say")
+    return "; ".join(part for part in parts if part)
+
+
+def _counted(words: Iterable[str]) -> str:
+    found = collections.Counter(words)
+    many = [f"{word} ({count} {'run' if count == 1 else 'runs'})" for word, count in found.items()]
+    return ", ".join(many) if len(many) > 1 else ""
 
 
 def provenance(settings: Mapping[str, Any], *, device: str, devices: int) -> Provenance:

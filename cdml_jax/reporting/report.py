@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,11 +21,13 @@ from cdml_jax.confusion.figures import (
 from cdml_jax.reporting import drawing
 from cdml_jax.reporting import paper as published
 from cdml_jax.reporting.comparison import compare, verdict
-from cdml_jax.reporting.pairs import call_rates, confused_pairs, confused_subcategories
+from cdml_jax.reporting.pairs import confused_pairs, confused_subcategories
+from cdml_jax.reporting.provenance import differences
 from cdml_jax.reporting.results import write_rows
 from cdml_jax.reporting.table import Table
 from cdml_jax.reporting.tables import embeddings_table, markdown_table, methods_table
 from cdml_jax.system import console
+from cdml_jax.system.console import escaped, harmless
 from cdml_jax.system.files import write_text
 
 _NUMBER = 20  # subcategories in the paper's figure
@@ -35,7 +38,8 @@ _CHOICE = (
 )
 _PAIRS_CAPTION = (
     "The pairs that the baseline confuses most on held-out images, and how often each method confuses "
-    "them on the test split: per cent of the first class's images called the second, mean over seeds."
+    "them on the test split: per cent of the first class's images called the second, mean over seeds, and in "
+    "brackets how many of how many, all seeds together."
 )
 
 
@@ -48,9 +52,15 @@ class Report(NamedTuple):
 
 
 def write_report(
-    table: Table, folder: str | Path, *, dataset_name: str, command: str, settings: Mapping[str, Any]
+    table: Table,
+    folder: str | Path,
+    *,
+    dataset_name: str,
+    command: str,
+    settings: Mapping[str, Any],
+    draw: bool = True,
 ) -> Report:
-    """Write rows.json, rows.csv, the pictures and report.md.
+    """Write rows.json, rows.csv and report.md; then the pictures, and report.md with them.
 
     A picture that cannot be drawn is left out with a warning. Where the data set is the paper's, the paper's
     figures stand beside ours.
@@ -61,6 +71,7 @@ def write_report(
       dataset_name: the data set's name.
       command: the command that repeats the run.
       settings: what the run was configured with; may be nested.
+      draw: False ends before the pictures.
 
     Returns:
       The tables of methods and of their embeddings, and the paths written, report.md first.
@@ -76,26 +87,31 @@ def write_report(
     is_papers = dataset_name == published.DATASET
     methods = methods_table(table, paper=published.TABLE_2 if is_papers else None)
     embeddings = embeddings_table(table)
-    pictures = _pictures(table, folder)
-    parts = [
-        f"# Cost-sensitive deep metric learning on {dataset_name}",
-        f"Data set: {dataset_name}, {table.classes.number} classes. To repeat it:",
-        f"```\n{command}\n```",
+    before = [
+        f"# Cost-sensitive deep metric learning on {_text(dataset_name)}",
+        f"Data set: {_text(dataset_name)}, {table.classes.number} classes. To repeat it:",
+        _code(command),
         "## Results",
         methods,
         *_verdicts(table),
         *(_paper(table) if is_papers else ()),
         "## Embeddings",
         embeddings,
-        *_subcategories(table, pictures),
-        *_confusions(table, pictures),
-        *_families(table),
     ]
-    if "learning_curves" in pictures:
-        parts += ["## Learning curves", _picture(pictures["learning_curves"], "learning curves")]
-    parts += ["## Settings", _settings_table(settings), *_provenance(table)]
+    after = ["## Settings", _settings_table(settings), *_provenance(table)]
     page = folder / "report.md"
-    write_text(page, "\n\n".join(part.strip("\n") for part in parts) + "\n")
+
+    def write(pictures: Mapping[str, Path]) -> None:
+        parts = [*before, *_subcategories(table, pictures), *_confusions(table, pictures), *_families(table)]
+        if "learning_curves" in pictures:
+            parts += ["## Learning curves", _picture(pictures["learning_curves"], "learning curves")]
+        write_text(page, "\n\n".join(part.strip("\n") for part in [*parts, *after]) + "\n")
+
+    # Whatever ends the drawing, the tables are there.
+    write({})
+    pictures = _pictures(table, folder) if draw else {}
+    if pictures:
+        write(pictures)
     return Report(methods, embeddings, [page, *data, *pictures.values()])
 
 
@@ -162,9 +178,13 @@ def _verdicts(table: Table) -> list[str]:
 def _subcategories(table: Table, pictures: Mapping[str, Path]) -> list[str]:
     if "misclassification" not in pictures:
         return []
-    rates = class_error(table.counts(table.baseline, "validation"))
+    counts = table.counts(table.baseline, "validation")
+    sizes = counts.sum(axis=1)
+    wrong, rates = sizes - np.diagonal(counts), class_error(counts)
     chosen = confused_subcategories(table, _NUMBER)
-    names = ", ".join(f"{_text(table.classes.names[i])} ({100 * rates[i]:.0f} %)" for i in chosen)
+    names = ", ".join(
+        f"{_text(table.classes.names[i])} ({100 * rates[i]:.0f} %: {wrong[i]} of {sizes[i]})" for i in chosen
+    )
     return [
         f"## Misclassification of the {len(chosen)} most confused subcategories",
         _picture(pictures["misclassification"], "misclassification rates of the most confused subcategories"),
@@ -176,20 +196,20 @@ def _subcategories(table: Table, pictures: Mapping[str, Path]) -> list[str]:
 def _confusions(table: Table, pictures: Mapping[str, Path]) -> list[str]:
     first = table.titles[_first(table)]
     shown = {
-        "confusion": f"confusion matrix of {first}",
-        "confusion_compared": f"confusion of {first} and {table.titles.get('cdml')} side by side",
+        "confusion": f"confusion matrix of {_text(first)}",
+        "confusion_compared": f"confusion of {_text(first)} and {_text(table.titles.get('cdml', ''))}",
     }
     parts = [_picture(pictures[name], words) for name, words in shown.items() if name in pictures]
     pairs = confused_pairs(table)
     if pairs:
         # Every seed sees the same test images, so the rates of the sums are the means of the rates.
-        shares = {method: call_rates(table.counts(method)) for method in table.runs}
+        counts = {method: table.counts(method) for method in table.titles}
         lines = [
             [
                 _text(table.classes.names[pair.true]),
                 _text(table.classes.names[pair.called]),
-                _percent(pair.rate),
-                *(_percent(shares[method][pair.true, pair.called]) for method in table.titles),
+                _of(pair.number, pair.images),
+                *(_of(each[pair.true, pair.called], each[pair.true].sum()) for each in counts.values()),
             ]
             for pair in pairs
         ]
@@ -203,25 +223,30 @@ def _families(table: Table) -> list[str]:
     if families is None:
         return []
     lines = []
+    kin = kinship(families)
     for method, title in table.titles.items():
         counts = [run.test_counts for run in table.runs[method].values()]
+        added = table.counts(method)
+        images, right, inside = added.sum(), np.trace(added), added[kin].sum()
         lines.append(
             [
                 title,
-                _percent(_mean([confusion_inside_families(one, families) for one in counts])),
-                _percent(_mean([family_accuracy(one, families) for one in counts])),
+                _percent(_mean([confusion_inside_families(one, families) for one in counts]))
+                + f" ({inside - right:,} of {images - right:,})",
+                _percent(_mean([family_accuracy(one, families) for one in counts]))
+                + f" ({inside:,} of {images:,})",
             ]
         )
     # Chance weighs a class by its share of the wrong answers given.
     chance = []
-    siblings = kinship(families).sum(axis=1) - 1
+    siblings = kin.sum(axis=1) - 1
     for result in table.results:
         wrong = result.test_counts.sum(axis=1) - np.diagonal(result.test_counts)
         if wrong.sum():
             chance.append(float((wrong * siblings).sum() / wrong.sum() / (len(siblings) - 1)))
     caption = (
-        "Test images, mean over seeds. Wrong answers spread evenly over all other classes would fall inside "
-        f"the family in {_percent(_mean(chance))} % of the cases."
+        "Test images, mean over seeds, in brackets all seeds together. Wrong answers spread evenly over all "
+        f"other classes would fall inside the family in {_percent(_mean(chance))} % of the cases."
     )
     return [
         "## Confusion inside families",
@@ -231,7 +256,7 @@ def _families(table: Table) -> list[str]:
 
 
 def _settings_table(settings: Mapping[str, Any]) -> str:
-    lines = [[key, "" if value is None else str(value)] for key, value in _flat(settings)]
+    lines = [[key, "" if value is None else _text(str(value), plain="_*")] for key, value in _flat(settings)]
     return markdown_table(["setting", "value"], lines, "ll") if lines else "None recorded."
 
 
@@ -250,10 +275,11 @@ def _provenance(table: Table) -> list[str]:
         if result.provenance is not None:
             origin = result.provenance
             made.setdefault((origin.machine, origin.software), []).append(origin.date)
-    lines = [
-        f"{len(dates)} runs on {machine}, {min(dates)} to {max(dates)}, by {software}."
-        for (machine, software), dates in made.items()
-    ]
+    differ = differences(result.provenance for result in table.results)
+    lines = [f"The runs were not all made alike: {differ}."] if differ else []
+    for (machine, software), dates in made.items():
+        runs = "1 run" if len(dates) == 1 else f"{len(dates)} runs"
+        lines.append(f"{runs} on {machine}, {min(dates)} to {max(dates)}, by {software}.")
     return ["## Made by", *lines] if lines else []
 
 
@@ -266,11 +292,23 @@ def _percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.1f}"
 
 
-def _text(name: str) -> str:
-    """A name as plain Markdown text of one line."""
-    return "".join(
-        "\\" + letter if letter in "\\`*_[]<>#$" else letter for letter in " ".join(name.splitlines())
-    )
+def _of(count: int, images: int) -> str:
+    """A share in per cent, and of how many."""
+    return f"{_percent(count / images)} ({count:,} of {images:,})" if images else "–"
+
+
+def _text(name: str, plain: str = "") -> str:
+    """A name as plain Markdown text of one line; letters in `plain` are left as they are."""
+    special = set("\\`*_[]<>#$&~") - set(plain)
+    line = escaped(" ".join(name.splitlines()))
+    return "".join("\\" + letter if letter in special else letter for letter in line)
+
+
+def _code(command: str) -> str:
+    """Text as a block of code, whatever it holds."""
+    longest = max(map(len, re.findall("`+", command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{harmless(command)}\n{fence}"
 
 
 def _picture(path: Path, words: str) -> str:

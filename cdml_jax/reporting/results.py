@@ -7,7 +7,7 @@ import dataclasses
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -143,16 +143,24 @@ def load(folder: str | Path, *, embeddings: bool = False) -> list[RunResult]:
             f"{older} was written by an older version; delete it and {older.stem}.npz, and the same command "
             "trains this method and seed again"
         )
-    results = [_load_one(path, embeddings=embeddings) for path in _results(folder, ".npz")]
+    results = [load_one(path, embeddings=embeddings) for path in _results(folder, ".npz")]
     return sorted(results, key=lambda result: (result.method, result.seed))
 
 
 def _results(folder: Path, suffix: str) -> list[Path]:
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    try:
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror or error}): make it readable") from error
     return [path for path in found if "-seed" in path.stem and path.name.endswith(suffix)]
 
 
-def _load_one(path: Path, *, embeddings: bool) -> RunResult:
+def load_one(path: Path, *, embeddings: bool = False) -> RunResult:
+    """One finished result, as `load`.
+
+    Raises:
+      UserError: as `load`.
+    """
     again = "delete it, and the same command makes it again from the run's checkpoint"
     try:
         archive = Archive(path)
@@ -160,10 +168,12 @@ def _load_one(path: Path, *, embeddings: bool) -> RunResult:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
     except DamagedError as error:
         raise UserError(f"{path} is damaged ({error}): {again}") from error
+    except Exception as error:  # as below; it is no archive of arrays and a record
+        raise UserError(f"{path} was written by another program: {again}") from error
     try:
         result = _of_archive(archive, embeddings=embeddings)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        # The digest is right, so this is what somebody wrote.
+    except Exception as error:
+        # The digest is right, so this is what somebody wrote, and whatever it lacks or is. No traceback.
         raise UserError(f"{path} was written by another version: {again}") from error
     if path.stem != f"{result.method}-seed{result.seed}":
         raise UserError(
@@ -193,6 +203,33 @@ def _of_archive(archive: Archive, *, embeddings: bool) -> RunResult:
             for split, names in record["names"].items()
         },
     )
+
+
+def refuse_others(
+    results: Iterable[RunResult], folder: str | Path, names: Sequence[str], labels: np.ndarray, classes: int
+) -> None:
+    """Refuse results of other images: files that were copied from another table.
+
+    Args:
+      results: of a folder.
+      folder: where they lie, for the message.
+      names, labels: of the test images, in the split's order.
+      classes: how many there are.
+
+    Raises:
+      UserError: a result has other test images, or another number of classes; the first is named.
+    """
+    for result in results:
+        said = result.test
+        if len(result.test_counts) != classes or (
+            said is not None
+            and (said.names != tuple(names) or not np.array_equal(said.labels, np.asarray(labels)))
+        ):
+            file = Path(folder) / f"{result.method}-seed{result.seed}.npz"
+            raise UserError(
+                f"{file} is of other images or classes than this table; move it away, and the same command "
+                "makes its own"
+            )
 
 
 def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:

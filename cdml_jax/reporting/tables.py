@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from cdml_jax.confusion.figures import accuracy, mean_class_error
-from cdml_jax.reporting.comparison import Comparison, compare, points
+from cdml_jax.reporting.comparison import FEWEST, Comparison, compare, points
+from cdml_jax.reporting.provenance import differences
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table
+from cdml_jax.system.console import escaped
 
 _EMBEDDINGS_CAPTION = (
     "Each test image is sought among the others by its embedding, of length 1; mean ± deviation,\n"
@@ -58,12 +61,35 @@ def methods_table(table: Table, *, paper: Mapping[str, float] | None = None) -> 
             line.append(_paper_cell(paper, method, table.baseline))
     if len({result.steps for result in table.results}) > 1:
         notes.append("The methods did not all take the same number of steps: the longer ones are favoured.")
+    differ = differences(result.provenance for result in table.results)
+    if differ:
+        notes.append(f"The runs were not all made alike: {differ}.")
     text = markdown_table(header, lines, "lr" + "r" * (len(header) - 2))
-    caption = (
-        "Test images; mean ± standard deviation over seeds. Difference to the baseline in points,\n"
-        "paired by seed, with Student's 95 % interval, not corrected for the number of methods.\n"
-    )
-    return text + "\n" + caption + "".join(f"{note}\n" for note in notes)
+    return text + "\n" + _caption(table) + "".join(f"{note}\n" for note in notes)
+
+
+def _caption(table: Table) -> str:
+    """What the figures of `methods_table` are, and where seeds are too few for some of them."""
+    sizes = {int(result.test_counts.sum()) for result in table.results}
+    images = f"{sizes.pop():,} test images" if len(sizes) == 1 else "Test images"
+    numbers = {len(seeds) for seeds in table.runs.values()}
+    figures = {
+        "mean ± standard deviation over seeds": max(numbers) >= FEWEST,
+        "of two seeds the mean and both figures": 2 in numbers,
+    }
+    lines = [f"{images}; {', '.join(words for words, used in figures.items() if used) or 'one seed'}."]
+    pairs = {len(table.pairs(method)) for method in table.compared} - {0}
+    if pairs:
+        interval = max(pairs) >= FEWEST
+        lines.append("Difference to the baseline in points, paired by seed" + (", with" if interval else "."))
+        if interval:
+            lines.append("Student's 95 % interval, not corrected for the number of methods.")
+    lines += [
+        f"{few} {'seed is' if few == 1 else 'seeds are'} too few for an interval."
+        for few in sorted(pairs)
+        if few < FEWEST
+    ]
+    return textwrap.fill(" ".join(lines), 96) + "\n"
 
 
 def embeddings_table(table: Table) -> str:
@@ -143,7 +169,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: 
     | wren | 12 |
     | tit  |  3 |
     """
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [header, *rows]]
+    cells = [
+        [escaped(cell.replace("|", "\\|").replace("\n", " ")) for cell in row] for row in [header, *rows]
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:
@@ -162,7 +190,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: 
 
 def _spread(values: Sequence[float]) -> str:
     mean = f"{np.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"
+    if len(values) == 1:
+        return mean
+    if len(values) < FEWEST:
+        return f"{mean} ({', '.join(f'{value:.2f}' for value in values)})"
+    return f"{mean} ± {np.std(values, ddof=1):.2f}"
 
 
 def _spread_of(runs: Sequence[RunResult], figure: Callable[[RunResult], float]) -> str:
@@ -178,8 +210,8 @@ def _range(values: Sequence[int]) -> str:
 def _difference(comparison: Comparison) -> str:
     if not comparison.seeds:
         return "no common seed"
-    if len(comparison.seeds) == 1:
-        return f"{points(comparison.mean)} (one seed)"
+    if comparison.no_interval:
+        return f"{points(comparison.mean)} ({comparison.no_interval})"
     return f"{points(comparison.mean)} [{points(comparison.low)}, {points(comparison.high)}]"
 
 

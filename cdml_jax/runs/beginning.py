@@ -52,7 +52,7 @@ class _Beginning:
     def __init__(self, folder: Path, config: Settings, classes: Classes):
         self.folder, self.config, self.classes = folder, config, classes
 
-    def __call__(self, parameters: Tree, statistics: Tree) -> tuple[Tree, Tree]:
+    def __call__(self, parameters: Tree, statistics: Tree, *, quiet: bool = True) -> tuple[Tree, Tree]:
         weights, names = self._theirs
         left_out: set[str] = set()
         same = names.names == self.classes.names
@@ -60,7 +60,8 @@ class _Beginning:
             self._filled(parameters, weights.parameters, left_out, classifier=same),
             self._filled(statistics, weights.batch_statistics, left_out, classifier=same),
         )
-        self._say(weights.epoch, names, left_out)
+        if not quiet:
+            self._say(weights.epoch, names, left_out)
         return filled
 
     @functools.cached_property
@@ -105,9 +106,6 @@ class _Beginning:
         return jax.tree_util.tree_map_with_path(fill, ours)
 
     def _say(self, epoch: int, names: Classes, left_out: set[str]) -> None:
-        if "_said" in vars(self):
-            return
-        self._said = True
         parts = []
         if "classifier" in left_out:
             of = f"{names.number} there, {self.classes.number} here"

@@ -154,11 +154,11 @@ def input_advice(entry: dict[str, Any], *, num_threads: int, in_memory: bool) ->
 
 
 def summary(history: Sequence[dict[str, Any]]) -> str:
-    """Images a second, shares of waiting and saving, peak memory: one line about a whole run.
+    """Images a second, the share of waiting, time of saving, peak memory: one line about a whole run.
 
     >>> one = {"seconds": 8.0, "images_per_second": 50.0, "data_wait_share": 0.25, "checkpoint_seconds": 2.0}
     >>> summary([one, one | {"images_per_second": 70.0, "checkpoint_seconds": 0.0}])
-    '60.0 images/s, 25.0 % of it waiting for images; saving added 12.5 %'
+    '60.0 images/s, 25.0 % of it waiting for images; saving took 2.0 s of 18.0 s'
     """
     timed = [entry for entry in history if "seconds" in entry]
     seconds = sum(entry["seconds"] for entry in timed)
@@ -171,5 +171,5 @@ def summary(history: Sequence[dict[str, Any]]) -> str:
     memory = f"; peak memory {max(peaks) / 2**30:.2f} GiB a device" if peaks else ""
     return (
         f"{images / seconds:.1f} images/s, {100 * waited / seconds:.1f} % of it waiting for images; "
-        f"saving added {100 * saving / seconds:.1f} %{memory}"
+        f"saving took {saving:.1f} s of {seconds + saving:.1f} s{memory}"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import re
 import shutil
 import sys
 import threading
@@ -30,6 +31,11 @@ class Verbosity(enum.IntEnum):
     VERBOSE = 2
 
 
+# What moves a terminal's cursor, sets its title or turns lines around: control characters, separators of
+# lines, overrides of the direction of writing.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROLS_IN_TEXT = re.compile(r"(?![\t\n])" + _CONTROLS.pattern)
+
 # Of this process, as its streams are.
 _verbosity = Verbosity.NORMAL
 
@@ -47,10 +53,28 @@ def speaks() -> bool:
     return jax is None or not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+def escaped(name: str) -> str:
+    r"""A name from elsewhere as part of a line: what would act on a terminal or end the line is escaped.
+
+    >>> print(escaped("crow\n\x1b[2J é 鴉"))
+    crow\n\x1b[2J é 鴉
+    """
+    return _CONTROLS.sub(_escape, name)
+
+
+def harmless(text: str) -> str:
+    """Text of several lines that does nothing on a terminal but stand there."""
+    return _CONTROLS_IN_TEXT.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return repr(found[0])[1:-1]
+
+
 def result(text: str = "") -> None:
     """Print what the command was asked for, at every verbosity."""
     if speaks():
-        print(text, flush=True)
+        print(harmless(text), flush=True)
 
 
 def say(text: str) -> None:
@@ -68,7 +92,7 @@ def detail(text: str) -> None:
 def warn(text: str) -> None:
     """Print a line on standard error, with the program's name in front."""
     if speaks():
-        print(f"cdml: {text}", file=sys.stderr, flush=True)
+        print(f"cdml: {harmless(text)}", file=sys.stderr, flush=True)
 
 
 def at_once(text: str) -> None:
@@ -100,7 +124,7 @@ class Progress:
     """How far something is; `advance` it, inside `progress`."""
 
     def __init__(self, what: str, total: int, unit: str, initial: int) -> None:
-        self.what, self.total, self.unit, self.done = what, total, unit, initial
+        self.what, self.total, self.unit, self.done = escaped(what), total, unit, initial
         self._initial, self._began, self._notes = initial, time.monotonic(), ""
         self._next = self._began + _FIRST_LINE_SECONDS
         self._shown = speaks() and _verbosity >= Verbosity.NORMAL
@@ -111,7 +135,7 @@ class Progress:
             self._bar = tqdm(
                 total=total,
                 initial=initial,
-                desc=what,
+                desc=self.what,
                 unit=f" {unit}",
                 unit_scale=True,
                 leave=False,
@@ -129,7 +153,8 @@ class Progress:
 
     def note(self, **figures: str) -> None:
         """Figures that stand behind the bar from here on."""
-        self._notes = "".join(f", {name.replace('_', ' ')} {value}" for name, value in figures.items())
+        notes = "".join(f", {name.replace('_', ' ')} {value}" for name, value in figures.items())
+        self._notes = escaped(notes)
         if self._bar is not None:
             self._bar.set_postfix(figures)
 
@@ -137,7 +162,7 @@ class Progress:
         """A line that says what was reached, how long is left, and the figures; a bar shows them already."""
         if self._shown and self._bar is None:
             left = self._left()
-            print(f"{self.what}: {reached}{left}{self._notes}", file=sys.stderr, flush=True)
+            print(f"{self.what}: {escaped(reached)}{left}{self._notes}", file=sys.stderr, flush=True)
             self._next = time.monotonic() + _LINE_SECONDS
 
     def line(self) -> str:
@@ -158,14 +183,14 @@ class Progress:
         if not self._shown:
             return
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(harmless(text), file=sys.stderr)
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(harmless(text), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """A warning that does not break the bar."""
         if self._bar is not None:
-            self._bar.write(f"cdml: {text}", file=sys.stderr)
+            self._bar.write(f"cdml: {harmless(text)}", file=sys.stderr)
         else:
             warn(text)
 
@@ -214,7 +239,8 @@ def working(what: str) -> Iterator[None]:
     def remind() -> None:
         wait = _FIRST_LINE_SECONDS
         while not ended.wait(wait):
-            print(f"{what}: {duration(time.monotonic() - began)} so far", file=sys.stderr, flush=True)
+            shown = f"{escaped(what)}: {duration(time.monotonic() - began)} so far"
+            print(shown, file=sys.stderr, flush=True)
             wait = _LINE_SECONDS
 
     thread = threading.Thread(target=remind, daemon=True)

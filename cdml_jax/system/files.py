@@ -41,7 +41,7 @@ def path_of(text: str | os.PathLike) -> epath.Path:
 def absolute(path: os.PathLike | str) -> epath.Path:
     """The path from the root of its disk, or of its bucket.
 
-    >>> absolute("gs://bucket/run")
+    >>> print(absolute("gs://bucket/run"))
     gs://bucket/run
     """
     found = epath.Path(path)

@@ -33,7 +33,7 @@ def feeds_of(
     build_model: Callable[..., Network],
     *,
     mesh: Mesh,
-    fill: Callable[[Any, Any], tuple[Any, Any]],
+    fill: Callable[..., tuple[Any, Any]],
 ) -> Mapping[str, Feed]:
     """The batches of each split: of its images, or of what the frozen front makes of them.
 
@@ -63,7 +63,7 @@ def frozen_feeds(
     build_model: Callable[..., Network],
     *,
     mesh: Mesh,
-    fill: Callable[[Any, Any], tuple[Any, Any]],
+    fill: Callable[..., tuple[Any, Any]],
 ) -> dict[str, FeatureFeed]:
     """The splits as the frozen front of the configured network sees them.
 

@@ -40,8 +40,8 @@ from cdml_jax.training.state import (
 from cdml_jax.training.step import StepSettings, train_step
 from cdml_jax.training.storage import make_storage
 
-Fill = Callable[[Any, Any], tuple[Any, Any]]
-"""Parameters and batch statistics with what a network begins with, from those that were drawn."""
+Fill = Callable[..., tuple[Any, Any]]
+"""Parameters and batch statistics as a network begins, from those drawn; with `quiet=False` it says how."""
 Config_co = TypeVar("Config_co", bound=TrainingSettings, covariant=True)
 
 
@@ -217,9 +217,9 @@ class Program(Generic[Config_co]):
         return state
 
     def check_weights(self) -> None:
-        """Refuse weights that do not fit, before anything is written."""
+        """Refuse weights that do not fit, before anything is written; say in a line what is made of them."""
         if self.config.model.weights:
-            self.fill(self.abstract_state().parameters, self.abstract_state().batch_statistics)
+            self.fill(*self.abstract_state().in_use, quiet=False)
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of a state, for a restore."""

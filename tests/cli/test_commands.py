@@ -1,8 +1,12 @@
 """Flags of the commands: paths with `~`, how much is printed, help, and `cdml config`."""
 
+import importlib.metadata
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 import cdml_jax
@@ -10,12 +14,6 @@ from cdml_jax.cli import arguments, main
 from cdml_jax.cli.images import images_in
 from cdml_jax.configuration.load import load, load_arguments
 from cdml_jax.system import console
-
-
-@pytest.fixture(autouse=True)
-def loud_again():
-    yield
-    console.set_verbosity(console.Verbosity.NORMAL)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +57,7 @@ def test_no_home_folder_is_named(monkeypatch, capsys):
 def test_every_command_can_be_quiet_or_verbose(command, flag, verbosity):
     needed = {
         "evaluate": ["--workdir=a"],
+        "compare": ["a", "b"],
         "prepare": ["b"],
         "predict": ["--workdir=a", "b"],
         "embed": ["--workdir=a", "b", "--out=c"],
@@ -101,15 +100,48 @@ def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit) as ended:
         main.main(["--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"cdml_jax {cdml_jax.__version__}\n"
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert (
+        capsys.readouterr().out
+        == f"cdml_jax {cdml_jax.__version__}, jax {jax.__version__}, Python {python}\n"
+    )
 
 
-@pytest.mark.parametrize("line", ["help", "help config", "config --help"])
+def test_the_version_is_printed_without_jax(capsys, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    with pytest.raises(SystemExit):
+        main.main(["--version"])
+    assert ", jax is not installed, Python 3." in capsys.readouterr().out
+
+
+def test_help_version_and_a_wrong_flag_need_no_jax():
+    lines = ["--help", "--version", "help", "help train", "config --help", "--quiet help", "trian", ""]
+    lines += ["train --config=demo --batch=3", "train", "evaluate --splt=test", "predict", "embed --nope a"]
+    lines += ["evaluate --workdir=a --config.epochs=3", "export --workdir=a --out=b --top=3", "prepare"]
+    lines += ["predict --workdir=a b --topp=3", "reproduce --workdir=a"]
+    code = f"""
+import contextlib, io, sys
+from cdml_jax.cli import main
+for line in {lines}:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        with contextlib.suppress(SystemExit):
+            main.main(line.split())
+    assert out.getvalue() and "Traceback" not in out.getvalue(), line
+    loaded = {{"jax", "jaxlib", "ml_collections", "numpy", "flax"}} & sys.modules.keys()
+    assert not loaded, (line, loaded)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("line", ["help", "help config", "config --help", "--quiet help config"])
 def test_help_is_a_command_too(capsys, line):
     with pytest.raises(SystemExit) as ended:
         main.main(line.split())
     assert ended.value.code == 0
-    assert "cdml config" in capsys.readouterr().out or line == "help"
+    assert ("cdml config" in capsys.readouterr().out) == ("config" in line)
 
 
 def test_help_about_no_command_names_those_that_are(capsys):

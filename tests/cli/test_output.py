@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -68,6 +69,18 @@ def test_a_disk_that_is_full_is_named_in_one_line(unbuffered):
         said = speak(3, stdout=full, PYTHONUNBUFFERED=unbuffered)
     assert said.returncode == 2
     assert said.stderr == b"cdml: standard output cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_closed_streams_are_no_mistake_and_no_file_gets_their_number(closed):
+    opens = "opened.append(open(sys.executable)); console.result(NAME); console.warn(NAME)"
+    lowest = "return min(file.fileno() for file in opened)"
+    code = "opened = []\n" + PRINTING.replace("console.result(NAME)", opens).replace("return 0", lowest)
+    shut = " ".join(f"{number}>&-" for number in closed)
+    script = f"exec {shut}; exec {sys.executable} -c {shlex.quote(code)} 1"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False)
+    assert said.returncode > 2, said
+    assert b"Traceback" not in said.stderr
 
 
 def test_json_stays_json_on_a_stream_of_few_characters(tmp_path):

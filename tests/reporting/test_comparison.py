@@ -44,15 +44,21 @@ def test_few_pairs_have_no_interval():
     assert math.isnan(low)
     assert math.isnan(high)
     assert all(map(math.isnan, paired_interval([])))
+    mean, low, high = paired_interval([0.5, 1.5])
+    assert mean == 1.0
+    assert math.isnan(low)
+    assert math.isnan(high)
     with pytest.raises(ValueError, match="between 0 and 1"):
         paired_interval([1.0, 2.0], 95)
 
 
 def test_compare_pairs_by_seed_whatever_the_order():
     results = [run("cdml", 1, 90), run("baseline", 0, 60), run("cdml", 0, 62), run("baseline", 1, 84)]
+    results += [run("baseline", 2, 50), run("cdml", 2, 50)]
     comparison = compare(table(results), "cdml")
-    assert comparison.seeds == (0, 1)
-    assert comparison[2:] == pytest.approx(paired_interval([1.0, 3.0]))
+    assert comparison.seeds == (0, 1, 2)
+    assert comparison[2:] == pytest.approx(paired_interval([1.0, 3.0, 0.0]))
+    assert comparison.no_interval == ""
 
 
 def test_seeds_without_the_figure_are_left_out():
@@ -77,7 +83,9 @@ def test_seeds_without_the_figure_are_left_out():
         ([(60, 70), (62, 74), (64, 75)], "clear of zero, better"),
         ([(70, 60), (74, 62), (75, 64)], "clear of zero, worse"),
         ([(60, 70)], "one seed: no interval"),
-        ([(60, 62), (62, 64)], "no spread, so no interval"),
+        ([(60, 62), (62, 70)], "+2.50 points against the baseline over 2 seeds: too few for an interval"),
+        ([(60, 62), (62, 64)], "too few for an interval, so this shows nothing either way"),
+        ([(60, 62), (62, 64), (64, 66)], "no spread, so no interval"),
         ([], "no seed in common"),
     ],
 )

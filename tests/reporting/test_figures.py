@@ -4,9 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.container import BarContainer
+from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
 from cdml_jax.data.classes import Classes
@@ -66,7 +70,11 @@ def test_bars_are_mean_test_rates_and_whiskers_their_range():
     bars = {one.get_label(): [bar.get_width() for bar in one] for one in containers}
     assert bars["baseline"] == pytest.approx([30.0, 20.0, 40.0])
     assert bars["CDML"] == pytest.approx([20.0, 10.0, 30.0])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["Cave Tit", "Ash Wren", "Dusk Tit"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "Cave Tit (10)",
+        "Ash Wren (10)",
+        "Dusk Tit (10)",
+    ]
     lines = axes.collections[0].get_segments()
     np.testing.assert_allclose([line[:, 0] for line in lines], [[20, 40], [10, 30], [40, 40]])
     assert axes.yaxis_inverted()  # the worst on top
@@ -173,15 +181,74 @@ def test_names_are_drawn_as_they_are_written(tmp_path):
         assert not any(text.get_parse_math() for text in texts)
     drawn = [{text.get_text() for text in picture.findobj(Text)} for picture in pictures]
     assert {*ODD, *classes.family_names, *odd.titles.values()} <= drawn[0]
-    assert {*ODD, *odd.titles.values()} <= drawn[1]
+    assert {*(f"{name} (10)" for name in ODD), *odd.titles.values()} <= drawn[1]
     assert set(odd.titles.values()) <= drawn[2]
 
 
+@pytest.fixture
+def few_fonts(monkeypatch):
+    """No fonts are installed but matplotlib's own; a function that installs one with some letters."""
+
+    def install(path, name, letters):
+        builder = FontBuilder(1000)
+        glyphs = {ord(letter): f"glyph{number}" for number, letter in enumerate(letters)}
+        names = [".notdef", *glyphs.values()]
+        pen = TTGlyphPen(None)
+        pen.moveTo((0, 0))
+        for point in [(0, 900), (900, 900), (900, 0)]:
+            pen.lineTo(point)
+        pen.closePath()
+        builder.setupGlyphOrder(names)
+        builder.setupCharacterMap(glyphs)
+        builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+        builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+        builder.setupHorizontalHeader(ascent=900, descent=-100)
+        builder.setupNameTable({"familyName": name, "styleName": "Regular"})
+        builder.setupOS2()
+        builder.setupPost()
+        builder.save(path)
+        fontManager.addfont(path)
+
+    home = str(Path(matplotlib.__file__).parent)
+    monkeypatch.setattr(fontManager, "ttflist", [e for e in fontManager.ttflist if e.fname.startswith(home)])
+    canvas._fonts_for.cache_clear()
+    yield install
+    canvas._fonts_for.cache_clear()
+
+
+def test_letters_are_drawn_by_installed_fonts_that_have_them(tmp_path, few_fonts, recwarn):
+    few_fonts(tmp_path / "a.ttf", "One Letter", "雀")
+    few_fonts(tmp_path / "b.ttf", "Some Letters", "红雀e")
+    few_fonts(tmp_path / "c.ttf", "Birds", "🐦")
+    assert canvas.without_glyph(["红雀 wren", "🐦鴉"]) == "鴉"
+    classes = Classes(("红雀", "b🐦", "c", "d"))
+    figure = matrices.draw_confusion({"": diagonal_errors([1, 2, 3, 4])}, classes)
+    families = figure.axes[0].get_yticklabels()[0].get_fontfamily()
+    assert families[-2:] == ["Some Letters", "Birds"]
+    canvas.save(figure, tmp_path / "a.png")
+    assert not list(recwarn)
+
+
+@pytest.mark.usefixtures("few_fonts")
 def test_letters_without_a_glyph_are_known_and_cause_no_warning(tmp_path, recwarn):
     assert canvas.without_glyph(["wren", "红雀 w", "雀"]) == "红雀"
     classes = Classes(("红雀", "b", "c", "d"))
     matrices.confusion_figure({"鸟": diagonal_errors([1, 2, 3, 4])}, classes, tmp_path / "a.png")
     assert not list(recwarn)
+
+
+def test_what_would_act_on_a_terminal_is_an_escape_in_pictures():
+    classes = Classes(("a\x1b[2Jb", "c\nd", "e\u202ef", "g\th"), (0, 0, 1, 1), ("i\x07", "j"))
+    runs = [run(method, 0, [3, 1, 5, 2], [1, 9, 2, 4], [{"loss": 1.0}]) for method in ("baseline", "cdml")]
+    odd = tabulate(runs, classes, titles={"baseline": "k\x1b", "cdml": "l"})
+    pictures = [
+        matrices.draw_confusion({"k\x1b": odd.counts("cdml")}, classes),
+        figures.draw_misclassification(odd),
+        figures.draw_learning_curves(odd),
+    ]
+    drawn = [text.get_text() for picture in pictures for text in picture.findobj(Text)]
+    assert {"a\\x1b[2Jb", "c\\nd", "e\\u202ef", "g\\th", "i\\x07", "k\\x1b"} <= set(drawn)
+    assert not any(letter in text for letter in "\x1b\n\u202e\t\x07" for text in drawn)
 
 
 def test_the_method_has_a_picture(tmp_path):

@@ -78,9 +78,10 @@ def test_the_report_in_full(tmp_path):
     assert sorted(linked) == sorted(path.name for path in done.paths if path.suffix == ".png")
     assert str(tmp_path) not in page
     # 4 of 10 on validation; on test 1 of 10 and, with seed 1 one image more, 1 of 11.
-    assert re.search(r"Ash\\_Wren +\| Bay Wren +\| +40\.0 \| +9\.5 \|", page)
-    # 11 wrong answers a run, 1 + 2 of them inside the family.
-    assert re.search(r"\| baseline +\| +27\.3 \|", page)
+    assert re.search(r"Ash\\_Wren +\| Bay Wren +\| +40\.0 \(8 of 20\) \| +9\.5 \(2 of 21\) \|", page)
+    # 11 wrong answers a run, 1 + 2 of them inside the family; seed 1 has 4 images more, all right.
+    assert re.search(r"\| baseline +\| +27\.3 \(6 of 22\) \| +80\.9 \(68 of 84\) \|", page)
+    assert "Ash\\_Wren (40 %: 8 of 20), Cave Tit (30 %: 6 of 20)" in page
     # Every class has one sibling among three others.
     assert "in 33.3 % of the cases" in page
 
@@ -193,12 +194,12 @@ def test_odd_names_are_text_in_the_page_and_one_line_on_the_terminal(tmp_path, c
     classes = Classes(("5$ 50% off 10$", "$#$", "红雀", "a\nb"), (0, 0, 1, 1), ("<b>fam|$^$", "鸟"))
     page = report(runs(), tmp_path, classes=classes).paths[0].read_text()
     assert capsys.readouterr().err == (
-        "cdml: letters of names that the pictures' font lacks are drawn as boxes: 红 雀 鸟\n"
+        "cdml: letters of names that no installed font has are drawn as boxes: 红 雀 鸟\n"
     )
-    assert "5\\$ 50% off 10\\$ (40 %)" in page
+    assert "5\\$ 50% off 10\\$ (40 %: 8 of 20)" in page
     assert re.search(r"\| 红雀 +\| \\\$\\#\\\$ ", page)
     assert not re.search(r"(?<!\\)\$", page)
-    assert "a b (0 %)" in page
+    assert "a b (0 %: 0 of 20)" in page
     assert len(list(tmp_path.glob("*.png"))) == 4
 
 
@@ -215,6 +216,49 @@ def test_the_page_says_what_made_the_results(tmp_path):
         "4 runs on 8 x cpu, 2026-01-01T00:00:00+00:00 to 2026-01-04T00:00:00+00:00, by cdml_jax 0.1.0, jax"
         in page
     )
+
+
+def test_runs_that_were_made_differently_are_named_below_the_table(tmp_path):
+    made = Provenance({}, {"cdml_jax": "0.1.0", "jax": "0.10.2"}, "cpu", 8, "2026-01-02T03:04:05+00:00")
+    newer = dataclasses.replace(made, versions={"jax": "0.10.3"})
+    others = [made, dataclasses.replace(made, devices=1), None, newer]
+    results = [
+        dataclasses.replace(result, provenance=one) for result, one in zip(runs(), others, strict=True)
+    ]
+    line = (
+        "The runs were not all made alike: 8 x cpu (2 runs), 1 x cpu (1 run); cdml_jax 0.1.0 (2 runs), "
+        "cdml_jax not named (1 run); jax 0.10.2 (2 runs), jax 0.10.3 (1 run); 1 of 4 runs do not say."
+    )
+    done = report(results, tmp_path)
+    assert line in done.table.splitlines()
+    assert done.paths[0].read_text().count(line) == 2
+    alike = [dataclasses.replace(result, provenance=made) for result in runs()]
+    assert "alike" not in report(alike, tmp_path).paths[0].read_text()
+
+
+def test_names_that_would_act_on_a_terminal_or_a_page_are_escaped(tmp_path, capsys):
+    classes = Classes(("a\x1b[2J", "b&lt;~~", "c|\\", "d\x9b"), (0, 0, 1, 1), ("e", "f"))
+    source = {"source": "folder:$\x1b$"}
+    done = report(runs(), tmp_path, classes=classes, dataset_name="g\x1b]0;*", settings=source)
+    page = done.paths[0].read_text()
+    for text in (r"a\\x1b\[2J", r"b\&lt;\~\~", r"on g\\x1b\]0;\*", r"| folder:\$\\x1b\$ |"):
+        assert text in page
+    assert re.search(r"\| c\\\|\\\\ +\|", page)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", page)
+    assert not capsys.readouterr().err
+
+
+def test_the_tables_are_there_whatever_ends_the_drawing(tmp_path, monkeypatch):
+    def ended(*arguments, **options):
+        raise KeyboardInterrupt  # as a crash of the drawing library, it is no `Exception`
+
+    monkeypatch.setattr(matrices, "confusion_figure", ended)
+    with pytest.raises(KeyboardInterrupt):
+        report(runs(), tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "| CDML " in page
+    assert ".png" not in page
+    assert report(runs(), tmp_path, draw=False).paths[0].read_text() == page
 
 
 def test_nothing_is_no_report(tmp_path):

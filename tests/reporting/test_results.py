@@ -1,8 +1,13 @@
 """A stopped run finds what is done; damage is told by name."""
 
 import csv
+import dataclasses
+import errno
+import hashlib
+import io
 import json
 import math
+import os
 import zipfile
 
 import numpy as np
@@ -13,7 +18,7 @@ from cdml_jax.confusion.figures import mean_class_error
 from cdml_jax.errors import UserError
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import Provenance, provenance
-from cdml_jax.reporting.results import RunResult, load, save, write_rows
+from cdml_jax.reporting.results import RunResult, load, refuse_others, save, write_rows
 from cdml_jax.retrieval import Retrieval
 from cdml_jax.retrieval.figures import EmbeddingFigures
 from cdml_jax.system.archives import Archive, write_archive
@@ -123,10 +128,8 @@ def test_predictions_and_provenance_round_trip(tmp_path):
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_predictions_are_of_as_many_images_as_there_are_names():
     good = predictions(3)
-    with pytest.raises(ValueError, match="labels has 4 rows for 3 images"):
-        Predictions(
-            good.names, np.zeros(4, int), good.top_classes, good.top_probabilities, good.true_probability
-        )
+    with pytest.raises(ValueError, match="labels has 3 rows for 2 images"):
+        dataclasses.replace(good, names=good.names[:2])
 
 
 def test_provenance_is_of_this_program_and_this_hour():
@@ -196,6 +199,79 @@ def test_a_result_of_another_version_is_named(tmp_path):
         write_archive(path, record, counts)
         with pytest.raises(UserError, match=r"baseline-seed0\.npz was written by another version: delete it"):
             load(tmp_path)
+
+
+def sealed(content):
+    """Bytes with the digest that an archive ends in."""
+    return content + b"\x40\x00" + hashlib.sha256(content).hexdigest().encode()
+
+
+def zipped(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return buffer.getvalue()[:-2]
+
+
+def array(value):
+    buffer = io.BytesIO()
+    np.save(buffer, value)
+    return buffer.getvalue()
+
+
+def record(text):
+    return {"record.npy": array(np.frombuffer(text.encode(), np.uint8))}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a zip file",
+        zipped({}),
+        zipped({"record.npy": b"no array"}),
+        zipped({"record.npy": array(np.array([[{}]], dtype=object))}),
+        zipped({"record": b"{}"}),
+        zipped(record("[" * 100_000)),
+        zipped(record("{")),
+        zipped(record("null")),
+        zipped(record('{"method": 3}')),
+        array(np.ones(3)),
+    ],
+)
+def test_a_file_of_another_program_is_named(tmp_path, content):
+    """Its digest is right: whatever NumPy, zip and JSON raise is one line."""
+    (tmp_path / "cdml-seed0.npz").write_bytes(sealed(content))
+    with pytest.raises(
+        UserError, match=r"cdml-seed0\.npz was written by another (version|program): delete it"
+    ) as told:
+        load(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_results_of_other_images_are_refused_by_name(tmp_path):
+    said = predictions(5)
+    mine = make("cdml", 3, test=said)
+    refuse_others([mine, make()], tmp_path, list(said.names), said.labels, 4)
+    for names, labels, classes in [
+        (["x", *said.names[1:]], said.labels, 4),
+        (said.names[::-1], said.labels, 4),
+        (said.names, (said.labels + 1) % 4, 4),
+        (said.names[:4], said.labels[:4], 4),
+        (said.names, said.labels, 5),
+    ]:
+        with pytest.raises(UserError, match=r"cdml-seed3\.npz is of other images or classes than this table"):
+            refuse_others([mine], tmp_path, list(names), labels, classes)
+
+
+def test_a_folder_of_results_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refused(self):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "iterdir", refused)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\): make it readable"):
+        load(tmp_path)
 
 
 def test_a_result_of_the_first_format_is_named(tmp_path):

@@ -38,7 +38,7 @@ def test_the_table_to_the_letter():
         "| baseline |     3 | 81.00 ± 1.00 |                    – |  19.00 ± 1.00 |   300 |         82.33 |\n"
         "| CDML     |     3 | 83.00 ± 2.00 | +2.00 [-0.48, +4.48] |  17.00 ± 2.00 |   300 | 84.88 (+2.55) |\n"
         "\n"
-        "Test images; mean ± standard deviation over seeds. Difference to the baseline in points,\n"
+        "200 test images; mean ± standard deviation over seeds. Difference to the baseline in points,\n"
         "paired by seed, with Student's 95 % interval, not corrected for the number of methods.\n"
     )
     assert "paper" not in methods_table(table(results))
@@ -57,6 +57,30 @@ def test_the_table_says_when_seeds_or_steps_differ():
     assert "odd: its seeds are not the baseline's; seeds in both: none." in text
     assert "no common seed" in text
     assert "did not all take the same number of steps" in text
+
+
+def test_few_seeds_have_no_interval_and_the_table_says_so():
+    results = [run("baseline", 0, 60), run("baseline", 1, 62), run("cdml", 0, 62), run("cdml", 1, 66)]
+    text = methods_table(table(results))
+    assert "| 82.00 (81.00, 83.00) |   +1.50 (2 seeds) | 18.00 (19.00, 17.00) |   300 |" in text
+    assert text.endswith(
+        "\n\n200 test images; of two seeds the mean and both figures. Difference to the baseline in points,\n"
+        "paired by seed. 2 seeds are too few for an interval.\n"
+    )
+    results += [run("baseline", 2, 60), run("weighted_softmax", 2, 61)]
+    text = methods_table(table(results))
+    assert "80.33 ± 0.58" in text
+    assert "+0.50 (one seed)" in text
+    assert "1 seed is too few for an interval. 2 seeds are too few for an interval." in text.replace(
+        "\n", " "
+    )
+    text = methods_table(table([run("baseline", 0, 60)]))
+    assert text.endswith("\n\n200 test images; one seed.\n")
+
+
+def test_equal_differences_have_no_interval():
+    results = [run(method, seed, 60 + seed + (method == "cdml")) for method in TITLES for seed in range(3)]
+    assert "+0.50 (no spread)" in methods_table(table(results))
 
 
 def test_the_table_without_a_baseline():

@@ -177,7 +177,7 @@ def test_the_summary_weighs_epochs_by_their_time():
         {"seconds": 30.0, "images_per_second": 10.0, "data_wait_share": 0.4, "checkpoint_seconds": 0.0},
         {"seconds": 10.0, "images_per_second": 50.0, "data_wait_share": 0.0, "checkpoint_seconds": 0.8},
     ]
-    assert summary(history) == "20.0 images/s, 30.0 % of it waiting for images; saving added 2.0 %"
+    assert summary(history) == "20.0 images/s, 30.0 % of it waiting for images; saving took 0.8 s of 40.8 s"
     history[0]["peak_memory_bytes"] = 3 << 30
     assert summary(history).endswith("; peak memory 3.00 GiB a device")
     # An entry of a run that an earlier version began has no times.

@@ -98,3 +98,28 @@ def test_a_milestone_is_a_line_with_the_time_left_and_the_figures(capsys, monkey
     progress.milestone("epoch 4 of 10")
     expected = "CDML, seed 0: epoch 4 of 10, 1 min 30 s left, loss 1.25, validation 75.0%\n"
     assert capsys.readouterr().err == expected
+
+
+NASTY = "\x1b[2J \x1b]0;title\x07 \x9b31m a\rb \u202e c\u2028d \x7f"
+
+
+def test_nothing_that_is_printed_acts_on_a_terminal(capsys):
+    console.result(f"{NASTY}\n\tnext")
+    console.warn(NASTY)
+    with console.progress(NASTY, 3) as shown:
+        shown.note(loss=NASTY)
+        shown.milestone(NASTY)
+        shown.say(NASTY)
+        shown.warn(NASTY)
+    out, err = capsys.readouterr()
+    for text in (out, err):
+        assert not set(text) & set("\x1b\x07\x9b\r\u202e\u2028\x7f")
+    assert out.endswith("\n\tnext\n")
+    assert err.count("\n") == 4
+    assert "\\x1b]0;title\\x07 \\x9b31m a\\rb \\u202e c\\u2028d \\x7f" in out
+
+
+def test_letters_of_every_language_are_printed_as_they_are(capsys):
+    console.result("café 鴉 عربي 👩\u200d🔬 \xa0")
+    assert capsys.readouterr().out == "café 鴉 عربي 👩\u200d🔬 \xa0\n"
+    assert console.escaped("鴉\n\t\x1b") == "鴉\\n\\t\\x1b"

@@ -104,12 +104,21 @@ def _for_use(values: dict[str, Any]) -> Settings:
 
 def print_counts(counts: Confusion, split: str, names: Classes) -> None:
     """Accuracy, the mean error of the classes and, where there are families, what stays inside them."""
-    console.result(f"{split}: top-1 {accuracy(counts):.2%}, mean class error {mean_class_error(counts):.2%}")
+    errors, correct = (int(images.sum()) for images in counts.errors_and_correct())
+    console.result(
+        f"{split}: top-1 {accuracy(counts):.2%} ({correct:,} of {correct + errors:,} images), "
+        f"mean class error {mean_class_error(counts):.2%}"
+    )
     matrix = counts.matrix
     if names.families is not None and matrix is not None:
         inside = confusion_inside_families(matrix, names.families)
-        told = "no errors" if math.isnan(inside) else f"{inside:.1%} of the errors stay inside the family"
-        console.result(f"right family {family_accuracy(matrix, names.families):.2%}; {told}")
+        right = family_accuracy(matrix, names.families)
+        kin = round(right * (correct + errors)) if correct + errors else 0
+        said = f"{inside:.1%} of the errors stay inside the family ({kin - correct:,} of {errors:,})"
+        console.result(
+            f"right family {right:.2%} ({kin:,} of {correct + errors:,}); "
+            f"{'no errors' if math.isnan(inside) else said}"
+        )
 
 
 def show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:
@@ -119,8 +128,9 @@ def show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, 
     names = dataset.classes
     console.result("Most confused:")
     for pair in confused_pairs_of(counts, 5):
+        true, called = (console.escaped(names.names[label]) for label in (pair.true, pair.called))
         console.result(
-            f"  {pair.rate:6.1%} of {names.names[pair.true]} are called {names.names[pair.called]}"
+            f"  {pair.rate:6.1%} of {true} are called {called} ({pair.number:,} of {pair.images:,})"
         )
     matrix = counts.matrix
     if matrix is None or names.number > _DRAWN:
@@ -133,7 +143,7 @@ def show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, 
     def draw(path: Path) -> None:
         from cdml_jax.reporting.matrices import confusion_figure  # here: training needs no matplotlib
 
-        drawing.warn_of_glyphs(names)
+        drawing.warn_of_glyphs(names, [title])
         confusion_figure({f"{title}, {split} split": matrix}, names, path)
 
     picture = drawing.attempt(folder / f"confusion_{split}.png", draw)

@@ -45,7 +45,7 @@ def result_of(
     validation = None
     if held_out is None:
         seen = evaluate_split(program, run.state, "validation", embedding if keep else "")
-        validation = _predictions(program, "validation", seen, keep=keep)
+        validation = predictions_of(program, "validation", seen, keep=keep)
         validation_counts = np.asarray(seen.counts.matrix)
     else:
         validation_counts = held_out if name == "baseline" else np.zeros_like(held_out)
@@ -62,7 +62,7 @@ def result_of(
         # The first process alone writes results.
         embeddings=measure(tested.embeddings, tested.labels, embedding) if processes.is_first() else None,
         validation=validation,
-        test=_predictions(program, "test", tested, keep=keep),
+        test=predictions_of(program, "test", tested, keep=keep),
         provenance=provenance(
             to_plain(settings_of_run(config, name, seed)),
             device=program.mesh.devices.flat[0].device_kind,
@@ -71,7 +71,7 @@ def result_of(
     )
 
 
-def _predictions(program: Program[Settings], split: str, seen: Evaluated, *, keep: bool) -> Predictions:
+def predictions_of(program: Program[Settings], split: str, seen: Evaluated, *, keep: bool) -> Predictions:
     """What is kept of a pass over a split; its embeddings where they are to be kept."""
     feed = program.feed(split)
     return Predictions(

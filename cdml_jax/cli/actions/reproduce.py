@@ -12,6 +12,7 @@ from cdml_jax.cli.actions.outcome import result_of, settings_of_run
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.styles import styled
 from cdml_jax.confusion.figures import accuracy
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.dividing.folds import pool
@@ -48,19 +49,8 @@ def reproduce(
     Finished runs are kept in `folder`/results and not run again; a run that was stopped continues. The first
     process writes the report and returns it.
     """
-    for name in config.reproduce.methods:
-        named_method(name, methods)
-    if config.early_stopping:
-        raise UserError(
-            "early_stopping: the methods of a table are compared at equal steps; set it to 0, or use `cdml "
-            "train`"
-        )
-    program = prepare("reproduce", config, folder, "validation", "test", digest=digest)
-    if program.storage.name == "top":
-        raise UserError(
-            "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
-            "made; use cdml train and cdml evaluate, or confusion.storage=by_class"
-        )
+    config = styled(config)
+    program = _prepared(config, folder, methods, digest)
     left_out = clustering.why_not(len(program.dataset.splits["test"]))
     if left_out:
         console.say(left_out)
@@ -68,7 +58,7 @@ def reproduce(
     dataset = program.dataset
     seeds = range(config.seed, config.seed + config.reproduce.seeds)
     with held(folder), Stop().listening() as stop:
-        done = {(r.method, r.seed) for r in results.load(kept)}
+        done = {(r.method, r.seed) for r in _kept(kept, program)}
         held_out = None
         if folds:
             console.say(
@@ -115,11 +105,40 @@ def reproduce(
     if not processes.is_first():
         return None
     wanted = [r for r in results.load(kept) if r.method in config.reproduce.methods and r.seed in seeds]
-    report = _report(dataset, wanted, config, folder, command, methods)
+    report = _report(dataset, wanted, config, folder, command, methods, draw=False)
     console.result(f"\n{report.table}\n{report.embeddings}\n")
+    report = _report(dataset, wanted, config, folder, command, methods, draw=True)
     console.result("\n".join(map(str, report.paths)))
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
+
+
+def _prepared(
+    config: Settings, folder: Path, methods: Mapping[str, Method], digest: str
+) -> Program[Settings]:
+    """All that a table shares, once nothing is left to be refused."""
+    for name in config.reproduce.methods:
+        named_method(name, methods)
+    if config.early_stopping:
+        raise UserError(
+            "early_stopping: the methods of a table are compared at equal steps; set it to 0, or use `cdml "
+            "train`"
+        )
+    program = prepare("reproduce", config, folder, "validation", "test", digest=digest)
+    if program.storage.name == "top":
+        raise UserError(
+            "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
+            "made; use cdml train and cdml evaluate, or confusion.storage=by_class"
+        )
+    return program
+
+
+def _kept(folder: Path, program: Program[Settings]) -> list[RunResult]:
+    """The finished results of the table, all of them on its images."""
+    found, test = results.load(folder), program.feed("test")
+    names = [test.name(index) for index in range(len(test))]
+    results.refuse_others(found, folder, names, test.labels, program.dataset.num_classes)
+    return found
 
 
 def _warm_up(program: Program[Settings], baseline: Method, seed: int, folder: Path, stop: Stop) -> Run:
@@ -141,6 +160,8 @@ def _report(
     folder: Path,
     command: str,
     methods: Mapping[str, Method],
+    *,
+    draw: bool,
 ) -> Report:
     from cdml_jax.reporting.report import write_report  # here: training needs no scipy
 
@@ -152,4 +173,5 @@ def _report(
         command=command,
         settings=keys.fitted(dataclasses.asdict(config))
         | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
+        draw=draw,
     )

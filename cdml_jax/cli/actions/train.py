@@ -8,6 +8,7 @@ from etils.epath import Path
 
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.styles import styled
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Stop
 from cdml_jax.methods import METHODS, Method, named_method
@@ -32,6 +33,7 @@ def train(
       digest: of that file, where it defines methods.
     """
     method = named_method(config.method, methods)
+    config = styled(config)
     needed = ["validation"] if config.early_stopping else []
     program = prepare("train", config, folder, *needed, method=method, digest=digest)
     with held(folder), Stop().listening() as stop:

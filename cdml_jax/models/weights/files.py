@@ -1,4 +1,4 @@
-"""Arrays by name from a file: shipped, .safetensors, PyTorch's own, or from the Hugging Face hub."""
+"""Arrays by name from a file: shipped, safetensors, PyTorch's own, or from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,54 +7,151 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from cdml_jax.errors import UserError
+from cdml_jax.models.weights.pickles import read_pickle
+from cdml_jax.system.console import escaped
+from cdml_jax.system.files import path_of
 
 SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 # Name of a shipped file and its SHA-256; made by the command in configs/demo_upstream.py.
 SHIPPED = {"demo_upstream": "86dbe394c613a6f553a379a25832959cb7a408bb428d9f8ec78a780d7bddb8b7"}
 HUB = "hf:"
+_LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
+
+# First bytes of files that people take for weights, and what to do about each.
+_OTHERS = {
+    b"\x1f\x8b": "is compressed by gzip; unpack it first",
+    b"BZh": "is compressed by bzip2; unpack it first",
+    b"\xfd7zXZ": "is compressed by xz; unpack it first",
+    b"\x89HDF": "is an HDF5 file, as Keras writes them; save the arrays as .safetensors",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the weights; run git lfs pull",
+    b"<": "is a web page, not the weights; fetch the file itself",
+    b"{": "is JSON, such as the index of weights in several files; join them into one .safetensors file",
+}
 
 
 class WeightFile(NamedTuple):
-    """Arrays by name, what the file says of itself, and where it lies."""
+    """Arrays by name, what the file says of itself, and where it lies.
+
+    Attributes:
+      values: the arrays.
+      metadata: by a safetensors file's header.
+      path: of the file.
+      table: the name of the table in the file that was read, where it has some; else "".
+    """
 
     values: dict[str, np.ndarray]
     metadata: dict[str, str]
     path: Path
+    table: str = ""
 
 
 def read_weights(name: str) -> WeightFile:
-    """Arrays of a shipped name, of a path (.safetensors, .pth, .pt) or of `hf:organisation/model`.
+    """Arrays of a shipped name, of a path or of `hf:organisation/model`.
 
-    Pickles of PyTorch are read by `torch.load(weights_only=True)`, which runs no code of the file, and only
-    where torch is installed.
+    A file's kind is known by its content. Pickles of PyTorch are read by `torch.load(weights_only=True)`,
+    which runs no code of the file, and only where torch is installed; FILE#NAME is one of its tables.
 
     Raises:
       UserError: no such file or model, a damaged one, or a package that it needs is missing.
     """
-    if name in SHIPPED:
-        path = _shipped(name)
-    elif name.startswith(HUB):
-        path = _from_hub(name.removeprefix(HUB))
-    else:
-        path = Path(name).expanduser()
-    if not path.is_file():
-        raise UserError(f"model.weights: no file {path}; shipped weights are {', '.join(SHIPPED)}")
-    if path.suffix in (".pth", ".pt"):
-        return WeightFile(_read_torch(path), {}, path)
+    path, table = _located(name)
+    if _is_pickle(path):
+        values, found = read_pickle(path, table)
+        return WeightFile(values, {}, path, found)
+    if table:
+        raise UserError(f"{_named(path)} has no tables; leave out #{escaped(table)}")
     try:
         with safe_open(path, "np") as file:
-            values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return WeightFile(values, file.metadata() or {}, path)
-    except (SafetensorError, OSError, TypeError) as error:
-        raise UserError(f"model.weights: {path} is no readable safetensors file ({error})") from error
+            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+            # NumPy has no floating-point numbers of fewer bits.
+            values = {
+                key: file.get_tensor(key)
+                for key, kind in kinds.items()
+                if not kind.startswith(("F8", "F6_")) and kind != "F4"
+            }
+            left = {key: kind for key, kind in kinds.items() if key not in values}
+            metadata = file.metadata() or {}
+    except Exception as error:  # safetensors raises what it likes on a damaged file
+        raise UserError(f"{_named(path)} is no readable safetensors file ({_reason(error)})") from error
+    if left:
+        raise UserError(
+            f"{_named(path)} holds numbers of 8 bits or fewer ({', '.join(sorted(set(left.values())))}), in "
+            f"{len(left)} arrays such as {escaped(min(left))}; save them with 16 or 32 bits"
+        )
+    return WeightFile(values, metadata, path)
+
+
+def style_of(name: str) -> str:
+    """The style that a file says its weights are of; "" where it says nothing or is no safetensors file.
+
+    Files of `save_weights` name their style, converted files of TensorFlow's weights their padding.
+
+    Raises:
+      UserError: no such file or model.
+    """
+    path, _ = _located(name)
+    try:
+        with safe_open(path, "np") as file:
+            return style_in(file.metadata() or {})
+    except Exception:  # `read_weights` says what is wrong with it
+        return ""
+
+
+def style_in(metadata: dict[str, str]) -> str:
+    """The style that the metadata of a file name, or ""."""
+    return "tensorflow" if metadata.get("padding", "").startswith("SAME") else metadata.get("style", "")
+
+
+def _located(name: str) -> tuple[Path, str]:
+    """The file, and the name of a table in it, if one is given."""
+    if name in SHIPPED:
+        return _shipped(name), ""
+    if name.startswith(HUB):
+        return _from_hub(name.removeprefix(HUB)), ""
+    path, table = Path(path_of(name)), ""
+    if not path.exists() and "#" in name:
+        file, _, table = name.rpartition("#")
+        path = Path(path_of(file))
+    if path.is_dir():
+        raise UserError(f"{_named(path)} is a folder; name the file in it that holds the weights")
+    if not path.is_file():
+        raise UserError(
+            f"model.weights: no file {escaped(str(path))}; shipped weights are {', '.join(SHIPPED)}"
+        )
+    return path, table
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the content is a pickle or a zip archive, which PyTorch writes; some others are refused."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(64)
+    except OSError as error:
+        raise UserError(f"{_named(path)} cannot be opened ({error.strerror or error})") from error
+    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= _LONGEST_HEADER:
+        return False  # whatever its length looks like
+    for magic, advice in _OTHERS.items():
+        if first.lstrip().startswith(magic):
+            raise UserError(f"{_named(path)} {advice}")
+    return first.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
+
+
+def _named(path: Path) -> str:
+    return f"model.weights: {escaped(str(path))}"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what another library says."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return escaped(lines[0])
 
 
 def _shipped(name: str) -> Path:
     path = SHIPPED_FOLDER / f"{name}.safetensors"
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != SHIPPED[name]:
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHIPPED[name]:
         raise UserError(f"model.weights: {path} is damaged (wrong SHA-256); install the package again")
     return path
 
@@ -69,26 +166,4 @@ def _from_hub(model: str) -> Path:
     try:
         return Path(hf_hub_download(model, "model.safetensors"))
     except (OSError, ValueError) as error:  # no network, no such model, no such file, no such name
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model.weights: {HUB}{model} could not be fetched: {reason}") from error
-
-
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f"model.weights: {path} needs torch, which is not installed; save the tensors as .safetensors"
-        ) from error
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch raise what they like on a damaged or unsafe file
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model.weights: {path} cannot be read with weights_only=True ({reason})") from error
-    # Checkpoints of training programs hold the weights under one of these names.
-    for key in ("state_dict", "model"):
-        if isinstance(values, dict) and isinstance(values.get(key), dict):
-            values = values[key]
-    if not isinstance(values, dict) or not all(isinstance(v, torch.Tensor) for v in values.values()):
-        raise UserError(f"model.weights: {path} holds no table of tensors; save model.state_dict()")
-    return {key: value.float().numpy() for key, value in values.items()}
+        raise UserError(f"model.weights: {HUB}{model} could not be fetched: {_reason(error)}") from error

@@ -11,9 +11,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import NETWORKS
-from cdml_jax.models.weights.conversion import convert, refuse_names, refuse_not_finite
-from cdml_jax.models.weights.files import WeightFile, read_weights
+from cdml_jax.models import NETWORKS, STYLES
+from cdml_jax.models.weights.conversion import cast, convert, refuse_names
+from cdml_jax.models.weights.files import WeightFile, read_weights, style_in
+from cdml_jax.system import console
+from cdml_jax.system.console import escaped
 from cdml_jax.system.trees import dotted_name, named_leaves
 
 HEADS = ("heads.",)
@@ -27,16 +29,18 @@ def load_weights(
     network: str,
     style: str = "",
     keep_classifier: bool = False,
+    quiet: bool = True,
 ) -> tuple[Any, Any]:
     """Parameters and batch statistics with the values of a file; the heads keep theirs.
 
     Args:
-      name: a shipped name (`demo_upstream`), the path of a .safetensors file, ours or another library's, of a
-        PyTorch pickle (.pth, .pt), or `hf:organisation/model`.
+      name: as `read_weights` takes it: a shipped name (`demo_upstream`), the path of a safetensors file, ours
+        or another library's, of a PyTorch pickle, or `hf:organisation/model`.
       parameters, statistics: trees of arrays to fill; the file's values take their dtypes.
       network: the network's name, which says by which names other libraries call its arrays.
       style: the network's; refused where the file's metadata says otherwise.
       keep_classifier: fill the classifier too; only from other libraries' files, of as many classes.
+      quiet: False prints one line about another library's file: whose names it has, what is changed and left.
 
     Returns:
       Trees of the same structure, numpy leaves where filled.
@@ -46,7 +50,13 @@ def load_weights(
     """
     file = read_weights(name)
     return fill_weights(
-        file, parameters, statistics, network=network, style=style, keep_classifier=keep_classifier
+        file,
+        parameters,
+        statistics,
+        network=network,
+        style=style,
+        keep_classifier=keep_classifier,
+        quiet=quiet,
     )
 
 
@@ -58,30 +68,44 @@ def fill_weights(
     network: str,
     style: str = "",
     keep_classifier: bool = False,
+    quiet: bool = True,
 ) -> tuple[Any, Any]:
     """As `load_weights`, from a file that was read; leaves of the trees may be shapes alone."""
     trees = {"parameters": parameters, "statistics": statistics}
     ours = dict(named_leaves(trees))
-    # Our files name their style, converted files of TensorFlow's weights their padding.
-    padded_same = file.metadata.get("padding", "").startswith("SAME")
-    of_file = "tensorflow" if padded_same else file.metadata.get("style", "")
-    if of_file and of_file != style:
-        raise UserError(f"model.style: {file.path} is of the style {of_file}; set model.style={of_file}")
+    origin = escaped(str(file.path))
+    _check_style(origin, style_in(file.metadata), style, network)
     if any(key.startswith("parameters.") for key in file.values):
-        filled = _fill_own(file.values, ours, str(file.path))
+        filled = _fill_own(file.values, ours, origin)
     else:
         full_names = {key.partition(".")[2]: key for key in ours}
         shapes = {short: ours[full] for short, full in full_names.items()}
-        values = convert(
+        values, said = convert(
             file.values,
             shapes,
             NETWORKS[network].tables(),
-            origin=str(file.path),
+            origin=f"{origin}#{escaped(file.table)}" if file.table else origin,
             keep_classifier=keep_classifier,
         )
+        if not quiet:
+            of_table = f", its table {escaped(file.table)}" if file.table else ""
+            console.say(f"Weights of {origin}{of_table}: {said}")
         filled = {full_names[short]: value for short, value in values.items()}
     trees = jax.tree_util.tree_map_with_path(lambda path, leaf: filled.get(dotted_name(path), leaf), trees)
     return trees["parameters"], trees["statistics"]
+
+
+def _check_style(origin: str, of_file: str, style: str, network: str) -> None:
+    """Refuse a file of another style than the network's."""
+    if not of_file or of_file == style:
+        return
+    if of_file not in STYLES:
+        raise UserError(
+            f"model.weights: {origin} says that it is of the style {of_file!r}; known are {', '.join(STYLES)}"
+        )
+    if "style" not in NETWORKS[network].family.options:
+        raise UserError(f"model.weights: {origin} is of the style {of_file}, of which {network} cannot be")
+    raise UserError(f"model.style: {origin} is of the style {of_file}; set model.style={of_file}")
 
 
 def _fill_own(values: dict[str, np.ndarray], ours: dict[str, Any], origin: str) -> dict[str, np.ndarray]:
@@ -93,9 +117,7 @@ def _fill_own(values: dict[str, np.ndarray], ours: dict[str, Any], origin: str) 
     for key, leaf in body.items():
         if values[key].shape != leaf.shape:
             raise UserError(f"model.weights: {key} is {values[key].shape} in {origin}, {leaf.shape} here")
-    filled = {key: values[key].astype(leaf.dtype) for key, leaf in body.items()}
-    refuse_not_finite(origin, filled)
-    return filled
+    return cast(origin, {key: values[key] for key in body}, body)
 
 
 def save_weights(path: Path, parameters: Any, statistics: Any, metadata: dict[str, str]) -> str:

@@ -1,5 +1,7 @@
 """Names and layouts of other libraries, on arrays small enough to look at."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -61,7 +63,8 @@ def ours():
 
 
 def test_arrays_go_where_they_compute_the_same(theirs, ours):
-    got = convert(theirs, ours, {"other": OTHER, "this": TABLE}, origin="file")
+    got, said = convert(theirs, ours, {"other": OTHER, "this": TABLE}, origin="file")
+    assert said == "12 arrays by this's names, 4 left out, such as aux.weight"
     assert got.keys() == {name for name in ours if not name.startswith("heads.")}
     assert all(value.shape == ours[name].shape for name, value in got.items())
     for i in range(4):
@@ -86,7 +89,7 @@ def test_arrays_go_where_they_compute_the_same(theirs, ours):
 
 
 def test_the_classifier_is_kept_where_asked(theirs, ours):
-    got = convert(theirs, ours, {"this": TABLE}, origin="file", keep_classifier=True)
+    got = convert(theirs, ours, {"this": TABLE}, origin="file", keep_classifier=True).values
     assert np.array_equal(got["heads.classifier.kernel"], theirs["fc.weight"].T)
     assert np.array_equal(got["heads.classifier.bias"], theirs["fc.bias"])
     assert "heads.projection.kernel" not in got
@@ -103,8 +106,36 @@ def test_the_classifier_is_kept_where_asked(theirs, ours):
         (lambda v: v.update({"dense.weight": np.ones((6, 30))}), r"dense.weight \(6, 30\)"),
         (lambda v: v.update({"dense.bias": np.full(5, np.nan)}), "not finite, in whole.bias$"),
         (lambda v: v.update({"tokens.cls": np.full((1, 6), -np.inf)}), "not finite, in token$"),
+        (lambda v: v.update({"tokens.cls": np.full((1, 6), 1e300)}), "not finite, in token$"),
+        (
+            lambda v: v.update({"dense.bias": np.ones(5, np.int8)}),
+            r"without a point \(int8\), in whole.bias$",
+        ),
+        (
+            lambda v: v.update({"dense.bias": np.ones(5, complex)}),
+            r"without a point \(complex128\), in whole",
+        ),
+        (lambda v: v.update({"a\x1b[2J\n": np.ones(2)}), r"not in the network: a\\x1b\[2J\\n$"),
+        (
+            lambda v: v.update({"module.conv.weight": v.pop("bn.bias")}),
+            "not in the network: module.conv.weight;",
+        ),
     ],
-    ids=["missing", "extra", "length", "kernel", "part", "dense", "nan", "infinity"],
+    ids=[
+        "missing",
+        "extra",
+        "length",
+        "kernel",
+        "part",
+        "dense",
+        "nan",
+        "infinity",
+        "too large",
+        "whole",
+        "complex",
+        "escape",
+        "two of one name",
+    ],
 )
 def test_what_does_not_fit_is_refused_by_name(theirs, ours, change, message):
     change(theirs)
@@ -117,6 +148,48 @@ def test_a_classifier_of_other_classes_is_left_or_refused(theirs, ours):
     convert(theirs, ours, {"this": TABLE}, origin="file")
     with pytest.raises(UserError, match=r"fc.weight \(9, 5\) of file does not fit heads.classifier.kernel"):
         convert(theirs, ours, {"this": TABLE}, origin="file", keep_classifier=True)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "backbone.", "model.", "module.model.", "_orig_mod.", "model.model.", "\x1b."]
+)
+def test_what_stands_in_front_of_all_names_is_taken_off_and_said(theirs, ours, prefix):
+    wrapped = {f"{prefix}{name}": value for name, value in theirs.items()}
+    got, said = convert(wrapped, ours, {"other": OTHER, "this": TABLE}, origin="file")
+    plain = convert(theirs, ours, {"this": TABLE}, origin="file")
+    assert all(np.array_equal(got[name], plain.values[name]) for name in ours if name in plain.values)
+    assert got.keys() == plain.values.keys()
+    assert f", {prefix!r} in front of the names was taken off, " in said
+    # Heads are often outside of what is wrapped; other names must still be known.
+    outside = {name.removeprefix(prefix) if "fc." in name else name: value for name, value in wrapped.items()}
+    assert convert(outside, ours, {"this": TABLE}, origin="file").said == said
+    with pytest.raises(UserError, match=r"this's names, without .*\); not in the network: loss.weight$"):
+        convert(wrapped | {"loss.weight": np.ones(2)}, ours, {"this": TABLE}, origin="file")
+    del wrapped[f"{prefix}bn.bias"]
+    with pytest.raises(UserError, match=r"without .*\); not in the file: bn.bias$"):
+        convert(wrapped, ours, {"this": TABLE}, origin="file")
+
+
+def test_what_stands_before_the_classifier_is_left_with_it(theirs, ours):
+    table = dataclasses.replace(TABLE, head=(r"pre_logits\..*",))
+    theirs |= {"pre_logits.fc.weight": np.ones((5, 5)), "pre_logits.fc.bias": np.ones(5)}
+    assert "6 left out" in convert(theirs, ours, {"this": table}, origin="file").said
+    with pytest.raises(UserError, match=r"in the network: pre_logits.fc.bias, pre_logits.fc.weight$"):
+        convert(theirs, ours, {"this": table}, origin="file", keep_classifier=True)
+
+
+def test_an_array_of_another_shape_is_made_to_fit_where_the_table_says_how(theirs, ours):
+    def fit(value, shape):
+        return (value.reshape(-1)[:6].reshape(shape), "cut to 6") if value.size == 8 else None
+
+    table = dataclasses.replace(TABLE, fitted={"token": fit})
+    got, said = convert(theirs | {"tokens.cls": np.arange(8.0)}, ours, {"this": table}, origin="file")
+    assert got["token"].tolist() == [[[0, 1, 2, 3, 4, 5]]]
+    assert got["token"].dtype == np.float32
+    assert said.endswith(", cut to 6")
+    assert "cut" not in convert(theirs, ours, {"this": table}, origin="file").said
+    with pytest.raises(UserError, match=r"tokens.cls \(9,\) of file does not fit token"):
+        convert(theirs | {"tokens.cls": np.arange(9.0)}, ours, {"this": table}, origin="file")
 
 
 def test_a_source_without_classifier_has_none_to_keep(theirs, ours):

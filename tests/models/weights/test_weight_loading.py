@@ -7,7 +7,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from cdml_jax.errors import UserError
-from cdml_jax.models import Spec, build
+from cdml_jax.models import NETWORKS, Spec, build
 from cdml_jax.models.weights import files, loading
 from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.state import split_model
@@ -99,6 +99,34 @@ def test_a_damaged_shipped_file_is_refused(tmp_path, monkeypatch):
 
 
 def test_weights_of_another_style_are_refused(saved, tmp_path):
-    save_file(load_file(saved), tmp_path / "other.safetensors", metadata={"style": "tensorflow"})
-    with pytest.raises(UserError, match=r"is of the style tensorflow; set model.style=tensorflow"):
-        loading.load_weights(str(tmp_path / "other.safetensors"), *trees(2), network="small_resnet")
+    for style, network, message in [
+        ("tensorflow", "mobilenet_v2", "is of the style tensorflow; set model.style=tensorflow"),
+        ("tensorflow", "small_resnet", "is of the style tensorflow, of which small_resnet cannot be"),
+        ("j\x1bx", "mobilenet_v2", r"of the style 'j\\x1bx'; known are torchvision, tensorflow"),
+    ]:
+        save_file(load_file(saved), tmp_path / "other.safetensors", metadata={"style": style})
+        with pytest.raises(UserError, match=message):
+            loading.load_weights(str(tmp_path / "other.safetensors"), *trees(2), network=network)
+
+
+def test_another_librarys_file_is_spoken_of_once(tmp_path, capsys):
+    """Whose names, what was taken off and left: not for each time that it is read."""
+    model = build("resnet18", Spec(num_classes=3), rngs=nnx.Rngs(0))
+    shapes = split_model(model)[1:]
+    table = NETWORKS["resnet18"].tables()["torchvision"]
+    values = {}
+    for name, leaf in named_leaves({"": shapes[0]} | {"s": shapes[1]}):
+        short = name.partition(".")[2]
+        if not short.startswith("heads."):
+            value = np.zeros(leaf.shape, np.float32)
+            values["module." + table.sources(short)[0]] = (
+                value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+            )
+    values["module.fc.weight"] = np.zeros((1000, 512), np.float32)
+    save_file(values, tmp_path / "w.safetensors")
+    for quiet in (True, False):
+        loading.load_weights(str(tmp_path / "w.safetensors"), *shapes, network="resnet18", quiet=quiet)
+    assert capsys.readouterr().out == (
+        f"Weights of {tmp_path / 'w.safetensors'}: {len(values) - 1} arrays by torchvision's names, "
+        "'module.' in front of the names was taken off, 1 left out, such as fc.weight\n"
+    )
