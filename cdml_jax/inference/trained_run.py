@@ -15,6 +15,7 @@ from etils.epath import Path
 from flax import nnx
 from jax.typing import ArrayLike
 
+from cdml_jax.configuration.checks import check_dtype
 from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.images.decoding import decode
@@ -71,6 +72,7 @@ def load(
     folder = path_of(folder)
     stored = workdir.read_trained(folder)
     config = from_plain(stored["config"])
+    check_dtype(config)
     devices = mesh_lib.devices_here(local=True) if devices is None else devices
     name, names = class_names.read(folder)
     spec = spec_of(config.model, names.number)

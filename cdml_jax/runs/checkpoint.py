@@ -146,8 +146,7 @@ class Checkpoints:
         for step in reversed(steps):
             run, reason = None, "another process could not read it"
             try:
-                with stored.quiet_reads():
-                    run = self._restore(step, program)
+                run = self._restore(step, program)
             except UserError:
                 raise
             except Exception as error:  # whatever Orbax and its storage raise on damaged files

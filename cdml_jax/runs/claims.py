@@ -10,7 +10,7 @@ from cdml_jax.configuration.settings import Settings
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.methods import Method
-from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs import class_names, image_digests, workdir
 from cdml_jax.runs.evaluation import measured_embedding
 
 
@@ -23,8 +23,12 @@ def claim(
     *,
     digest: str = "",
     pooled: bool = False,
+    images: bool = True,
 ) -> None:
-    """Make a folder the run's, with what its use needs: settings, names of the classes, and of the method."""
+    """Make a folder the run's, with what its use needs: settings, names of the classes, and of the method.
+
+    Where `images`, the digests of single images are kept too; the runs of a table share the table's.
+    """
     used = {"title": method.title, "embedding": measured_embedding(config, method)} if method else {}
     workdir.claim(
         folder,
@@ -39,6 +43,8 @@ def claim(
     )
     if processes.is_first():
         class_names.write(folder, dataset)
+        if images:
+            image_digests.write(folder, dataset)
     processes.wait_for_all("claimed")
 
 

@@ -82,7 +82,9 @@ def reproduce(
                     continue
                 place = folder / "runs" / f"{name}-seed{seed}"
                 method, settings = methods[name], settings_of_run(config, name, seed)
-                claim("train", settings, place, dataset, method, digest=digest, pooled=bool(folds))
+                claim(
+                    "train", settings, place, dataset, method, digest=digest, pooled=bool(folds), images=False
+                )
                 # A run that was begun before has its own checkpoint to continue from.
                 if warm is None and processes.largest(not steps_kept(place)):
                     warm = _warm_up(program, methods["baseline"], seed, folder, stop)

@@ -103,6 +103,17 @@ def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
     return features
 
 
+def damage_of(path: epath.Path) -> str:
+    """What is wrong with features that were kept, after reading all of them; "" for nothing."""
+    try:
+        note = json.loads(_note_of(path).read_text())
+        if not intact(note):
+            return "its note is not as it was written"
+        return "" if _digest(_load(path)) == note["features"] else "is damaged: it has another digest"
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"is damaged: {error}"
+
+
 def _load(path: epath.Path) -> np.ndarray:
     if _in_bucket(path):
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
