@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import shutil
 
 import jax
@@ -384,3 +385,97 @@ def test_folds_hold_every_image_of_training_and_validation_out_once(world, capsy
     assert "--folds: 37 exceeds the 36 images" in said(capsys, train(world, "--folds=37"), 2)[1]
     assert "--folds: must be at least 2, not 1" in said(capsys, train(world, "--folds=1"), 2)[1]
     said(capsys, ["evaluate", f"--workdir={world / 'run'}"])  # the run is still there
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_check_names_every_file_that_is_not_as_it_was_written(world, capsys):
+    run = world / "run"
+    shutil.copytree(run, world / "whole")
+    check = ["check", run, f"--config.source=folder:{world / 'birds'}"]
+    out, _ = said(capsys, check)
+    assert out == (
+        f"{run}: nothing is damaged or edited (read: 2 settings, 2 checkpoints, 1 logs, 42 images)\n"
+    )
+    (data,) = (run / "checkpoints/12/run/d").iterdir()
+    (best,) = (run / "best").iterdir()
+    harms = {
+        "config.json": lambda path: path.write_text(path.read_text().replace('"epochs": 3', '"epochs": 4')),
+        "classes.json": lambda path: path.write_text(path.read_text().replace("owl", "emu")),
+        "images.npz": flip,
+        "metrics.jsonl": lambda path: path.write_text(path.read_text().replace('"loss": 1', '"loss": 0', 1)),
+        "checkpoints/12": lambda path: flip(data),
+        best.relative_to(run).as_posix(): lambda path: flip(path / "meta/metadata"),
+    }
+    for name, harm in harms.items():
+        harm(run / name)
+        out, _ = said(capsys, check, 1)
+        first, last = out.splitlines()
+        assert first.startswith(f"{run / name}: is ")
+        assert last.startswith(f"{run}: 1 damaged, edited or gone (read: ")
+        shutil.rmtree(run)
+        shutil.copytree(world / "whole", run)
+    (run / "classes.json").unlink()
+    (run / "checkpoints/12").rename(run / "checkpoints/16")
+    shutil.copytree(run / "best", run / "checkpoints/damaged-4")
+    out, _ = said(capsys, check, 1)
+    assert out.splitlines()[:-1] == [
+        f"{run / 'classes.json'}: is gone",
+        f"{run / 'checkpoints/16'}: is the checkpoint of step 12: it was renamed",
+        f"{run / 'checkpoints/damaged-4'}: a damaged checkpoint that was left aside",
+    ]
+
+
+def test_check_names_every_image_that_is_not_as_the_run_began(world, capsys):
+    owls, check = world / "birds/owl", ["check", world / "run", f"--config.source=folder:{world / 'birds'}"]
+    before = (owls / "0.png").stat()
+    flip(owls / "0.png")
+    os.utime(owls / "0.png", ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk does it
+    (owls / "1.png").write_bytes((owls / "2.png").read_bytes())
+    (owls / "3.png").unlink()
+    shutil.copy(owls / "4.png", owls / "new.png")
+    out, _ = said(capsys, check, 1)
+    assert sorted(out.splitlines()[:-1]) == [
+        "owl/0.png: its content has changed since the run began",
+        "owl/1.png: its content has changed since the run began",
+        "owl/3.png: is gone",
+        "owl/new.png: is new since the run began",
+    ]
+    assert "4 damaged, edited or gone" in out
+    shutil.rmtree(world / "birds")
+    assert said(capsys, check, 1)[0].startswith(f"images: folder:{world / 'birds'}: there is no such folder")
+
+
+def test_a_record_is_shown_as_json_and_other_files_are_refused(world, capsys):
+    shown = json.loads(said(capsys, ["check", "--show", "run/images.npz"])[0])
+    assert len(shown["record"]["names"]) == 42
+    assert shown["arrays"] == {"digests": "uint8 (42, 12)"}
+    flip(world / "run/images.npz")
+    for name in ("run/images.npz", "run/config.json"):
+        error = said(capsys, ["check", "--show", name], 2)[1]
+        assert error.startswith(f"cdml: --show: {name} is damaged, or no result of a run (")
+    assert "cannot be read (" in said(capsys, ["check", "--show", "birds"], 2)[1]
+    for arguments, message in {
+        ("check",): "check: give a workdir, or --show=FILE",
+        ("check", "birds"): "birds holds no run (no config.json)",
+        ("check", "run", "--config.epochs=3"): "check: unknown argument '--config.epochs=3'; the run's own",
+    }.items():
+        assert said(capsys, arguments, 2)[1].startswith(f"cdml: {message}")
+
+
+def test_a_save_that_fails_prints_one_line(world, capfd):
+    """Whatever tasks of Orbax fail, each for itself, as where files may not grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    command = train(world, f"--workdir={world / 'second'}", "--config.model.embedding_size=4000")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+        assert cli.main(command) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert "cannot be written (File too large)" in error.splitlines()[-1]
