@@ -126,7 +126,9 @@ def _flipped(place: Place, bit: int, used: bool) -> tuple[str, list[str]]:
             what = f"accepted, status {ended}"
             faults.append(f"{name}: check ends with {ended}: {said[-200:]}")
         for command in place.uses if used else ():
-            os.utime(place.file)  # and as an edit does: what is remembered by time and size is read again
+            # And as an edit does: what is remembered by time and size is read again. The command before may
+            # have written the file again, and said so.
+            place.file.write_bytes(damaged)
             ended, said = _run(command)
             if "Traceback" in said or ended not in (0, 2):
                 faults.append(f"{name}: {command[0]} ends with {ended}: {said[-300:]}")

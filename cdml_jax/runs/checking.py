@@ -109,8 +109,8 @@ class Checking:
             if path.name.endswith(".npy"):
                 self.read["features"] += 1
                 damage = damage_of(path)
-                if damage:
-                    yield Finding(str(path), damage)
+                if damage is not None:
+                    yield Finding(str(damage[0]), damage[1])
 
     def _images(self, config: Settings) -> Iterator[Finding]:
         record = json.loads((self.folder / "config.json").read_text())
