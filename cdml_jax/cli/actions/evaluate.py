@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
 
 from etils.epath import Path
 
-from cdml_jax.cli.actions.running import prepare, say_next
-from cdml_jax.configuration import keys, places
-from cdml_jax.configuration.settings import Settings, from_plain
+from cdml_jax.cli.actions.running import NO_CHANGES, prepare, say_next, settings_for_use
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.data.classes import Classes
@@ -24,15 +20,13 @@ from cdml_jax.runs import workdir
 from cdml_jax.runs.evaluation import evaluate_split, measure
 from cdml_jax.runs.trained_weights import restore_for_evaluation
 from cdml_jax.system import console
-from cdml_jax.system.files import path_of
 
-_NONE: Mapping[str, str] = MappingProxyType({})
 _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 
 @processes.joined()
 def evaluate(
-    folder: Path, split: str, changes: Mapping[str, str] = _NONE, *, best: bool = False
+    folder: Path, split: str, changes: Mapping[str, str] = NO_CHANGES, *, best: bool = False
 ) -> Confusion | None:
     """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
 
@@ -46,7 +40,7 @@ def evaluate(
             f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
             "choose test"
         )
-    config = _for_use(keys.overridden(stored["config"], changes))
+    config = settings_for_use(stored, changes)
     # A configuration file is not run here: what its method says of the embedding was kept.
     kept = stored.get("method", {})
     if {"title", "embedding"} - kept.keys():
@@ -80,26 +74,6 @@ def evaluate(
         show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
     say_next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
-
-
-def _for_use(values: dict[str, Any]) -> Settings:
-    """The settings of a trained run, without what only its beginning and its epochs needed.
-
-    Raises:
-      UserError: its images are not where they were.
-    """
-    place = places.folder_of(values["source"])
-    if place and not path_of(place).exists():
-        kind = values["source"].partition(":")[0]
-        raise UserError(
-            f"{values['source']}: there is no such folder; --config.source={kind}:DIR says where its images "
-            "are now"
-        )
-    if not values["model"]["frozen"]:
-        values["model"]["weights"] = ""
-    if values["confusion"]["source"] != "holdout":
-        values["confusion"]["source"] = "train"
-    return from_plain(values)
 
 
 def print_counts(counts: Confusion, split: str, names: Classes) -> None:

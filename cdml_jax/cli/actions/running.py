@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from etils.epath import Path
 
+from cdml_jax.configuration import keys, places
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.datasets import load_dataset
-from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.mesh import divide_processor, make_mesh
@@ -24,7 +26,10 @@ from cdml_jax.runs.claims import claim
 from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
+from cdml_jax.system.files import path_of
 from cdml_jax.training.program import Program
+
+NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 
 
 def prepare(
@@ -81,6 +86,31 @@ def prepare(
     )
     console.detail(placement)
     return program
+
+
+def settings_for_use(stored: Mapping[str, Any], changes: Mapping[str, str] = NO_CHANGES) -> Settings:
+    """The settings of a trained run, without what only its beginning and its epochs needed.
+
+    Args:
+      stored: what its folder holds.
+      changes: text by dotted keys that say where things are now, such as `source`.
+
+    Raises:
+      UserError: its images are not where they were.
+    """
+    values = keys.overridden(stored["config"], changes)
+    place = places.folder_of(values["source"])
+    if place and not path_of(place).exists():
+        kind = values["source"].partition(":")[0]
+        raise UserError(
+            f"{values['source']}: there is no such folder; --config.source={kind}:DIR says where its images "
+            "are now"
+        )
+    if not values["model"]["frozen"]:
+        values["model"]["weights"] = ""
+    if values["confusion"]["source"] != "holdout":
+        values["confusion"]["source"] = "train"
+    return from_plain(values)
 
 
 def _keep_names(folder: Path, dataset: Dataset) -> None:
