@@ -86,12 +86,15 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(workdir: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None) -> TrainedRun:
+def load(
+    workdir: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None, best: bool = False
+) -> TrainedRun:
     """The run that `cdml train` left in a workdir, to be called on images; needs the extra `train`.
 
     Args:
       workdir: its folder. The images that it was trained on need not be there.
       devices: those that share the work; None for all of this process.
+      best: whether to take the best epoch by validation in place of the last.
 
     Raises:
       UserError: it holds no run of `cdml train`, or no checkpoint that can be read.
@@ -101,7 +104,7 @@ def load(workdir: str | os.PathLike, *, devices: Sequence[jax.Device] | None = N
     except ModuleNotFoundError as error:
         raise _needs_train(error) from error
 
-    return trained_run.load(workdir, devices=devices)
+    return trained_run.load(workdir, devices=devices, best=best)
 
 
 def settings(name: str, /, **changes: Any) -> Settings:

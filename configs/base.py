@@ -67,6 +67,8 @@ def get_config() -> ConfigDict:
                 "cpu_devices": 0,  # as how many devices JAX sees a processor; 0 leaves that to it
             },
             "evaluate_every": 1,  # epochs between looks at the validation split
+            # Looks in a row without a higher validation accuracy after which `cdml train` ends; 0 for never.
+            "early_stopping": 0,
             "test_time_flip": False,  # evaluate the mean of an image's logits and its mirror image's
             "optimizer": {
                 "name": "sgd",

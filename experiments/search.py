@@ -24,6 +24,7 @@ from cdml_jax.confusion.figures import accuracy
 from cdml_jax.data.dividing.folds import fold
 from cdml_jax.methods import known_methods, named_method
 from cdml_jax.reporting.comparison import paired_interval
+from cdml_jax.runs.beginning import beginning
 from cdml_jax.runs.loop import fit
 from cdml_jax.training.program import Program
 
@@ -48,7 +49,8 @@ def main() -> None:
         loaded = load_arguments([*arguments, *(f"--config.{word}" for word in words)])
         config, method = loaded.settings, named_method(name, known_methods(loaded.methods))
         check(config)
-        whole = Program(config, dataset, structure=method.structure)
+        fill = beginning(config, dataset.classes)
+        whole = Program(config, dataset, structure=method.structure, fill=fill)
         parts = (
             [fold(whole.feeds, index, options.folds) for index in range(options.folds)]
             if options.folds
@@ -56,7 +58,7 @@ def main() -> None:
         )
         accuracies, train = [], []
         for part in parts:
-            program = Program(config, dataset, feeds=part, structure=method.structure)
+            program = whole.beside(feeds=part)
             for seed in range(options.first_seed, options.first_seed + options.seeds):
                 run = fit(program, method, seed)
                 accuracies.append(100 * accuracy(program.evaluate(run.state, "validation")))

@@ -432,7 +432,7 @@ CASES = [
     (
         "a folder of weights",
         lambda w: w.train(f"--config.model.weights={w.birds}", "--config.model.name=resnet18"),
-        "model.weights: DIR/birds is a folder; name the file in it that holds the weights",
+        "model.weights: DIR/birds is a folder that holds no run; give a file, or the workdir of a run",
     ),
     (
         "names that would act on a terminal",

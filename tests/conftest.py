@@ -18,6 +18,15 @@ jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+@pytest.fixture(autouse=True)
+def loud_again():
+    """What one test's `--quiet` sets is not the next one's."""
+    from cdml_jax.system import console  # here: once its shapes are checked
+
+    yield
+    console.set_verbosity(console.Verbosity.NORMAL)
+
+
 @pytest.fixture
 def strict_shapes():
     """Ranks are never promoted in silence inside the objective."""

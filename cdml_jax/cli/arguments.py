@@ -21,6 +21,20 @@ configuration:
                             (all keys, with their meaning: {base})
 """
 
+MOVED = (
+    "The run's own configuration is used. Where its images were moved, --config.source=folder:DIR says where "
+    "they are now."
+)
+# What may be said of a run that is only looked at: where things are, and how fast they are read.
+_PLACES = (
+    "source",
+    "data.data_dir",
+    "data.check",
+    "data.cache_bytes",
+    "data.num_threads",
+    "compilation_cache",
+)
+
 
 def path(text: str) -> Path:
     """A path that a person gives: `~` is their home folder, also behind `=`, where no shell expands it.
@@ -90,6 +104,7 @@ def add_new_workdir(parser: argparse.ArgumentParser, command: str) -> None:
 def add_workdir(parser: argparse.ArgumentParser) -> None:
     """The flag of a folder that holds a run."""
     parser.add_argument("--workdir", type=path, metavar="DIR", required=True, help="of the trained run")
+    parser.add_argument("--best", action="store_true", help="use the best epoch by validation, not the last")
 
 
 def refuse(command: str, rest: Sequence[str], advice: str = "") -> None:
@@ -100,3 +115,21 @@ def refuse(command: str, rest: Sequence[str], advice: str = "") -> None:
     """
     if rest:
         raise UserError(f"{command}: unknown argument {rest[0]!r}{advice}")
+
+
+def places(command: str, rest: Sequence[str]) -> dict[str, str]:
+    """The keys by which a command that only looks at a run learns where things are now, as text.
+
+    Raises:
+      UserError: an argument of another kind.
+    """
+    found = {}
+    for argument in rest:
+        key, equals, value = argument.removeprefix("--config.").partition("=")
+        if not argument.startswith("--config.") or not equals or key not in _PLACES:
+            raise UserError(
+                f"{command}: unknown argument {argument!r}; the run's own configuration is used, and "
+                "--config.source=folder:DIR says where its images are now"
+            )
+        found[key] = value
+    return found

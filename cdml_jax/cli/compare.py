@@ -24,9 +24,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare them; returns the exit status."""
-    arguments.refuse("compare", options.rest, "; the runs' own configurations are used")
+    changes = arguments.places("compare", options.rest)
     # Here: a mistake in a flag is answered before JAX is loaded.
     from cdml_jax.cli.actions.compare import compare
 
-    compare(options.a, options.b, options.split)
+    compare(options.a, options.b, options.split, changes)
     return 0

@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the embeddings; returns the exit status: 0, or 2 if some image could not be read."""
     arguments.refuse("embed", options.rest)
-    trained = trained_run(options.workdir)
+    trained = trained_run(options.workdir, best=options.best)
     import numpy as np  # here: a mistake in a flag is answered before it is loaded
 
     if not options.folder.is_dir():

@@ -11,17 +11,22 @@ TEXT = "evaluate what `cdml train` left in a workdir, and draw its confusion"
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Add its flags."""
-    parser = arguments.add(commands, "evaluate", TEXT)
+    parser = arguments.add(
+        commands,
+        "evaluate",
+        TEXT,
+        epilog=arguments.MOVED,
+    )
     arguments.add_workdir(parser)
     parser.add_argument("--split", default="validation", choices=("validation", "test"), help="(validation)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate; returns the exit status."""
-    arguments.refuse("evaluate", options.rest, "; the run's own configuration is used")
+    changes = arguments.places("evaluate", options.rest)
     from cdml_jax.cli.actions.evaluate import (
         evaluate,  # here: a mistake in a flag is answered before JAX is loaded
     )
 
-    evaluate(options.workdir, options.split)
+    evaluate(options.workdir, options.split, changes, best=options.best)
     return 0

@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the file; returns the exit status."""
     arguments.refuse("export", options.rest)
-    trained = trained_run(options.workdir)
+    trained = trained_run(options.workdir, best=options.best)
     from cdml_jax.inference.export import beside, export  # here: JAX is loaded after mistakes in flags
 
     platforms = export(trained, options.out)

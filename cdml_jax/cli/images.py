@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cdml_jax.inference.trained_run import TrainedRun
 
 
-def trained_run(workdir: Path) -> TrainedRun:
+def trained_run(workdir: Path, *, best: bool = False) -> TrainedRun:
     """The run of a workdir, ready to be called; what it compiles is kept as its configuration says.
 
     Raises:
@@ -22,7 +22,7 @@ def trained_run(workdir: Path) -> TrainedRun:
     from cdml_jax.inference.trained_run import load
     from cdml_jax.system.compilation_cache import keep_compiled
 
-    run = load(workdir)
+    run = load(workdir, best=best)
     keep_compiled(run.config.compilation_cache)
     return run
 

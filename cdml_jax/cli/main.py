@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import cdml_jax
-from cdml_jax.cli import compare, config, embed, evaluate, export, lacking, predict, prepare, reproduce, train
+from cdml_jax.cli import (
+    check,
+    compare,
+    config,
+    embed,
+    evaluate,
+    export,
+    lacking,
+    predict,
+    prepare,
+    reproduce,
+    train,
+)
 from cdml_jax.cli.output import CLOSED_PIPE, OutputError, careful_output
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -22,6 +34,7 @@ COMMANDS = {
     "config": config,
     "evaluate": evaluate,
     "compare": compare,
+    "check": check,
     "prepare": prepare,
     "predict": predict,
     "embed": embed,

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     arguments.refuse("predict", options.rest)
     if options.top < 1:
         raise UserError(f"--top: must be at least 1, not {options.top}")
-    trained = trained_run(options.workdir)
+    trained = trained_run(options.workdir, best=options.best)
     given = images_of(options.images)
     failed = not given.whole
     for file, outputs in zip(given.files, trained.each(given.files), strict=True):

@@ -20,12 +20,11 @@ def check(settings: Settings) -> None:
     """
     ranges.one_of("model.", settings.model, name=NETWORKS)
     ranges.at_least("image.", settings.image, image_size=_LEAST_SIDE)
-    if settings.model.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise UserError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
+    check_dtype(settings)
     if settings.warmup_epochs > settings.epochs:
         raise UserError(
-            f"warmup_epochs: {settings.warmup_epochs} exceeds epochs, {settings.epochs}; lower "
-            "warmup_epochs too"
+            f"warmup_epochs: {settings.warmup_epochs} exceeds epochs, {settings.epochs}; lower it too, such "
+            f"as by --config.warmup_epochs={settings.epochs // 5}"
         )
     if settings.model.frozen and settings.test_time_flip:
         raise UserError(
@@ -36,3 +35,13 @@ def check(settings: Settings) -> None:
         raise UserError("confusion.source: holdout needs a split; set data.holdout or data.holdout_fraction")
     if settings.seed + settings.reproduce.seeds > 2**32:
         raise UserError(f"seed: {settings.seed} must be below 2^32, with reproduce.seeds added")
+
+
+def check_dtype(settings: Settings) -> None:
+    """Refuse numbers that JAX is not set to compute with.
+
+    Raises:
+      UserError: float64 without its switch.
+    """
+    if settings.model.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise UserError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")

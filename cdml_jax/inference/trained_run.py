@@ -15,6 +15,7 @@ from etils.epath import Path
 from flax import nnx
 from jax.typing import ArrayLike
 
+from cdml_jax.configuration.checks import check_dtype
 from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.images.decoding import decode
@@ -54,13 +55,16 @@ class Guess(NamedTuple):
     taken_for: tuple[tuple[str, float], ...]
 
 
-def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None) -> TrainedRun:
+def load(
+    folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = None, best: bool = False
+) -> TrainedRun:
     """A trained run of a workdir, by its newest whole checkpoint.
 
     Args:
       folder: the workdir of `cdml train`, or of one run of `cdml reproduce`, its `runs/METHOD-seedN`.
         The images that it was trained on need not be there.
       devices: those that share the work; None for all of this process.
+      best: by the best epoch by validation in place of the last, where it was kept.
 
     Raises:
       UserError: it holds no trained run, or no checkpoint that can be read.
@@ -68,12 +72,13 @@ def load(folder: str | os.PathLike, *, devices: Sequence[jax.Device] | None = No
     folder = path_of(folder)
     stored = workdir.read_trained(folder)
     config = from_plain(stored["config"])
+    check_dtype(config)
     devices = mesh_lib.devices_here(local=True) if devices is None else devices
     name, names = class_names.read(folder)
     spec = spec_of(config.model, names.number)
     network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
     graph, *shapes = split_model(network)
-    return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes), devices)
+    return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes, best=best), devices)
 
 
 class TrainedRun:

@@ -20,6 +20,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.methods import Method, named_method
 from cdml_jax.methods.checks import check as check_functions
+from cdml_jax.runs.beginning import beginning
 from cdml_jax.runs.claims import claim, held
 from cdml_jax.runs.loop import fit
 from cdml_jax.runs.trained_weights import Weights
@@ -85,7 +86,8 @@ def _train(
     check(settings)
     keep_compiled(settings.compilation_cache)
     dataset = verify(dataset, Problems(dataset.name), cache=None, images=settings.data.check)
-    program = Program(settings, dataset, structure=chosen.structure)
+    fill = beginning(settings, dataset.classes)
+    program = Program(settings, dataset, structure=chosen.structure, fill=fill)
     program.check_weights()
     check_method(chosen, program.storage)
     check_functions(chosen, program.first_facts())
@@ -95,7 +97,7 @@ def _train(
         claim("train", settings, folder, dataset, chosen)
         alone = held(folder)
     with alone:
-        run = fit(program, chosen, seed, folder=folder, save_last=folder is not None)
+        run = fit(program, chosen, seed, folder=folder, save_last=folder is not None, keep_best=True)
     parameters, statistics = jax.tree.map(np.asarray, run.state.in_use)
     weights = Weights(parameters, statistics, run.counts.on_host(), run.epoch)
     return TrainedRun(settings, dataset.name, dataset.classes, program.graph, weights)

@@ -82,9 +82,25 @@ class Checkpoints:
         """Begin to write the run; a step that is there already is left alone.
 
         Raises:
+          UserError: as `write`.
+        """
+        arrays = _arrays(run)
+        about = {
+            "epoch": run.epoch,
+            "step_in_epoch": run.step_in_epoch,
+            "history": run.history,
+            "seconds": run.seconds,
+            "devices": jax.tree.leaves(run.state.counts)[0].sharding.mesh.shape[mesh_lib.DATA],
+            "layout": _layout(arrays),
+        }
+        self.write(int(run.state.step), arrays, about)
+
+    def write(self, step: int, arrays: dict[str, Any], about: dict[str, Any]) -> None:
+        """Begin to write arrays with their checksums; a step that is there already is left alone.
+
+        Raises:
           UserError: this checkpoint, or the one before, cannot be written; or the folder is gone.
         """
-        step = int(run.state.step)
         if self._opened and not self.folder.is_dir():  # Orbax would make it again, wherever that is
             raise UserError(
                 f"{self.folder} is gone since the run began: moved, deleted, or its disk was lost; bring it "
@@ -92,16 +108,7 @@ class Checkpoints:
             )
         if self.latest() == step:
             return
-        arrays = _arrays(run)
-        meta = {
-            "epoch": run.epoch,
-            "step_in_epoch": run.step_in_epoch,
-            "history": run.history,
-            "seconds": run.seconds,
-            "devices": jax.tree.leaves(run.state.counts)[0].sharding.mesh.shape[mesh_lib.DATA],
-            "checksums": checksums(arrays),
-            "layout": _layout(arrays),
-        }
+        meta = about | {"checksums": checksums(arrays)}
         meta["digest"] = stored.digest(meta)
         manager = self._manager
         with self._writing():
@@ -109,6 +116,12 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(run=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta)),
             )
+
+    def forget_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps."""
+        for later in self._manager.all_steps() if self._opened or self.folder.exists() else ():
+            if later > step:
+                self._manager.delete(later)
 
     def restore(self, program: Program[Settings]) -> Run | None:
         """The newest run that is whole, or None where there is none.
@@ -120,7 +133,7 @@ class Checkpoints:
           UserError: there are checkpoints, and all are damaged; or one cannot be opened, or is of another
             network or data set.
         """
-        self._remove_half_written()
+        self.remove_half_written()
         steps, damaged = opening.checkpoints_in(self.folder), []
         if not steps:
             left = opening.left_aside(self.folder) if self.folder.is_dir() else []
@@ -133,8 +146,7 @@ class Checkpoints:
         for step in reversed(steps):
             run, reason = None, "another process could not read it"
             try:
-                with stored.quiet_reads():
-                    run = self._restore(step, program)
+                run = self._restore(step, program)
             except UserError:
                 raise
             except Exception as error:  # whatever Orbax and its storage raise on damaged files
@@ -150,8 +162,8 @@ class Checkpoints:
             "delete the workdir to start again"
         )
 
-    def _remove_half_written(self) -> None:
-        """What a run that was killed while it saved has left: nobody else writes here."""
+    def remove_half_written(self) -> None:
+        """Remove what a run that was killed while it saved has left; nobody else may write here."""
         if processes.is_first() and self.folder.is_dir():
             halves = [path for path in self.folder.iterdir() if _HALF_WRITTEN in path.name]
             for half in halves:

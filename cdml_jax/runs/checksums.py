@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cdml_jax.system.trees import named_leaves
 
@@ -22,7 +24,11 @@ def checksums(tree: Any) -> dict[str, str]:
     >>> checksums({"a": jnp.arange(3)}) == checksums({"a": jnp.array([0, 2, 1])})
     False
     """
-    sums = jax.device_get(_sums([leaf for _, leaf in named_leaves(tree)]))
+    leaves = [leaf for _, leaf in named_leaves(tree)]
+    # Numbers of 64 bits stay so, whatever JAX is set to.
+    wide = any(np.dtype(leaf.dtype).itemsize == 8 for leaf in leaves if isinstance(leaf, np.ndarray))
+    with jax.enable_x64(True) if wide else contextlib.nullcontext():
+        sums = jax.device_get(_sums(leaves))
     names = [name for name, _ in named_leaves(tree)]
     return {name: f"{int(first):08x}{int(second):08x}" for name, (first, second) in zip(names, sums)}
 

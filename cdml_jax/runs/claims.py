@@ -11,7 +11,7 @@ from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.methods import Method
 from cdml_jax.methods.identity import own_digest
-from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs import class_names, image_digests, workdir
 from cdml_jax.runs.evaluation import measured_embedding
 
 
@@ -23,8 +23,12 @@ def claim(
     method: Method | None = None,
     *,
     pooled: bool = False,
+    images: bool = True,
 ) -> None:
-    """Make a folder the run's, with what its use needs: settings, names of the classes, and of the method."""
+    """Make a folder the run's, with what its use needs: settings, names of the classes, and of the method.
+
+    Where `images`, the digests of single images are kept too; the runs of a table share the table's.
+    """
     used = {}
     if method:
         used = {"title": method.title, "embedding": measured_embedding(config, method)}
@@ -43,6 +47,8 @@ def claim(
     )
     if processes.is_first():
         class_names.write(folder, dataset)
+        if images:
+            image_digests.write(folder, dataset)
     processes.wait_for_all("claimed")
 
 

@@ -45,7 +45,7 @@ def cross_validate(
         kept = folder / f"{name}-seed{seed}-fold{index}of{folds}.npz" if folder else None
         if kept is None or not kept.is_file():
             feeds = fold(program.feeds, index, folds)
-            part = Program(program.config, program.dataset, feeds=feeds, structure=program.structure)
+            part = program.beside(feeds=feeds)
             run = fit(part, method, seed, folder=kept.with_suffix("") if kept else None, stop=stop)
             hard = np.asarray(part.evaluate(run.state, "validation").matrix)
             if kept is None:

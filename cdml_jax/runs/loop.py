@@ -20,6 +20,7 @@ from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Interrupted, Stop
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
+from cdml_jax.runs.best import Best, waited_enough
 from cdml_jax.runs.checkpoint import Checkpoints, Run
 from cdml_jax.runs.log import Writers
 from cdml_jax.runs.profiling import Profile, annotated, memory_report
@@ -64,6 +65,7 @@ def fit(
     folder: Path | None = None,
     stop: Stop | None = None,
     save_last: bool = False,
+    keep_best: bool = False,
 ) -> Run:
     """Train one method under one seed to the end, from where it was.
 
@@ -76,18 +78,23 @@ def fit(
       folder: where checkpoints and logs go; None keeps nothing.
       stop: asks to end early.
       save_last: keep the last step too, not only those that `checkpoint.every_seconds` makes due.
+      keep_best: keep the network of the best epoch by validation in `folder` too.
 
     Returns:
-      The run after its last step.
+      The run after its last step: that of the last epoch, or where `early_stopping` ended it.
 
     Raises:
       Interrupted: `stop` asked, after saving.
-      UserError: the loss is not finite.
+      UserError: the loss is not finite, or `early_stopping` has no validation split to look at.
     """
     check_method(method, program.storage)
+    patience = program.config.early_stopping if until_epoch is None else 0
+    if patience and "validation" not in program.feeds:
+        raise UserError("early_stopping: there is no validation split to look at; set it to 0")
     if method.structure != program.structure:
         raise ValueError(f"{method.title} has another structure than the program")
     checkpoints = Checkpoints(folder / "checkpoints", keep=program.config.checkpoint.keep) if folder else None
+    best = Best(folder) if folder and keep_best else None
     try:
         run = checkpoints.restore(program) if checkpoints else None
         if run is not None:
@@ -108,11 +115,12 @@ def fit(
             bar as shown,
             profile.closing(),
             contextlib.closing(writers) if writers else contextlib.nullcontext(),
+            contextlib.closing(best) if best else contextlib.nullcontext(),
         ):
             trainer = _Trainer(
-                program, method, seed, run, checkpoints, writers, stop or Stop(), shown, profile
+                program, method, seed, run, checkpoints, best, writers, stop or Stop(), shown, profile
             )
-            while run.epoch < end:
+            while run.epoch < end and not waited_enough(run.history, patience):
                 trainer.train_epoch()
             if save_last:
                 trainer.save()
@@ -129,6 +137,7 @@ class _Trainer:
     seed: int
     run: Run
     checkpoints: Checkpoints | None
+    best: Best | None
     writers: Writers | None
     stop: Stop
     shown: console.Progress
@@ -217,6 +226,8 @@ class _Trainer:
         run.history.append(entry)
         if self.writers:
             self.writers.write(entry)
+        if self.best:
+            self.best.keep(run)
         self._show(entry)
         run.state = program.begin_epoch(run.state)
         if self._agree(0):

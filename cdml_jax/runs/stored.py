@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -23,24 +23,26 @@ _SEQUENCE = 1  # Orbax's number of a key that is a place in a list or tuple
 
 
 def quiet_orbax() -> None:
-    """Its threads and tasks log the traceback of whatever is raised here as well."""
+    """Drop what its threads and tasks print of failures, each of which is raised here as well.
+
+    Reads that it began, and after the first that failed no longer awaits, end whenever they end: what they
+    print is dropped from here on.
+    """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not isinstance(sys.unraisablehook, _Unraisable):
+        sys.unraisablehook = _Unraisable(sys.unraisablehook)
 
 
-@contextlib.contextmanager
-def quiet_reads() -> Iterator[None]:
-    """Drops the tracebacks of reads that Orbax began and, after the first that failed, no longer awaits."""
+class _Unraisable:
+    """A hook for exceptions that nobody can catch, which leaves out those of reads that nobody awaits."""
 
-    def report(unraisable: Any) -> None:
+    def __init__(self, before: Callable[[Any], Any]):
+        self.before = before
+
+    def __call__(self, unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    before, sys.unraisablehook = sys.unraisablehook, report
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
+            self.before(unraisable)
 
 
 def digest(meta: Mapping[str, Any]) -> str:
@@ -89,7 +91,7 @@ def read_arrays(checkpoint: Path, checksums_of: Mapping[str, str], wanted: Calla
     run = checkpoint / "run"
     target = _structure(run, wanted)
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
-    with quiet_reads(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         arrays = reader.restore(
             run, args=ocp.args.PyTreeRestore(item=target, restore_args=arguments, partial_restore=True)
         )

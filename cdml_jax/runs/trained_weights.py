@@ -11,6 +11,7 @@ from etils.epath import Path
 from cdml_jax.confusion import Confusion, DenseConfusion, TopConfusions
 from cdml_jax.errors import UserError
 from cdml_jax.runs import opening, stored
+from cdml_jax.runs.best import FOLDER
 from cdml_jax.system import console, files
 from cdml_jax.system.trees import named_leaves
 
@@ -36,19 +37,25 @@ class Weights(NamedTuple):
     epoch: int
 
 
-def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree) -> Weights:
+def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree, *, best: bool = False) -> Weights:
     """Weights of the newest whole checkpoint in the workdir `folder`; nothing there is changed.
 
     Args:
       folder: of `cdml train`; the run may still be going on.
       parameters, batch_statistics: shapes of the network's, in its own structure.
+      best: those of the best epoch by validation in place of the last.
 
     Raises:
       UserError: there is no checkpoint, one cannot be opened, none is whole, or it is of another network.
     """
     stored.quiet_orbax()
-    kept = files.absolute(folder) / "checkpoints"
+    kept = files.absolute(folder) / (FOLDER if best else "checkpoints")
     steps = opening.checkpoints_in(kept)
+    if best and not steps:
+        raise UserError(
+            f"--best: {folder} keeps no best epoch: `cdml train` keeps one, where there are validation "
+            "images; the runs of a table are compared at their last step"
+        )
     if not steps:
         left = opening.left_aside(kept) if kept.is_dir() else []
         if left:
@@ -66,7 +73,9 @@ def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree) -> W
     raise UserError(f"{kept}: none of the checkpoints {', '.join(map(str, reversed(steps)))} can be read")
 
 
-def restore_for_evaluation(folder: Path, program: Program[Any]) -> tuple[TrainState, int]:
+def restore_for_evaluation(
+    folder: Path, program: Program[Any], *, best: bool = False
+) -> tuple[TrainState, int]:
     """The trained network of a workdir as a state that can be evaluated, and how many epochs it was trained.
 
     Whatever method trained it: nothing of the optimiser or of the method's own terms is read.
@@ -74,6 +83,7 @@ def restore_for_evaluation(folder: Path, program: Program[Any]) -> tuple[TrainSt
     Args:
       folder: the workdir; nothing there is changed.
       program: of the run's settings.
+      best: as `restore_weights` takes it.
 
     Returns:
       A state whose parameters and statistics, as the model is used, lie on the program's devices; all else
@@ -83,7 +93,7 @@ def restore_for_evaluation(folder: Path, program: Program[Any]) -> tuple[TrainSt
       UserError: as `restore_weights`.
     """
     state, shardings = program.abstract_state(), program.shardings
-    weights = restore_weights(folder, state.parameters, state.batch_statistics)
+    weights = restore_weights(folder, state.parameters, state.batch_statistics, best=best)
     parameters, statistics = jax.device_put(
         (weights.parameters, weights.batch_statistics), (shardings.parameters, shardings.batch_statistics)
     )

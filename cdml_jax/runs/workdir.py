@@ -31,7 +31,7 @@ FREE = (
     "early_stopping",
 )
 # What only a run leaves: without its config.json nobody knows which.
-_LEFT = ("checkpoints", "metrics.jsonl", "results", "runs")
+_LEFT = ("checkpoints", "best", "metrics.jsonl", "results", "runs", "folds")
 
 
 def look(
@@ -101,7 +101,7 @@ def claim(
         # What the run began with stays.
         mine |= {key: theirs[key] for key in ("contents", "files") if key in theirs}
         if write:
-            _say_epochs(workdir, theirs["config"]["epochs"], config.epochs)
+            _say_changes(workdir, places.from_the_root(theirs["config"]), plain)
     if not write:
         return
     content = json.dumps(sealed(mine), indent=1, sort_keys=True) + "\n"
@@ -184,14 +184,15 @@ def _is_free(key: str, free: tuple[str, ...]) -> bool:
     return any(key == name or (name.endswith(".") and key.startswith(name)) for name in free)
 
 
-def _say_epochs(workdir: Path, there: int, here: int) -> None:
-    if there == here:
-        return
-    trained = stored.epochs_begun(workdir / "checkpoints")
-    console.say(
-        f"{workdir}: the run was begun for {there} epochs and now has {here}: it goes on after epoch "
-        f"{trained} with the learning rates of a run of {here} epochs"
-    )
+def _say_changes(workdir: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    if there["source"] != here["source"]:
+        console.say(f"{workdir}: the same images as of {there['source']} are now read from {here['source']}")
+    if there["epochs"] != here["epochs"]:
+        trained = stored.epochs_begun(workdir / "checkpoints")
+        console.say(
+            f"{workdir}: the run was begun for {there['epochs']} epochs and now has {here['epochs']}: it "
+            f"goes on after epoch {trained} with the learning rates of a run of {here['epochs']} epochs"
+        )
 
 
 @contextlib.contextmanager

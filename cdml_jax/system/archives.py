@@ -92,6 +92,11 @@ class Archive:
         self._members = np.load(io.BytesIO(content), allow_pickle=False)
         self.record: dict[str, Any] = json.loads(self._members[_RECORD].tobytes())
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the arrays."""
+        return [name for name in self._members.files if name != _RECORD]
+
     def __contains__(self, name: str) -> bool:
         return name in self._members.files
 

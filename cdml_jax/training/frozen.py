@@ -21,7 +21,6 @@ from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
 from cdml_jax.models.network import Network
 from cdml_jax.models.pixels import normalize_images
-from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
 from cdml_jax.training.settings import TrainingSettings
@@ -34,6 +33,7 @@ def feeds_of(
     build_model: Callable[..., Network],
     *,
     mesh: Mesh,
+    fill: Callable[..., tuple[Any, Any]],
 ) -> Mapping[str, Feed]:
     """The batches of each split: of its images, or of what the frozen front makes of them.
 
@@ -42,6 +42,7 @@ def feeds_of(
       splits: of a data set.
       build_model: makes the network.
       mesh: the devices.
+      fill: gives the network's parameters and statistics the values of its weights.
     """
     images = image_feeds(
         splits,
@@ -51,7 +52,9 @@ def feeds_of(
         cache_bytes=config.data.cache_bytes,
         shard=mesh_lib.process_shard(mesh),
     )
-    return frozen_feeds(config, images, build_model, mesh=mesh) if config.model.frozen else images
+    if not config.model.frozen:
+        return images
+    return frozen_feeds(config, images, build_model, mesh=mesh, fill=fill)
 
 
 def frozen_feeds(
@@ -60,6 +63,7 @@ def frozen_feeds(
     build_model: Callable[..., Network],
     *,
     mesh: Mesh,
+    fill: Callable[..., tuple[Any, Any]],
 ) -> dict[str, FeatureFeed]:
     """The splits as the frozen front of the configured network sees them.
 
@@ -74,14 +78,7 @@ def frozen_feeds(
     network = build_model(rngs=nnx.Rngs(0))
     cut = network.cut(config.model.frozen)
     graph, parameters, statistics = split_model(network)
-    loaded = load_weights(
-        config.model.weights,
-        parameters,
-        statistics,
-        network=config.model.name,
-        style=config.model.style,
-    )
-    parameters, statistics = mesh_lib.put_replicated(mesh, loaded)
+    parameters, statistics = mesh_lib.put_replicated(mesh, fill(parameters, statistics))
 
     @jax.jit
     def front(parameters: Any, statistics: Any, images: jax.Array) -> jax.Array:

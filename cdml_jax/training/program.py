@@ -40,6 +40,8 @@ from cdml_jax.training.state import (
 from cdml_jax.training.step import StepSettings, train_step
 from cdml_jax.training.storage import make_storage
 
+Fill = Callable[..., tuple[Any, Any]]
+"""Parameters and batch statistics as a network begins, from those drawn; with `quiet=False` it says how."""
 Config_co = TypeVar("Config_co", bound=TrainingSettings, covariant=True)
 
 
@@ -52,6 +54,7 @@ class Program(Generic[Config_co]):
       devices: those that share the work; None for all.
       feeds: the splits' batches where they are not those of the data set: another program's, or its folds.
       structure: the terms of the objective beside softmax and triplets.
+      fill: with what the network begins, where `model.weights` is set; None is what it names, a file.
 
     Attributes:
       feeds: the batches of each split; of features, where the front of the network is frozen.
@@ -70,8 +73,12 @@ class Program(Generic[Config_co]):
         *,
         feeds: Mapping[str, Feed] | None = None,
         structure: Structure = PLAIN,
+        fill: Fill | None = None,
     ):
         self.config, self.dataset, self.structure = config, dataset, structure
+        self.fill = fill or functools.partial(
+            load_weights, config.model.weights, network=config.model.name, style=config.model.style
+        )
         self.mesh = mesh_lib.make_mesh(
             config.batch_size,
             config.accumulation,
@@ -100,7 +107,9 @@ class Program(Generic[Config_co]):
             network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
             cut = network.cut(config.model.frozen)
             outside = network.front_names(cut)
-        self.feeds = feeds_of(config, dataset.splits, build_model, mesh=self.mesh) if feeds is None else feeds
+        if feeds is None:
+            feeds = feeds_of(config, dataset.splits, build_model, mesh=self.mesh, fill=self.fill)
+        self.feeds = feeds
         optimizer = make_optimizer(
             config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
         )
@@ -178,6 +187,13 @@ class Program(Generic[Config_co]):
 
         return jax.jit(traced, donate_argnums=0, out_shardings=out_shardings)
 
+    def beside(
+        self, feeds: Mapping[str, Feed] | None = None, structure: Structure | None = None
+    ) -> Program[Config_co]:
+        """A program of the same settings and the same beginning, for other images or another structure."""
+        feeds, structure = self.feeds if feeds is None else feeds, structure or self.structure
+        return Program(self.config, self.dataset, feeds=feeds, structure=structure, fill=self.fill)
+
     def feed(self, split: str) -> Feed:
         """The batches of a split.
 
@@ -192,7 +208,7 @@ class Program(Generic[Config_co]):
         """State before the first step: the same parameters for every method of a seed."""
         state = self._init(np.uint32(seed))
         if self.config.model.weights:
-            loaded = self._loaded(state)
+            loaded = self.fill(state.parameters, state.batch_statistics)
             loaded = jax.device_put(loaded, (self.shardings.parameters, self.shardings.batch_statistics))
             state = state._replace(parameters=loaded[0], batch_statistics=loaded[1])
             if state.averages:
@@ -202,17 +218,7 @@ class Program(Generic[Config_co]):
     def check_weights(self) -> None:
         """Refuse weights that do not fit, before anything is written; say in a line what is made of them."""
         if self.config.model.weights:
-            self._loaded(self.abstract_state(), quiet=False)
-
-    def _loaded(self, state: TrainState, *, quiet: bool = True) -> tuple[Any, Any]:
-        return load_weights(
-            self.config.model.weights,
-            state.parameters,
-            state.batch_statistics,
-            network=self.config.model.name,
-            style=self.config.model.style,
-            quiet=quiet,
-        )
+            self.fill(*self.abstract_state().in_use, quiet=False)
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of a state, for a restore."""

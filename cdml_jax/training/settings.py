@@ -103,6 +103,7 @@ class TrainingSettings:
     accumulation: int
     mesh: MeshSettings
     evaluate_every: int
+    early_stopping: int
     test_time_flip: bool
     optimizer: OptimizerSettings
     confusion: ConfusionSettings
@@ -111,4 +112,4 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         least = {"seed": 0, "batch_size": 1, "epochs": 1, "warmup_epochs": 0, "accumulation": 1}
-        ranges.at_least("", self, **least, evaluate_every=1)
+        ranges.at_least("", self, **least, evaluate_every=1, early_stopping=0)

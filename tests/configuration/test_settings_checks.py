@@ -71,7 +71,7 @@ def test_a_range_of_an_area_ends_at_the_whole():
         ({"model.name": "resnet"}, ("model.name: 'resnet' is unknown", "choose one of")),
         ({"model.dtype": "float64"}, ("model.dtype: float64", "JAX_ENABLE_X64=1")),
         ({"image.image_size": 7}, ("image.image_size: 7", "at least 8")),
-        ({"epochs": 4, "warmup_epochs": 9}, ("warmup_epochs: 9", "epochs, 4", "lower warmup_epochs")),
+        ({"epochs": 4, "warmup_epochs": 9}, ("warmup_epochs: 9", "epochs, 4", "--config.warmup_epochs=0")),
         ({"confusion.source": "holdout"}, ("confusion.source: holdout", "data.holdout_fraction")),
         ({"model.frozen": "backbone", "test_time_flip": True}, ("test_time_flip", "model.frozen=''")),
         ({"seed": 2**32 - 2}, ("seed: 4294967294", "below 2^32")),

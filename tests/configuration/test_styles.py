@@ -6,7 +6,6 @@ from safetensors.numpy import save_file
 
 from cdml_jax.configuration.settings import changed, defaults
 from cdml_jax.configuration.styles import styled
-from cdml_jax.errors import UserError
 
 
 def settings(tmp_path, metadata, **more):
@@ -40,15 +39,11 @@ def test_nothing_is_changed_where_it_is_set_or_cannot_be(tmp_path, capsys, metad
     assert capsys.readouterr().out == ""
 
 
-def test_no_weights_have_no_style_and_absent_ones_are_named(tmp_path):
-    assert styled(defaults()) is not None
-    with pytest.raises(UserError, match=r"no file .*none\.safetensors"):
-        styled(
-            changed(
-                defaults(),
-                {"model.weights": str(tmp_path / "none.safetensors"), "model.name": "mobilenet_v2"},
-            )
-        )
+def test_no_weights_have_no_style_nor_have_absent_ones(tmp_path):
+    """A run that has begun does without its weights; of another one they are refused by name."""
+    absent = {"model.weights": str(tmp_path / "none.safetensors"), "model.name": "mobilenet_v2"}
+    for settings in (defaults(), changed(defaults(), absent)):
+        assert styled(settings) is settings
 
 
 def test_the_networks_own_weights_are_of_its_own_style(capsys):

@@ -1,7 +1,9 @@
 """A run that the command trained once, and what then becomes of it: closed, damaged, moved, looked at."""
 
 import errno
+import json
 import os
+import resource
 import shutil
 
 import jax
@@ -11,8 +13,11 @@ from photographs import write_photographs
 from tiny_run import Tiny
 
 from cdml_jax.cli import main as cli
+from cdml_jax.configuration.load import load_arguments
 from cdml_jax.models import NETWORKS, Variant
 from cdml_jax.runs import checkpoint, stored
+from cdml_jax.system.archives import Archive
+from cdml_jax.training.optimizer import make_schedule
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +230,259 @@ def test_a_run_that_cannot_be_written_is_evaluated(world, capsys, monkeypatch):
     assert "validation: top-1 " in out
     assert "the classes' names are not kept: " in error
     assert "confusion_validation.png: not drawn" in error
+
+
+def test_images_and_workdirs_may_move(world, capsys, monkeypatch):
+    """Nothing depends on the folder that a command is given in; the same images are the same run's."""
+    birds, moved = world / "birds", world / "elsewhere/birds of 2026"
+    monkeypatch.chdir(world)
+    relative = [a.replace(f"{world}/", "") for a in train(world)]
+    said(capsys, [*relative, "--workdir=second", "--config.epochs=1"])
+    monkeypatch.chdir("/")
+    evaluated = said(capsys, ["evaluate", f"--workdir={world / 'second'}", "--quiet"])[0]
+    shutil.move(birds, moved)
+    (world / "second").rename(world / "elsewhere/second")
+    place = f"--workdir={world / 'elsewhere/second'}"
+    for source in (f"folder:{birds}", f"folder:{world / 'nowhere'}"):
+        error = said(capsys, ["evaluate", place, f"--config.source={source}"], 2)[1]
+        assert error == (
+            f"cdml: {source}: there is no such folder; --config.source=folder:DIR says where its images are "
+            "now\n"
+        )
+    assert said(capsys, ["evaluate", place], 2)[1].startswith(
+        f"cdml: folder:{birds}: there is no such folder"
+    )
+    here = f"--config.source=folder:{moved}"
+    assert said(capsys, ["evaluate", place, here, "--quiet"])[0] == evaluated
+    monkeypatch.chdir(world / "elsewhere")
+    more = [*train(world), "--workdir=second", "--config.source=folder:birds of 2026", "--config.epochs=1"]
+    assert f"the same images as of folder:{birds} are now read from folder:{moved}" in said(capsys, more)[0]
+    assert said(capsys, ["evaluate", place, "--quiet"])[0] == evaluated
+    (moved / "owl/0.png").unlink()
+    assert "holds a run on other images of folder:" in said(capsys, ["evaluate", place], 2)[1]
+    assert (
+        "unknown argument '--config.epochs=1'" in said(capsys, ["evaluate", place, "--config.epochs=1"], 2)[1]
+    )
+
+
+def test_files_that_settings_name_may_move_but_not_change(world, capsys):
+    costs = "x,red finch,pink finch,owl\nred finch,0,1,1\npink finch,1,0,1\nowl,1,1,0\n"
+    (world / "costs.csv").write_text(costs)
+    run = f"--workdir={world / 'second'}"
+    said(capsys, train(world, run, "--config.epochs=1", "--config.confusion.source=file:costs.csv"))
+    (world / "costs.csv").rename(world / "moved.csv")
+    more = train(world, run, "--config.epochs=1", "--config.confusion.source=file:moved.csv")
+    said(capsys, more)
+    (world / "moved.csv").write_text(costs.replace("owl,1", "owl,2"))
+    error = said(capsys, more, 2)[1]
+    assert f"began with another content of confusion.source (file:{world / 'moved.csv'}); bring that" in error
+    (world / "moved.csv").unlink()
+    said(capsys, ["evaluate", run])
+
+
+def test_a_finished_run_goes_on_for_more_epochs_and_not_for_fewer(world, capsys):
+    out, _ = said(capsys, train(world, "--config.epochs=5"))
+    assert (
+        "the run was begun for 3 epochs and now has 5: it goes on after epoch 3 with the learning rates of a "
+        "run of 5 epochs"
+    ) in out
+    assert "continuing at step 12" in out
+    lines = [json.loads(line) for line in (world / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12, 16, 20]
+    schedule = make_schedule(load_arguments(train(world, "--config.epochs=5")[1:2]).settings.optimizer, 20)
+    assert [line["learning_rate"] for line in lines[3:]] == pytest.approx(
+        [float(schedule(15)), float(schedule(19))]
+    )
+    error = said(capsys, train(world, "--config.epochs=4"), 2)[1]
+    assert "has trained 5 epochs already; epochs: 4 is fewer: give at least 5" in error
+    error = said(capsys, train(world, "--config.epochs=1", "--config.warmup_epochs=2"), 2)[1]
+    assert (
+        error
+        == "cdml: warmup_epochs: 2 exceeds epochs, 1; lower it too, such as by --config.warmup_epochs=0\n"
+    )
+    error = said(capsys, train(world, "--config.epochs=9", "--config.batch_size=16"), 2)[1]
+    assert "batch_size (8 there, 16 here)" in error
+
+
+def test_a_run_begins_with_another(world, capsys):
+    """With all of it for the same classes, else without its classifier; images may have another size."""
+    second = [f"--workdir={world / 'second'}", "--config.model.weights=run", "--config.epochs=1"]
+    out, _ = said(capsys, train(world, *second, "--config.optimizer.learning_rate=0."))
+    assert out.startswith("The network begins as run was after epoch 3: all of it, the classifier included\n")
+    there, here = (
+        {
+            key: sum_
+            for key, sum_ in stored.read_meta(checkpoint)["checksums"].items()
+            if key.startswith("state.parameters.")
+        }
+        for checkpoint in (newest(world), world / "second/checkpoints/4")
+    )
+    assert there == here
+
+    (world / "birds/owl").rename(world / "birds/emu")
+    other = [*second, f"--workdir={world / 'third'}", "--config.image.image_size=24"]
+    out, _ = said(capsys, train(world, *other, "--config.model.embedding_size=4"))
+    assert out.startswith(
+        "The network begins as run was after epoch 3: its classifier is left out: the classes are others (3 "
+        "there, 3 here); its projection is left out: it has another size, or none\n"
+    )
+    shutil.rmtree(world / "run")
+    said(capsys, train(world, *other, "--config.model.embedding_size=4"))  # it has begun
+    for name, message in {
+        "birds": "birds is a folder that holds no run; give a file, or the workdir of a run",
+        "nowhere": "no file nowhere",
+    }.items():
+        again = [f"--config.model.weights={name}", f"--workdir={world / 'fourth'}"]
+        error = said(capsys, train(world, *again), 2)[1]
+        assert error.startswith(f"cdml: model.weights: {message}")
+
+
+def test_the_best_epoch_is_used_by_choice(world, capsys):
+    entries = [json.loads(line) for line in (world / "run/metrics.jsonl").read_text().splitlines()]
+    accuracies = [entry["validation_accuracy"] for entry in entries]
+    best = 1 + accuracies.index(max(accuracies))
+    place = f"--workdir={world / 'run'}"
+    out, _ = said(capsys, ["evaluate", place, "--best"])
+    assert f"The best epoch by validation is {best} of 3." in out
+    assert f"validation: top-1 {max(accuracies):.2%}" in out
+    found = {}
+    for flag in ("--best", "--verbose"):
+        for command in (
+            ["predict", place, "birds/owl/0.png", "--json", flag],
+            ["embed", place, "birds/owl", "--out=a.npz", flag],
+            ["export", place, "--out=a.jax", flag],
+        ):
+            said(capsys, command)
+        found[flag] = np.load("a.npz")["embeddings"]
+    assert (np.abs(found["--best"] - found["--verbose"]).max() > 1e-4) == (best != 3)
+    shutil.rmtree(world / "run/best")
+    error = said(capsys, ["predict", place, "birds/owl/0.png", "--best"], 2)[1]
+    assert error.startswith(f"cdml: --best: {world / 'run'} keeps no best epoch: ")
+    assert error.endswith("the runs of a table are compared at their last step\n")
+
+
+def test_a_table_stops_nothing_early(world, capsys):
+    table = ["reproduce", *train(world, "--config.early_stopping=2")[1:], f"--workdir={world / 'table'}"]
+    assert said(capsys, table, 2)[1].startswith(
+        "cdml: early_stopping: the methods of a table are compared at "
+    )
+    folds = train(world, "--config.early_stopping=2", "--folds=2")
+    assert said(capsys, folds, 2)[1].startswith("cdml: early_stopping: the held-out images would choose the ")
+
+
+def test_folds_hold_every_image_of_training_and_validation_out_once(world, capsys):
+    folds = train(world, "--folds=2", "--config.epochs=3")
+    out, _ = said(capsys, folds)
+    assert (
+        "2 models, each without one fold of all train and validation images; test images are left out" in out
+    )
+    counts = sum(Archive(path)["counts"] for path in sorted((world / "run/folds/epochs3").glob("*.npz")))
+    assert counts.sum() == 36
+    assert f"held out: top-1 {np.trace(counts) / 36:.2%}" in out
+    again, _ = said(capsys, folds)
+    assert "compiled" not in again
+    assert again.splitlines()[-6:] == out.splitlines()[-6:]
+    assert "--folds: 37 exceeds the 36 images" in said(capsys, train(world, "--folds=37"), 2)[1]
+    assert "--folds: must be at least 2, not 1" in said(capsys, train(world, "--folds=1"), 2)[1]
+    said(capsys, ["evaluate", f"--workdir={world / 'run'}"])  # the run is still there
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_check_names_every_file_that_is_not_as_it_was_written(world, capsys):
+    run = world / "run"
+    shutil.copytree(run, world / "whole")
+    check = ["check", run, f"--config.source=folder:{world / 'birds'}"]
+    out, _ = said(capsys, check)
+    assert out == (
+        f"{run}: nothing is damaged or edited (read: 2 settings, 2 checkpoints, 1 logs, 42 images)\n"
+    )
+    (data,) = (run / "checkpoints/12/run/d").iterdir()
+    (best,) = (run / "best").iterdir()
+    harms = {
+        "config.json": lambda path: path.write_text(path.read_text().replace('"epochs": 3', '"epochs": 4')),
+        "classes.json": lambda path: path.write_text(path.read_text().replace("owl", "emu")),
+        "images.npz": flip,
+        "metrics.jsonl": lambda path: path.write_text(path.read_text().replace('"loss": 1', '"loss": 0', 1)),
+        "checkpoints/12": lambda path: flip(data),
+        best.relative_to(run).as_posix(): lambda path: flip(path / "meta/metadata"),
+    }
+    for name, harm in harms.items():
+        harm(run / name)
+        out, _ = said(capsys, check, 1)
+        first, last = out.splitlines()
+        assert first.startswith(f"{run / name}: is ")
+        assert last.startswith(f"{run}: 1 damaged, edited or gone (read: ")
+        shutil.rmtree(run)
+        shutil.copytree(world / "whole", run)
+    (run / "classes.json").unlink()
+    (run / "checkpoints/12").rename(run / "checkpoints/16")
+    shutil.copytree(run / "best", run / "checkpoints/damaged-4")
+    out, _ = said(capsys, check, 1)
+    assert out.splitlines()[:-1] == [
+        f"{run / 'classes.json'}: is gone",
+        f"{run / 'checkpoints/16'}: is the checkpoint of step 12: it was renamed",
+        f"{run / 'checkpoints/damaged-4'}: a damaged checkpoint that was left aside",
+    ]
+
+
+def test_check_names_every_image_that_is_not_as_the_run_began(world, capsys):
+    owls, check = world / "birds/owl", ["check", world / "run", f"--config.source=folder:{world / 'birds'}"]
+    before = (owls / "0.png").stat()
+    flip(owls / "0.png")
+    os.utime(owls / "0.png", ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk does it
+    (owls / "1.png").write_bytes((owls / "2.png").read_bytes())
+    (owls / "3.png").unlink()
+    shutil.copy(owls / "4.png", owls / "new.png")
+    out, _ = said(capsys, check, 1)
+    assert sorted(out.splitlines()[:-1]) == [
+        "owl/0.png: its content has changed since the run began",
+        "owl/1.png: its content has changed since the run began",
+        "owl/3.png: is gone",
+        "owl/new.png: is new since the run began",
+    ]
+    assert "4 damaged, edited or gone" in out
+    shutil.rmtree(world / "birds")
+    assert said(capsys, check, 1)[0].startswith(f"images: folder:{world / 'birds'}: there is no such folder")
+
+
+def test_a_record_is_shown_as_json_and_other_files_are_refused(world, capsys):
+    shown = json.loads(said(capsys, ["check", "--show", "run/images.npz"])[0])
+    assert len(shown["record"]["names"]) == 42
+    assert shown["arrays"] == {"digests": "uint8 (42, 12)"}
+    flip(world / "run/images.npz")
+    for name in ("run/images.npz", "run/config.json"):
+        error = said(capsys, ["check", "--show", name], 2)[1]
+        assert error.startswith(f"cdml: --show: {name} is damaged, or no result of a run (")
+    assert "cannot be read (" in said(capsys, ["check", "--show", "birds"], 2)[1]
+    for arguments, message in {
+        ("check",): "check: give a workdir, or --show=FILE",
+        ("check", "birds"): "birds holds no run (no config.json)",
+        ("check", "run", "--config.epochs=3"): "check: unknown argument '--config.epochs=3'; the run's own",
+    }.items():
+        assert said(capsys, arguments, 2)[1].startswith(f"cdml: {message}")
+
+
+def test_a_save_that_fails_prints_one_line(world, capfd, monkeypatch):
+    """Whatever tasks of Orbax fail, each for itself, as where files may not grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    digest = stored.digest
+
+    def limited(meta):  # all is compiled then, and in the cache
+        if "history" in meta:  # of the last checkpoint, not of the best epoch
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, hard))
+        return digest(meta)
+
+    monkeypatch.setattr(stored, "digest", limited)
+    try:
+        command = train(world, f"--workdir={world / 'second'}", "--config.model.embedding_size=1000")
+        assert cli.main([*command, "--config.epochs=1"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert "cannot be written (File too large)" in error.splitlines()[-1]

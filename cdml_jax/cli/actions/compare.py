@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from etils.epath import Path
 
 from cdml_jax.cli.actions.outcome import predictions_of
-from cdml_jax.cli.actions.running import prepare
+from cdml_jax.cli.actions.running import NO_CHANGES, prepare, settings_for_use
+from cdml_jax.configuration import keys
 from cdml_jax.configuration.settings import from_plain
 from cdml_jax.data.classes import Classes
 from cdml_jax.distributed import processes
@@ -32,7 +34,7 @@ class _Seen(NamedTuple):
 
 
 @processes.joined()
-def compare(folder_a: Path, folder_b: Path, split: str) -> Paired:
+def compare(folder_a: Path, folder_b: Path, split: str, changes: Mapping[str, str] = NO_CHANGES) -> Paired:
     """Compare two trained runs on a split and print what the same images show.
 
     A run of a table kept what it said of each image; a run of `cdml train` is evaluated.
@@ -40,11 +42,12 @@ def compare(folder_a: Path, folder_b: Path, split: str) -> Paired:
     Args:
       folder_a, folder_b: workdirs of `cdml train`, or of single runs of `cdml reproduce`.
       split: "validation" or "test".
+      changes: text by dotted keys that say where things of both are now, such as `source`.
 
     Raises:
       UserError: one of them holds no such run or has no such split, or they are of other images.
     """
-    a, b = (_seen(folder, split) for folder in (folder_a, folder_b))
+    a, b = (_seen(folder, split, changes) for folder in (folder_a, folder_b))
     try:
         theirs = aligned(a.predictions, b.predictions, a.classes, b.classes)
         if a.contents and b.contents and a.contents != b.contents:
@@ -61,7 +64,7 @@ def compare(folder_a: Path, folder_b: Path, split: str) -> Paired:
     return found
 
 
-def _seen(folder: Path, split: str) -> _Seen:
+def _seen(folder: Path, split: str, changes: Mapping[str, str]) -> _Seen:
     """What a run said of a split: as its table kept it, else by evaluation."""
     stored = workdir.read_trained(folder)
     if split == "validation" and stored.get("pooled"):
@@ -69,7 +72,7 @@ def _seen(folder: Path, split: str) -> _Seen:
             f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
             "choose test"
         )
-    config = from_plain(stored["config"])
+    config = from_plain(keys.overridden(stored["config"], changes))
     title = f"{stored.get('method', {}).get('title', config.method)}, seed {config.seed}"
     table = absolute(folder).parent.parent
     kept = table / "results" / f"{folder.name}.npz"
@@ -78,7 +81,7 @@ def _seen(folder: Path, split: str) -> _Seen:
         if predictions is not None:
             _, classes = class_names.read(folder)
             return _Seen(predictions, classes, stored.get("contents", {}).get(split, ""), title)
-    program = prepare("train", config, folder, split, stored=stored)
+    program = prepare("train", settings_for_use(stored, changes), folder, split, stored=stored)
     dataset = program.dataset
     if split == "test" and dataset.test_class_names is not None:
         raise UserError(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from etils.epath import Path
 
-from cdml_jax.cli.actions.running import prepare, say_next
-from cdml_jax.configuration.settings import from_plain
+from cdml_jax.cli.actions.running import NO_CHANGES, prepare, say_next, settings_for_use
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.data.classes import Classes
@@ -25,9 +25,13 @@ _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 
 @processes.joined()
-def evaluate(folder: Path, split: str) -> Confusion | None:
+def evaluate(
+    folder: Path, split: str, changes: Mapping[str, str] = NO_CHANGES, *, best: bool = False
+) -> Confusion | None:
     """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
 
+    `changes` are text by dotted keys that say where things are now, such as `source`;
+    `best` takes the best epoch by validation in place of the last.
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
     """
     stored = workdir.read_trained(folder)
@@ -36,7 +40,7 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
             f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
             "choose test"
         )
-    config = from_plain(stored["config"])
+    config = settings_for_use(stored, changes)
     # A configuration file is not run here: what its method says of the embedding was kept.
     kept = stored.get("method", {})
     if {"title", "embedding"} - kept.keys():
@@ -45,8 +49,10 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
             "train it again"
         )
     program = prepare("train", config, folder, split, stored=stored)
-    state, epoch = restore_for_evaluation(folder, program)
-    if epoch < config.epochs:
+    state, epoch = restore_for_evaluation(folder, program, best=best)
+    if best:
+        console.say(f"The best epoch by validation is {epoch} of {config.epochs}.")
+    elif epoch < config.epochs:
         console.say(f"The run stands at epoch {epoch} of {config.epochs}.")
     embedding = kept["embedding"]
     seen = evaluate_split(program, state, split, embedding)
@@ -58,19 +64,20 @@ def evaluate(folder: Path, split: str) -> Confusion | None:
         count = len(dataset.test_class_names or ())
         console.result(f"{split}, {count} classes never trained, {embedding}: {figures}")
     else:
-        _print_counts(seen.counts, split, dataset.classes)
+        print_counts(seen.counts, split, dataset.classes)
         console.result(f"embeddings ({embedding}): {figures}")
     if left_out:
         console.result(left_out)
     if figures and figures.warning:
         console.result(figures.warning)
     if not disjoint and processes.is_first():
-        _show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
+        show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
     say_next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
 
 
-def _print_counts(counts: Confusion, split: str, names: Classes) -> None:
+def print_counts(counts: Confusion, split: str, names: Classes) -> None:
+    """Accuracy, the mean error of the classes and, where there are families, what stays inside them."""
     errors, correct = (int(images.sum()) for images in counts.errors_and_correct())
     console.result(
         f"{split}: top-1 {accuracy(counts):.2%} ({correct:,} of {correct + errors:,} images), "
@@ -88,7 +95,7 @@ def _print_counts(counts: Confusion, split: str, names: Classes) -> None:
         )
 
 
-def _show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:
+def show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:
     """The most confused pairs, and a picture of the counts where it would show anything."""
     from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no scipy
 

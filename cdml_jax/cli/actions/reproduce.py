@@ -46,16 +46,9 @@ def reproduce(
     Finished runs are kept in `folder`/results and not run again; a run that was stopped continues. The first
     process writes the report and returns it.
     """
-    compared = [named_method(name, methods) for name in config.reproduce.methods]
     config = styled(config)
     seeds = range(config.seed, config.seed + config.reproduce.seeds)
-    _look_at_runs(config, folder, methods, seeds)
-    program = prepare("reproduce", config, folder, "validation", "test", methods=compared)
-    if program.storage.name == "top":
-        raise UserError(
-            "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
-            "made; use cdml train and cdml evaluate, or confusion.storage=by_class"
-        )
+    program = _prepared(config, folder, methods, seeds)
     left_out = clustering.why_not(len(program.dataset.splits["test"]))
     if left_out:
         console.say(left_out)
@@ -77,7 +70,7 @@ def reproduce(
                 folder=folder / "folds",
                 stop=stop,
             ).sum(axis=0)
-            program = Program(config, dataset, feeds=pool(program.feeds))
+            program = program.beside(feeds=pool(program.feeds))
         programs = {program.structure: program}
         for seed in seeds:
             warm: Run | None = None
@@ -86,12 +79,12 @@ def reproduce(
                     continue
                 place = folder / "runs" / f"{name}-seed{seed}"
                 method, settings = methods[name], settings_of_run(config, name, seed)
-                claim("train", settings, place, dataset, method, pooled=bool(folds))
+                claim("train", settings, place, dataset, method, pooled=bool(folds), images=False)
                 # A run that was begun before has its own checkpoint to continue from.
                 if warm is None and processes.largest(not steps_kept(place)):
                     warm = _warm_up(program, methods["baseline"], seed, folder, stop)
                 if method.structure not in programs:
-                    programs[method.structure] = _beside(program, method)
+                    programs[method.structure] = program.beside(structure=method.structure)
                 own = programs[method.structure]
                 start = None if warm is None else fork(own, warm)
                 with held(place):
@@ -117,6 +110,26 @@ def reproduce(
     return report
 
 
+def _prepared(
+    config: Settings, folder: Path, methods: Mapping[str, Method], seeds: range
+) -> Program[Settings]:
+    """All that a table shares, once nothing is left to be refused."""
+    compared = [named_method(name, methods) for name in config.reproduce.methods]
+    if config.early_stopping:
+        raise UserError(
+            "early_stopping: the methods of a table are compared at equal steps; set it to 0, or use `cdml "
+            "train`"
+        )
+    _look_at_runs(config, folder, methods, seeds)
+    program = prepare("reproduce", config, folder, "validation", "test", methods=compared)
+    if program.storage.name == "top":
+        raise UserError(
+            "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
+            "made; use cdml train and cdml evaluate, or confusion.storage=by_class"
+        )
+    return program
+
+
 def _look_at_runs(config: Settings, folder: Path, methods: Mapping[str, Method], seeds: range) -> None:
     """Refuse a table of which a run, finished or begun, is of another version of its method."""
     for name in config.reproduce.methods if processes.is_first() else ():
@@ -132,11 +145,6 @@ def _kept(folder: Path, program: Program[Settings]) -> list[RunResult]:
     names = [test.name(index) for index in range(len(test))]
     results.refuse_others(found, folder, names, test.labels, program.dataset.num_classes)
     return found
-
-
-def _beside(program: Program[Settings], method: Method) -> Program[Settings]:
-    """The program of a method's structure, on the same images."""
-    return Program(program.config, program.dataset, feeds=program.feeds, structure=method.structure)
 
 
 def _warm_up(program: Program[Settings], baseline: Method, seed: int, folder: Path, stop: Stop) -> Run:

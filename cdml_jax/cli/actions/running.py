@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from etils.epath import Path
 
+from cdml_jax.configuration import keys, places
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.datasets import load_dataset
-from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.mesh import divide_processor, make_mesh
@@ -20,13 +22,17 @@ from cdml_jax.methods.checks import check as check_functions
 from cdml_jax.methods.identity import own_digest
 from cdml_jax.methods.structure import PLAIN
 from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.beginning import beginning
 from cdml_jax.runs.checkpoint import steps_kept
 from cdml_jax.runs.claims import claim
 from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
+from cdml_jax.system.files import path_of
 from cdml_jax.training.epoch import check_method
 from cdml_jax.training.program import Program
+
+NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 
 
 def prepare(
@@ -44,9 +50,9 @@ def prepare(
     trained, for "train" one.
     """
     method = methods[0] if command == "train" and methods else None
+    check(config)
     if stored is None and processes.is_first():
         workdir.look(folder, command, config, method_digest=own_digest(method) if method else "")
-    check(config)
     keep_compiled(config.compilation_cache)
     divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
     make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
@@ -62,7 +68,12 @@ def prepare(
                 "data.class_disjoint: no test image is of a class that is trained, so there is no table of "
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
-    program = Program(config, dataset, structure=method.structure if method else PLAIN)
+    program = Program(
+        config,
+        dataset,
+        structure=method.structure if method else PLAIN,
+        fill=beginning(config, dataset.classes),
+    )
     if stored is None and not steps_kept(folder):
         program.check_weights()
     for trained in methods:
@@ -82,6 +93,31 @@ def prepare(
     )
     console.detail(placement)
     return program
+
+
+def settings_for_use(stored: Mapping[str, Any], changes: Mapping[str, str] = NO_CHANGES) -> Settings:
+    """The settings of a trained run, without what only its beginning and its epochs needed.
+
+    Args:
+      stored: what its folder holds.
+      changes: text by dotted keys that say where things are now, such as `source`.
+
+    Raises:
+      UserError: its images are not where they were.
+    """
+    values = keys.overridden(stored["config"], changes)
+    place = places.folder_of(values["source"])
+    if place and not path_of(place).exists():
+        kind = values["source"].partition(":")[0]
+        raise UserError(
+            f"{values['source']}: there is no such folder; --config.source={kind}:DIR says where its images "
+            "are now"
+        )
+    if not values["model"]["frozen"]:
+        values["model"]["weights"] = ""
+    if values["confusion"]["source"] != "holdout":
+        values["confusion"]["source"] = "train"
+    return from_plain(values)
 
 
 def _keep_names(folder: Path, dataset: Dataset) -> None:

@@ -13,6 +13,7 @@ from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Stop
 from cdml_jax.methods import METHODS, Method, named_method
 from cdml_jax.runs import timing
+from cdml_jax.runs.best import best_of
 from cdml_jax.runs.checkpoint import Run
 from cdml_jax.runs.claims import held
 from cdml_jax.runs.loop import fit
@@ -30,14 +31,27 @@ def train(config: Settings, folder: Path, methods: Mapping[str, Method] = METHOD
     """
     method = named_method(config.method, methods)
     config = styled(config)
-    program = prepare("train", config, folder, methods=[method])
+    needed = ["validation"] if config.early_stopping else []
+    program = prepare("train", config, folder, *needed, methods=[method])
     with held(folder), Stop().listening() as stop:
-        run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True)
+        run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True, keep_best=True)
     last = run.history[-1]
-    shown = [f"{config.epochs} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
+    shown = [f"{run.epoch} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
     if "validation_accuracy" in last:
         shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
-    console.say(f"{method.title}, seed {config.seed}: {', '.join(shown)}")
+    titled = f"{method.title}, seed {config.seed}"
+    console.say(f"{titled}: {', '.join(shown)}")
+    if run.epoch < config.epochs:
+        console.say(
+            f"{titled}: stopped early, after epoch {run.epoch} of {config.epochs}: no higher validation "
+            f"accuracy in {config.early_stopping} looks"
+        )
+    best = best_of(run.history)
+    if best is not None and best is not last:
+        console.say(
+            f"The best epoch by validation was {best['epoch']}, {best['validation_accuracy']:.2%}; --best "
+            "takes it in evaluate, predict, embed and export"
+        )
     console.say(timing.summary(run.history))
     if "validation" in program.dataset.splits:
         say_next("evaluate", folder)

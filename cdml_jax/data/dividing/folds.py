@@ -30,7 +30,7 @@ def fold(feeds: Mapping[str, Feed], index: int, number: int) -> dict[str, Feed]:
     Which fold an image is in depends on its name and its class alone; folds have the same number of images
     of a class, to one. Equal images, where they are known and bound, are in the fold of the first of them.
     """
-    pooled = pool(feeds)["train"]
+    pooled = (pool(feeds) if "validation" in feeds else feeds)["train"]
     inside = _fold_of(pooled, number) == index
     return {
         "train": pooled.select(np.flatnonzero(~inside)),

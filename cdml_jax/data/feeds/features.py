@@ -103,6 +103,21 @@ def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
     return features
 
 
+def damage_of(path: epath.Path) -> tuple[epath.Path, str] | None:
+    """Which file of features that were kept is not as it was written, after reading all of them, and how."""
+    wrong = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RecursionError)
+    try:
+        note = json.loads(_note_of(path).read_text())
+        if not intact(note):
+            return _note_of(path), "is not as it was written"
+    except wrong as error:
+        return _note_of(path), f"is damaged: {error}"
+    try:
+        return None if _digest(_load(path)) == note["features"] else (path, "is damaged: another digest")
+    except wrong as error:
+        return path, f"is damaged: {error}"
+
+
 def _load(path: epath.Path) -> np.ndarray:
     if _in_bucket(path):
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)

@@ -1,0 +1,116 @@
+"""What a network begins with where `model.weights` is the workdir of another run: its parameters."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+from etils.epath import Path
+from flax import nnx
+
+from cdml_jax.configuration import places
+from cdml_jax.configuration.settings import Settings, from_plain
+from cdml_jax.data.classes import Classes
+from cdml_jax.errors import UserError
+from cdml_jax.models import build, spec_of
+from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.trained_weights import Weights, restore_weights
+from cdml_jax.system import console
+from cdml_jax.system.files import path_of
+from cdml_jax.system.trees import dotted_name, named_leaves
+from cdml_jax.training.program import Fill
+from cdml_jax.training.state import split_model
+
+Tree = Any
+_CLASSIFIER, _HEADS = "heads.classifier.", "heads."
+
+
+def beginning(config: Settings, classes: Classes) -> Fill | None:
+    """How a network is filled from the run that `model.weights` names; None where it names no run.
+
+    Args:
+      config: of the run that begins.
+      classes: that it is to tell apart.
+
+    Raises:
+      UserError: it is a folder without a run.
+    """
+    weights = config.model.weights
+    if not places.is_file(weights) or not path_of(weights).is_dir():
+        return None
+    if not (path_of(weights) / "config.json").exists():
+        raise UserError(
+            f"model.weights: {weights} is a folder that holds no run; give a file, or the workdir of a run"
+        )
+    return _Beginning(path_of(weights), config, classes)
+
+
+class _Beginning:
+    """Fills trees with what a run has learned; of other classes without the classifier."""
+
+    def __init__(self, folder: Path, config: Settings, classes: Classes):
+        self.folder, self.config, self.classes = folder, config, classes
+
+    def __call__(self, parameters: Tree, statistics: Tree, *, quiet: bool = True) -> tuple[Tree, Tree]:
+        weights, names = self._theirs
+        left_out: set[str] = set()
+        same = names.names == self.classes.names
+        filled = (
+            self._filled(parameters, weights.parameters, left_out, classifier=same),
+            self._filled(statistics, weights.batch_statistics, left_out, classifier=same),
+        )
+        if not quiet:
+            self._say(weights.epoch, names, left_out)
+        return filled
+
+    @functools.cached_property
+    def _theirs(self) -> tuple[Weights, Classes]:
+        try:
+            return self._read()
+        except UserError as error:
+            said = str(error).removeprefix("--workdir: ").removeprefix("model.weights: ")
+            raise UserError(f"model.weights: {said}") from error
+
+    def _read(self) -> tuple[Weights, Classes]:
+        config = from_plain(workdir.read_trained(self.folder)["config"])
+        for key in ("name", "style"):
+            theirs, ours = getattr(config.model, key), getattr(self.config.model, key)
+            if theirs != ours:
+                raise UserError(
+                    f"model.weights: {self.folder} trained a network of model.{key}={theirs or repr('')}, "
+                    f"not {ours or repr('')}; set model.{key}={theirs}"
+                )
+        _, names = class_names.read(self.folder)
+        spec = spec_of(config.model, names.number)
+        _, *shapes = split_model(nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0))))
+        return restore_weights(self.folder, *shapes), names
+
+    def _filled(self, ours: Tree, theirs: Tree, left_out: set[str], *, classifier: bool) -> Tree:
+        there, own = dict(named_leaves(theirs)), {name for name, _ in named_leaves(ours)}
+        more = sorted(name for name in there if name not in own and not name.startswith(_HEADS))
+        if more:
+            raise UserError(f"model.weights: {self.folder} has {more[0]}, which this network does not")
+
+        def fill(path: tuple, leaf: Any) -> Any:
+            name = dotted_name(path)
+            if name in there and there[name].shape == leaf.shape:
+                if classifier or not name.startswith(_CLASSIFIER):
+                    return there[name].astype(leaf.dtype)
+            elif not name.startswith(_HEADS):
+                shape = there[name].shape if name in there else "nothing"
+                raise UserError(f"model.weights: {name} is {shape} in {self.folder}, {leaf.shape} here")
+            left_out.add(name.split(".")[1])
+            return leaf
+
+        return jax.tree_util.tree_map_with_path(fill, ours)
+
+    def _say(self, epoch: int, names: Classes, left_out: set[str]) -> None:
+        parts = []
+        if "classifier" in left_out:
+            of = f"{names.number} there, {self.classes.number} here"
+            parts.append(f"its classifier is left out: the classes are others ({of})")
+        if "projection" in left_out:
+            parts.append("its projection is left out: it has another size, or none")
+        what = "; ".join(parts) or "all of it, the classifier included"
+        console.say(f"The network begins as {self.folder} was after epoch {epoch}: {what}")
