@@ -19,15 +19,13 @@ from cdml_jax.data.sources import IN_MEMORY
 from cdml_jax.errors import UserError
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.methods import Method, named_method
-from cdml_jax.methods.checks import check as check_functions
-from cdml_jax.runs.beginning import beginning
+from cdml_jax.runs.beginning import beginning, refuse_method
 from cdml_jax.runs.claims import claim, held
 from cdml_jax.runs.loop import fit
 from cdml_jax.runs.trained_weights import Weights
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
 from cdml_jax.system.files import path_of
-from cdml_jax.training.epoch import check_method
 from cdml_jax.training.program import Program
 
 
@@ -89,8 +87,7 @@ def _train(
     fill = beginning(settings, dataset.classes)
     program = Program(settings, dataset, structure=chosen.structure, fill=fill)
     program.check_weights()
-    check_method(chosen, program.storage)
-    check_functions(chosen, program.first_facts())
+    refuse_method(chosen, program)
     folder = path_of(workdir) if workdir is not None else None
     alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if folder is not None:

@@ -29,11 +29,9 @@ def digest_of(method: Method) -> str:
     comes with an installed package counts by its name alone. Comments, titles and other methods of the same
     file change nothing. Another version of Python compiles to other code.
 
-    >>> one = digest_of(Method("One", class_weights=lambda facts: facts.sizes * 2.0))
-    >>> one == digest_of(Method("Two", class_weights=lambda facts: facts.sizes * 2.0))
-    True
-    >>> one == digest_of(Method("One", class_weights=lambda facts: facts.sizes * 3.0))
-    False
+    >>> one = digest_of(Method("One", focal_gamma=2.0))
+    >>> one == digest_of(Method("Two", focal_gamma=2.0)), one == digest_of(Method("One", focal_gamma=3.0))
+    (True, False)
     """
     digest = hashlib.sha256()
     fields = {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.name not in _LABELS}
@@ -116,9 +114,6 @@ def _module(module: types.ModuleType) -> str:
 
 
 def _function(function: types.FunctionType, seen: set[int]) -> Iterator[str]:
-    if function.__code__.co_filename.startswith("<"):  # what dataclasses and the like write themselves
-        yield function.__qualname__
-        return
     if _is_ours(function.__module__) or _is_installed(function.__code__.co_filename):
         yield f"{function.__code__.co_name} {function.__qualname__}"
         return

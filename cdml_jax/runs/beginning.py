@@ -1,4 +1,4 @@
-"""What a network begins with where `model.weights` is the workdir of another run: its parameters."""
+"""What a run begins with: another run's network, where `model.weights` is its workdir; a method that works."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from cdml_jax.configuration import places
 from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
+from cdml_jax.methods import Method
+from cdml_jax.methods.checks import check as check_functions
 from cdml_jax.models import build, spec_of
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.trained_weights import Weights, restore_weights
 from cdml_jax.system import console
 from cdml_jax.system.files import path_of
 from cdml_jax.system.trees import dotted_name, named_leaves
-from cdml_jax.training.program import Fill
+from cdml_jax.training.epoch import check_method, statistics_of
+from cdml_jax.training.program import Fill, Program
 from cdml_jax.training.state import split_model
 
 Tree = Any
@@ -114,3 +117,15 @@ class _Beginning:
             parts.append("its projection is left out: it has another size, or none")
         what = "; ".join(parts) or "all of it, the classifier included"
         console.say(f"The network begins as {self.folder} was after epoch {epoch}: {what}")
+
+
+def refuse_method(method: Method, program: Program[Settings]) -> None:
+    """Refuse a method that cannot be trained, by calling its functions once before anything is counted.
+
+    Raises:
+      UserError: a function fails or gives what cannot be used, or the method needs what is not kept.
+    """
+    check_method(method, program.storage)
+    nothing = program.storage.nothing()
+    statistics = statistics_of(nothing, program.config.confusion, program.costs)
+    check_functions(method, program.facts(statistics, nothing))

@@ -23,7 +23,7 @@ from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.models import build, spec_of
 from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training.averages import Average
-from cdml_jax.training.epoch import WATCHED_PAIRS, statistics_of
+from cdml_jax.training.epoch import WATCHED_PAIRS
 from cdml_jax.training.evaluation import evaluation_step
 from cdml_jax.training.frozen import feeds_of
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
@@ -58,7 +58,6 @@ class Program(Generic[Config_co]):
 
     Attributes:
       feeds: the batches of each split; of features, where the front of the network is frozen.
-      costs: the cost matrix that stands in the place of the confusion; None where `confusion.source` counts.
       traces: how often each function was traced; one compiled step serves all methods of the structure,
         epochs and seeds.
       steps_per_epoch, total_steps: optimiser steps.
@@ -258,11 +257,6 @@ class Program(Generic[Config_co]):
     def costs(self) -> np.ndarray | None:
         """What stands in the place of counts, if anything: training alone needs it, and reads its file."""
         return cost_matrix(self.config.confusion.source, self.dataset.classes, self.storage)
-
-    def first_facts(self) -> Facts:
-        """What a method's weights are made of before anything is counted."""
-        nothing = self.storage.nothing()
-        return self.facts(statistics_of(nothing, self.config.confusion, self.costs), nothing)
 
     def facts(self, statistics: Statistics, confusion: Confusion) -> Facts:
         """What a method's weights are made of, after the confusion so far."""

@@ -193,7 +193,7 @@ def test_every_option_that_a_network_names_changes_what_it_computes(name):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("small_resnt", {}, "choose one of googlenet, mobilenet_v2, "),
+        ("small_resnt", {}, "choose one of efficientnet_lite0, "),
         ("mobilenet_v2", {"style": "caffe"}, "choose torchvision or tensorflow"),
         ("small_resnet", {"remat": True}, "small_resnet has no such option"),
         ("small_resnet", {"dtype": "float16"}, "choose float32, bfloat16 or float64"),

@@ -136,7 +136,9 @@ def _look_at_runs(config: Settings, folder: Path, methods: Mapping[str, Method],
         for seed in seeds:
             place = folder / "runs" / f"{name}-seed{seed}"
             settings, digest = settings_of_run(config, name, seed), own_digest(methods[name])
-            workdir.look(place, "train", settings, method_digest=digest, pooled=bool(config.reproduce.folds))
+            if (place / "config.json").exists():
+                folds = bool(config.reproduce.folds)
+                workdir.look(place, "train", settings, method_digest=digest, pooled=folds)
 
 
 def _kept(folder: Path, program: Program[Settings]) -> list[RunResult]:

@@ -18,18 +18,16 @@ from cdml_jax.distributed import processes
 from cdml_jax.distributed.mesh import divide_processor, make_mesh
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
-from cdml_jax.methods.checks import check as check_functions
 from cdml_jax.methods.identity import own_digest
 from cdml_jax.methods.structure import PLAIN
 from cdml_jax.runs import class_names, workdir
-from cdml_jax.runs.beginning import beginning
+from cdml_jax.runs.beginning import beginning, refuse_method
 from cdml_jax.runs.checkpoint import steps_kept
 from cdml_jax.runs.claims import claim
 from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
 from cdml_jax.system.files import path_of
-from cdml_jax.training.epoch import check_method
 from cdml_jax.training.program import Program
 
 NO_CHANGES: Mapping[str, str] = MappingProxyType({})
@@ -77,8 +75,7 @@ def prepare(
     if stored is None and not steps_kept(folder):
         program.check_weights()
     for trained in methods:
-        check_method(trained, program.storage)
-        check_functions(trained, program.first_facts())
+        refuse_method(trained, program)
     placement = what_runs_where(program)
     if stored is not None:
         workdir.check_images(folder, stored, dataset.fingerprint(), dataset.contents, source=config.source)
