@@ -1,4 +1,4 @@
-"""What a run begins with: another run's network, where `model.weights` is its workdir; a method that works."""
+"""What a run begins with: another run's network where `model.weights` is a workdir, a method that works."""
 
 from __future__ import annotations
 
