@@ -12,6 +12,7 @@ from typing import Any
 from cdml_jax.data.published.catalogue import SETS
 from cdml_jax.errors import UserError
 from cdml_jax.models.weights.files import HUB, SHIPPED
+from cdml_jax.models.weights.imagenet import IMAGENET
 from cdml_jax.system.files import absolute, path_of
 from cdml_jax.training.settings import FILE
 
@@ -46,8 +47,8 @@ def folder_of(source: str) -> str:
 
 
 def is_file(weights: str) -> bool:
-    """Whether weights are a file or a folder of this machine, not a shipped name or one of the hub."""
-    return bool(weights) and weights not in SHIPPED and not weights.startswith(HUB)
+    """Whether weights are a file or a folder of this machine, not `imagenet`, a shipped name or the hub's."""
+    return weights not in ("", IMAGENET, *SHIPPED) and not weights.startswith(HUB)
 
 
 def digests(values: Mapping[str, Any]) -> dict[str, str]:
