@@ -6,9 +6,10 @@ reporting come with the extras `train` and `report`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,19 +68,21 @@ __all__ = [*_MODULES, "load", "settings", "train"]
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'cdml_jax' has no attribute {name!r}")
-    try:
+    with _extra():
         module = importlib.import_module(f"cdml_jax.{_MODULES[name]}")
-    except ModuleNotFoundError as error:
-        raise _needs_train(error) from error
     return module if name == _MODULES[name] else getattr(module, name)
 
 
-def _needs_train(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """What is missing in the base install, with the extra that brings it."""
-    return ModuleNotFoundError(
-        f"{error.name} is not installed: pip install 'cdml_jax[train]' brings what training needs",
-        name=error.name,
-    )
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    """Inside it, a package that is not in the base install is named with the extra that brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error.name} is not installed: pip install 'cdml_jax[train]' brings what training needs",
+            name=error.name,
+        ) from error
 
 
 def __dir__() -> list[str]:
@@ -99,10 +102,8 @@ def load(
     Raises:
       UserError: it holds no run of `cdml train`, or no checkpoint that can be read.
     """
-    try:
+    with _extra():
         from cdml_jax.inference import trained_run  # here: what it imports is not in the base install
-    except ModuleNotFoundError as error:
-        raise _needs_train(error) from error
 
     return trained_run.load(workdir, devices=devices, best=best)
 
@@ -120,10 +121,8 @@ def settings(name: str, /, **changes: Any) -> Settings:
     Raises:
       UserError: there is no such configuration or key, a value of another type or one that cannot work.
     """
-    try:
+    with _extra():
         from cdml_jax.configuration import load, settings  # here, as above
-    except ModuleNotFoundError as error:
-        raise _needs_train(error) from error
 
     return settings.changed(load.load(name).settings, changes)
 
@@ -153,9 +152,7 @@ def train(
       UserError: the data set is not right, settings, data set and method do not go together, the folder
         holds another run, or the loss is not finite.
     """
-    try:
+    with _extra():
         from cdml_jax.inference import training  # here, as above
-    except ModuleNotFoundError as error:
-        raise _needs_train(error) from error
 
     return training.train(settings, dataset, method, seed, workdir, quiet)

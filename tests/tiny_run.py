@@ -1,11 +1,14 @@
 """A network without batch statistics, a data set in memory and a configuration: seconds, not minutes."""
 
+import signal
+
 import numpy as np
 import pytest
 from flax import nnx
 
 from cdml_jax.configuration.settings import changed, defaults
 from cdml_jax.data import ArraySource, Classes, Dataset
+from cdml_jax.distributed.signals import Stop
 from cdml_jax.models import NETWORKS, Network, Variant
 from cdml_jax.models.heads import Heads
 
@@ -91,3 +94,15 @@ def config():
 def epoch_counts(program, state):
     """The epoch's counts over all devices, on the host."""
     return program.storage.total(state.counts).on_host()
+
+
+class StopAt(Stop):
+    """Asks to end after so many looks, as a signal would."""
+
+    def __init__(self, looks):
+        self._looks = looks
+
+    @property
+    def signal_number(self):
+        self._looks -= 1
+        return signal.SIGTERM if self._looks < 0 else None

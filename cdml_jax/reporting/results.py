@@ -19,7 +19,7 @@ from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import Provenance
 from cdml_jax.retrieval.figures import COLUMNS, EmbeddingFigures
 from cdml_jax.system.archives import Archive, DamagedError, write_archive
-from cdml_jax.system.files import write_json, write_text, writing
+from cdml_jax.system.files import entries, write_json, write_text, writing
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _COLUMNS = (
@@ -149,7 +149,7 @@ def load(folder: str | Path, *, embeddings: bool = False) -> list[RunResult]:
 
 def _results(folder: Path, suffix: str) -> list[Path]:
     try:
-        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        found = entries(folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be read ({error.strerror or error}): make it readable") from error
     return [path for path in found if "-seed" in path.stem and path.name.endswith(suffix)]

@@ -55,12 +55,12 @@ class Checking:
     def findings(self) -> Iterator[Finding]:
         """What is wrong, one file or image after the other."""
         config = yield from self._settings(self.folder)
-        for path in _sorted(self.folder / "runs"):
+        for path in files.entries(self.folder / "runs"):
             if path.is_dir():
                 yield from self._run(path)
         yield from self._run(self.folder)
-        for path in _sorted(self.folder / "folds"):
-            for inside in [path, *_sorted(path)]:
+        for path in files.entries(self.folder / "folds"):
+            for inside in [path, *files.entries(path)]:
                 if inside.is_dir():
                     yield from self._run(inside)
                 elif inside.name.endswith(".npz"):
@@ -74,7 +74,7 @@ class Checking:
         if folder != self.folder and (folder / "config.json").exists():
             yield from self._settings(folder)
         for place in ("checkpoints", best.FOLDER):
-            for path in _sorted(folder / place):
+            for path in files.entries(folder / place):
                 if path.name.isdecimal():
                     yield from self._of_file("checkpoints", path, _read_checkpoint)
                 elif path.name.startswith("damaged-"):
@@ -105,7 +105,7 @@ class Checking:
         cache = images_cache(config.data.data_dir)
         if not config.model.frozen or cache is None:
             return
-        for path in _sorted(cache / "features"):
+        for path in files.entries(cache / "features"):
             if path.name.endswith(".npy"):
                 self.read["features"] += 1
                 damage = damage_of(path)
@@ -147,10 +147,6 @@ class Checking:
 
 
 _PARTS = ("checkpoints", best.FOLDER, "results", "runs", "folds", class_names.FILE, image_digests.FILE)
-
-
-def _sorted(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []
 
 
 def _reason(error: BaseException) -> str:

@@ -164,18 +164,22 @@ class Checkpoints:
 
     def remove_half_written(self) -> None:
         """Remove what a run that was killed while it saved has left; nobody else may write here."""
-        if processes.is_first() and self.folder.is_dir():
-            halves = [path for path in self.folder.iterdir() if _HALF_WRITTEN in path.name]
-            for half in halves:
-                with contextlib.suppress(OSError):  # what stays is removed at the next start
-                    half.rmtree()
-            halves = [half for half in halves if not half.exists()]
-            if halves:
-                console.say(
-                    f"Removed {len(halves)} half-written checkpoint{'s' if len(halves) > 1 else ''} of a run "
-                    f"that was killed ({halves[0].name})"
-                )
+        halves = self._without_halves()
+        if halves:
+            console.say(
+                f"Removed {len(halves)} half-written checkpoint{'s' if len(halves) > 1 else ''} of a run "
+                f"that was killed ({halves[0].name})"
+            )
         processes.wait_for_all("half-written")
+
+    def _without_halves(self) -> list[Path]:
+        """The half-written checkpoints that were removed, by the first process."""
+        halves = [path for path in files.entries(self.folder) if _HALF_WRITTEN in path.name]
+        for half in halves if processes.is_first() else ():
+            # What stays is removed at the next start: Orbax's threads may still write there.
+            with contextlib.suppress(OSError):
+                half.rmtree()
+        return [half for half in halves if not half.exists()] if processes.is_first() else []
 
     def _leave_aside(self, step: int) -> None:
         if processes.is_first():
@@ -242,10 +246,7 @@ class Checkpoints:
                 yield
         except UserError:
             # A checkpoint that was left half-written takes room that the next one needs.
-            for half in self.folder.iterdir() if processes.is_first() and self.folder.is_dir() else ():
-                if _HALF_WRITTEN in half.name:
-                    with contextlib.suppress(OSError):  # Orbax's threads may still write there
-                        half.rmtree()
+            self._without_halves()
             raise
 
     def close(self) -> None:

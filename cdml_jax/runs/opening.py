@@ -12,6 +12,7 @@ import jax
 from etils.epath import Path
 
 from cdml_jax.errors import UserError
+from cdml_jax.system.files import error_number
 
 _AGAIN = "then run the same command again"
 _ADVICE = {
@@ -91,7 +92,7 @@ def refuse_unopened(checkpoint: Path, error: BaseException) -> None:
             raise UserError(
                 f"{checkpoint} cannot be read (no memory is left): free some, {_AGAIN}"
             ) from error
-        number = _number(cause)
+        number = error_number(cause)
         if number and number not in _DAMAGE:
             raise _cannot_be_opened(getattr(cause, "filename", None) or checkpoint, cause) from error
         status = _STATUS.search(str(cause)) or isinstance(cause, (jax.errors.JaxRuntimeError, ImportError))
@@ -112,12 +113,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(cause))
         yield cause
         waiting += [*getattr(cause, "exceptions", ()), cause.__cause__, cause.__context__]
-
-
-def _number(error: BaseException) -> int | None:
-    # The storage below Orbax raises ValueError, with the number in its text.
-    told = re.search(r"os_error_code='(\d+)'", str(error))
-    return int(told[1]) if told else getattr(error, "errno", None) if isinstance(error, OSError) else None
 
 
 def _unreadable(folder: Path) -> Iterator[tuple[Path, OSError]]:
@@ -143,7 +138,7 @@ def _unreadable(folder: Path) -> Iterator[tuple[Path, OSError]]:
 
 
 def _cannot_be_opened(path: os.PathLike | str, error: BaseException) -> UserError:
-    number = _number(error)
+    number = error_number(error)
     reason = os.strerror(number) if number else " ".join(str(error).split())[:200]
     advice = _ADVICE.get(number or 0, "see what is wrong with it")
     return UserError(f"{os.fspath(path)} cannot be opened ({reason}): {advice}, {_AGAIN}")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from etils.epath import Path
 
-from cdml_jax.system import console
+from cdml_jax.system import console, files
 
 
 def size(number: float) -> str:
@@ -94,11 +94,8 @@ class Profile:
 
 def _traces(folder: Path) -> list[Path]:
     """Traces that can be opened in a browser, by `plugins/profile/TIME/`; the last is the newest."""
-    runs = folder / "plugins" / "profile"
-    found = (
-        [file for run in sorted(runs.iterdir()) for file in sorted(run.iterdir())] if runs.is_dir() else []
-    )
-    return [file for file in found if file.name.endswith(".trace.json.gz")]
+    runs = files.entries(folder / "plugins" / "profile")
+    return [file for run in runs for file in files.entries(run) if file.name.endswith(".trace.json.gz")]
 
 
 def annotated(step: int) -> Any:

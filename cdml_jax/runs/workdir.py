@@ -262,12 +262,7 @@ def read_trained(workdir: Path) -> dict[str, Any]:
     stored = read(workdir)
     if stored["command"] == "train":
         return stored
-    begun = workdir / "runs"
-    runs = (
-        sorted(run.name for run in begun.iterdir() if (run / "config.json").exists())
-        if begun.is_dir()
-        else []
-    )
+    runs = [run.name for run in files.entries(workdir / "runs") if (run / "config.json").exists()]
     if not runs:
         raise UserError(f"--workdir: {workdir} holds a table of `cdml reproduce`, of which no run has begun")
     example = next((run for run in runs if run.startswith("cdml-")), runs[0])

@@ -62,6 +62,26 @@ def cache_directory() -> epath.Path:
         raise UserError("no home folder is known: set CDML_DATA_DIR to a folder for caches") from None
 
 
+def error_number(error: BaseException) -> int | None:
+    """The system's number of what failed; None where it has none.
+
+    >>> error_number(OSError(errno.EIO, "")), error_number(ValueError("... os_error_code='28'"))
+    (5, 28)
+    """
+    # The storage below Orbax raises ValueError, with the number in its text.
+    told = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(told[1]) if told else error.errno if isinstance(error, OSError) else None
+
+
+def entries(folder: epath.Path) -> list[epath.Path]:
+    """What is in a folder, in the order of the names; nothing where there is no such folder.
+
+    Raises:
+      OSError: it cannot be looked into.
+    """
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
 @contextlib.contextmanager
 def writing(place: os.PathLike | str) -> Iterator[None]:
     """Inside it, what the disk that holds `place` refuses becomes one line that says what to do.
@@ -76,12 +96,8 @@ run the same command again; what was saved before stays
     try:
         yield
     except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None)
-        # The storage below Orbax raises ValueError, with the number in its text.
-        told = re.search(r"os_error_code='(\d+)'", str(error))
-        if told:
-            number = int(told[1])
-        elif not isinstance(error, OSError):
+        number = error_number(error)
+        if number is None and not isinstance(error, OSError):
             raise
         reason = os.strerror(number) if number else str(error)
         advice = _ADVICE.get(number or 0, "see what is wrong with it")

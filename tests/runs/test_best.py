@@ -2,11 +2,11 @@
 
 import dataclasses
 import shutil
-import signal
 
 import jax
 import numpy as np
 import pytest
+from tiny_run import StopAt
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
@@ -21,18 +21,6 @@ from cdml_jax.training.program import Program
 def program(config, dataset):
     few = {"epochs": 6, "warmup_epochs": 1, "evaluate_every": 1, "optimizer.learning_rate": 0.3}
     return Program(changed(config, few), dataset, devices=jax.devices()[:1])
-
-
-class StopAt(loop.Stop):
-    """Asks to end after so many looks, as a signal would."""
-
-    def __init__(self, looks):
-        self._looks = looks
-
-    @property
-    def signal_number(self):
-        self._looks -= 1
-        return signal.SIGTERM if self._looks < 0 else None
 
 
 def kept(folder):

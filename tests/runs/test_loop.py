@@ -7,6 +7,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from tiny_run import StopAt
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion.figures import kinship
@@ -39,18 +40,6 @@ def assert_bitwise_equal(first, second):
 
 def timeless(history):
     return [{k: v for k, v in entry.items() if k not in TIMING_KEYS} for entry in history]
-
-
-class StopAt(loop.Stop):
-    """Asks to end after so many looks, as a signal would."""
-
-    def __init__(self, looks):
-        self._looks = looks
-
-    @property
-    def signal_number(self):
-        self._looks -= 1
-        return signal.SIGTERM if self._looks < 0 else None
 
 
 def test_one_compiled_step_serves_all_rows_epochs_and_seeds(program):

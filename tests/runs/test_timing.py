@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 import time
 
 import jax
@@ -130,11 +129,11 @@ def test_a_real_array_is_watched_though_it_is_donated_afterwards():
 
 
 def test_closing_ends_the_thread():
-    before = set(threading.enumerate())
     clock = StepClock()
     for _ in clock.fetching(range(2)):
         clock.stepped(jnp.int32(1))
-    (thread,) = set(threading.enumerate()) - before
+    (thread,) = clock._watcher._threads
+    assert thread.is_alive()
     clock.close()
     clock._watcher.shutdown(wait=True)
     assert not thread.is_alive()

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from tiny_run import epoch_counts
+from tiny_run import StopAt, epoch_counts
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.confusion import ByClassPairWeights, DensePairWeights, TopConfusions, TopPairWeights
@@ -18,18 +18,6 @@ from cdml_jax.runs.checkpoint import Checkpoints
 from cdml_jax.sampling import sample_triplets
 from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
-
-
-class StopAfter(loop.Stop):
-    """A signal that comes while a run trains, some looks from now."""
-
-    def __init__(self, looks):
-        self.looks = looks
-
-    @property
-    def signal_number(self):
-        self.looks -= 1
-        return 15 if self.looks < 0 else None
 
 
 def program(config, dataset, storage, devices=8, **confusion):
@@ -100,7 +88,7 @@ def test_a_run_continues_here_and_on_other_devices(config, dataset, tmp_path, st
     settings = {"decay": 0.5, "top_k": 2, "counts": "hard"}
     eight = program(config, dataset, storage, 8, **settings)
     with pytest.raises(loop.Interrupted) as stopped:
-        loop.fit(eight, METHODS["cdml"], 1, folder=tmp_path, stop=StopAfter(10))
+        loop.fit(eight, METHODS["cdml"], 1, folder=tmp_path, stop=StopAt(10))
     assert stopped.value.step % eight.steps_per_epoch > 0, "in the middle of an epoch"
     saved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(eight)
     there = program(config, dataset, storage, elsewhere, **settings)

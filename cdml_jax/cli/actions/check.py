@@ -11,7 +11,7 @@ from etils.epath import Path
 from cdml_jax.errors import UserError
 from cdml_jax.reporting import results
 from cdml_jax.runs.checking import Checking, Finding
-from cdml_jax.system import console
+from cdml_jax.system import console, files
 from cdml_jax.system.archives import Archive, DamagedError
 
 
@@ -46,8 +46,7 @@ def show(path: Path) -> None:
 
 
 def _results(checking: Checking) -> Iterator[Finding]:
-    folder = checking.folder / "results"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in files.entries(checking.folder / "results"):
         if path.name.endswith(".npz"):
             checking.read["results"] += 1
             try:

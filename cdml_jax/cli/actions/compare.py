@@ -8,7 +8,7 @@ from typing import NamedTuple
 from etils.epath import Path
 
 from cdml_jax.cli.actions.outcome import predictions_of
-from cdml_jax.cli.actions.running import NO_CHANGES, prepare, settings_for_use
+from cdml_jax.cli.actions.running import NO_CHANGES, prepare, refuse_trained_on, settings_for_use
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.settings import from_plain
 from cdml_jax.data.classes import Classes
@@ -67,11 +67,7 @@ def compare(folder_a: Path, folder_b: Path, split: str, changes: Mapping[str, st
 def _seen(folder: Path, split: str, changes: Mapping[str, str]) -> _Seen:
     """What a run said of a split: as its table kept it, else by evaluation."""
     stored = workdir.read_trained(folder)
-    if split == "validation" and stored.get("pooled"):
-        raise UserError(
-            f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
-            "choose test"
-        )
+    refuse_trained_on(stored, folder, split)
     config = from_plain(keys.overridden(stored["config"], changes))
     title = f"{stored.get('method', {}).get('title', config.method)}, seed {config.seed}"
     table = absolute(folder).parent.parent

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from etils.epath import Path
 
-from cdml_jax.cli.actions.running import NO_CHANGES, prepare, say_next, settings_for_use
+from cdml_jax.cli.actions.running import NO_CHANGES, prepare, refuse_trained_on, say_next, settings_for_use
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
 from cdml_jax.data.classes import Classes
@@ -35,11 +35,7 @@ def evaluate(
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
     """
     stored = workdir.read_trained(folder)
-    if split == "validation" and stored.get("pooled"):
-        raise UserError(
-            f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
-            "choose test"
-        )
+    refuse_trained_on(stored, folder, split)
     config = settings_for_use(stored, changes)
     # A configuration file is not run here: what its method says of the embedding was kept.
     kept = stored.get("method", {})

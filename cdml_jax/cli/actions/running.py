@@ -92,6 +92,19 @@ def prepare(
     return program
 
 
+def refuse_trained_on(stored: Mapping[str, Any], folder: Path, split: str) -> None:
+    """Refuse the validation split of a run that was trained on it.
+
+    Raises:
+      UserError: `stored`, what the folder holds, says so.
+    """
+    if split == "validation" and stored.get("pooled"):
+        raise UserError(
+            f"--split: the validation images are among those that {folder} was trained on (reproduce.folds); "
+            "choose test"
+        )
+
+
 def settings_for_use(stored: Mapping[str, Any], changes: Mapping[str, str] = NO_CHANGES) -> Settings:
     """The settings of a trained run, without what only its beginning and its epochs needed.
 

@@ -96,52 +96,15 @@ class Joined:
         return content_of(*self._find(index))
 
 
-class BottomCropped:
-    """A source whose images lose some rows of pixels at the foot, such as a banner with the copyright.
-
-    Args:
-      source: the images as they are stored.
-      pixels: how many rows to cut off.
-    """
-
-    def __init__(self, source: Source, pixels: int):
-        self.stored, self.pixels = source, pixels
-        self.labels = np.asarray(source.labels, np.int32)
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def image(self, index: int) -> np.ndarray:
-        """The decoded image without its foot."""
-        from cdml_jax.data.images.decoding import decode  # here: a data set is described without OpenCV
-
-        stored = self.stored.image(index)
-        image = decode(stored) if isinstance(stored, bytes) else stored
-        if image.shape[0] <= self.pixels:
-            raise UserError(f"{image.shape[0]} pixels high, no more than the {self.pixels} to be cut off")
-        return image[: -self.pixels]
-
-    def name(self, index: int) -> str:
-        """The image's name in the other source."""
-        return self.stored.name(index)
-
-    def stamp(self, index: int) -> tuple[str, int, int]:
-        """The image's stamp in the other source."""
-        return stamp_of(self.stored, index)
-
-
-class Digested:
-    """A source whose images' contents are known by their digests.
+class Whole:
+    """All images of another source, of which a subclass says more, or gives others.
 
     Args:
       source: the images.
-      digests: one an image; "" where it is not known.
-      bound: whether equal images stay in one split where a split is drawn.
     """
 
-    def __init__(self, source: Source, digests: Sequence[str], *, bound: bool):
+    def __init__(self, source: Source):
         self.source = source
-        self._digests, self._bound = np.array(digests, dtype="S24"), bound
         self.labels = np.asarray(source.labels, np.int32)
 
     def __len__(self) -> int:
@@ -158,6 +121,43 @@ class Digested:
     def stamp(self, index: int) -> tuple[str, int, int]:
         """The image's stamp in the source."""
         return stamp_of(self.source, index)
+
+
+class BottomCropped(Whole):
+    """A source whose images lose some rows of pixels at the foot, such as a banner with the copyright.
+
+    Args:
+      source: the images as they are stored.
+      pixels: how many rows to cut off.
+    """
+
+    def __init__(self, source: Source, pixels: int):
+        super().__init__(source)
+        self.pixels = pixels
+
+    def image(self, index: int) -> np.ndarray:
+        """The decoded image without its foot."""
+        from cdml_jax.data.images.decoding import decode  # here: a data set is described without OpenCV
+
+        stored = self.source.image(index)
+        image = decode(stored) if isinstance(stored, bytes) else stored
+        if image.shape[0] <= self.pixels:
+            raise UserError(f"{image.shape[0]} pixels high, no more than the {self.pixels} to be cut off")
+        return image[: -self.pixels]
+
+
+class Digested(Whole):
+    """A source whose images' contents are known by their digests.
+
+    Args:
+      source: the images.
+      digests: one an image; "" where it is not known.
+      bound: whether equal images stay in one split where a split is drawn.
+    """
+
+    def __init__(self, source: Source, digests: Sequence[str], *, bound: bool):
+        super().__init__(source)
+        self._digests, self._bound = np.array(digests, dtype="S24"), bound
 
     def content(self, index: int) -> Content:
         """The image's digest."""

@@ -76,7 +76,7 @@ def _write(dataset: Dataset, out: epath.Path) -> None:
                 filetype_suffix="array_record",
                 template=_TEMPLATE,
             )
-            stored = source.stored if isinstance(source, BottomCropped) else source
+            stored = source.source if isinstance(source, BottomCropped) else source
             shards = _shards(len(stored))
             total = 0
             for number, indices in enumerate(shards):

@@ -76,7 +76,7 @@ def test_every_image_is_the_file_of_its_name(key, archive):
     folder, _ = archive(key)
     images = {p.name: p.read_bytes() for p in folder.rglob("*.jpg")}
     for split, source in _read(key, folder).splits.items():
-        stored = getattr(source, "stored", source)
+        stored = getattr(source, "source", source)
         for i in range(len(source)):
             file = source.name(i).split("/")[-1]
             if key == "cars196":  # the two splits use the same file names

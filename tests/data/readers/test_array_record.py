@@ -58,7 +58,7 @@ def test_what_is_written_is_read_back(key, source, tmp_path):
     assert after.fingerprint() == before.fingerprint()
     assert (after.name, after.checksum, after.classes) == (before.name, before.checksum, before.classes)
     for split, images in before.splits.items():
-        stored = [getattr(s.source, "stored", s) for s in (images, after.splits[split])]
+        stored = [getattr(s.source, "source", s) for s in (images, after.splits[split])]
         for i in range(len(images)):
             assert stored[0].image(i) == stored[1].image(i)
             assert stored[1].labels[i] == images.labels[i]
