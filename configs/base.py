@@ -1,7 +1,9 @@
 """Every key that a configuration has, with the method's defaults; experiments say what differs.
 
 Keys are named after the arguments that they end in. A key that is not here is an error. The package reads
-them as `cdml_jax.configuration.settings.Settings`, whose fields have these names, types and order.
+them as `cdml_jax.configuration.settings.Settings`, whose fields have these names, types and order. Where a
+number may be -1 ("by the images"), and where model.frozen is "auto", the value is chosen once the images and
+the machine are known, and a line prints it.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +30,7 @@ def get_config() -> ConfigDict:
                 "num_threads": 2,
             },
             "image": {
-                "image_size": 64,
+                "image_size": 64,  # -1: by the images
                 "crop": "random_resized",
                 "scale": (0.35, 1.0),
                 "ratio": (3 / 4, 4 / 3),
@@ -51,14 +53,16 @@ def get_config() -> ConfigDict:
                 # "imagenet", a shipped name, a file (safetensors, PyTorch's; FILE#NAME for a table in it),
                 # hf:ORGANISATION/MODEL; "" trains from scratch.
                 "weights": "",
-                "frozen": "",  # not trained, computed once: "backbone", or the number of first blocks
+                # Not trained, computed once: "backbone", or the number of first blocks. "auto": half of the
+                # blocks where processors train a network that has weights, else none
+                "frozen": "",
                 "frozen_views": 4,  # augmented views of each training image that are then computed
             },
             "method": "cdml",  # which method `cdml train` trains
             "seed": 0,
-            "epochs": 10,
-            "warmup_epochs": 2,  # E_0: every method is the baseline in them
-            "batch_size": 48,  # of all devices together
+            "epochs": 10,  # -1: by the images
+            "warmup_epochs": 2,  # E_0: every method is the baseline in them; -1: a fifth
+            "batch_size": 48,  # of all devices together; -1: by the images
             "accumulation": 1,  # microbatches a step
             "mesh": {
                 "data": -1,  # devices over which the batch is split; -1: what is left
@@ -66,7 +70,7 @@ def get_config() -> ConfigDict:
                 "shard_parameters_from": 0,  # bytes: parameters this large are split over data; 0: none
                 "cpu_devices": 0,  # as how many devices JAX sees a processor; 0 leaves that to it
             },
-            "evaluate_every": 1,  # epochs between looks at the validation split
+            "evaluate_every": 1,  # epochs between looks at the validation split; -1: about ten looks a run
             # Looks in a row without a higher validation accuracy after which `cdml train` ends; 0 for never.
             "early_stopping": 0,
             "test_time_flip": False,  # evaluate the mean of an image's logits and its mirror image's

@@ -26,7 +26,7 @@ dataset = Dataset(
     {"train": stripes(120, 0), "validation": stripes(60, 1)},
 )
 settings = cdml_jax.settings(
-    "own_images",
+    "own_images_scratch",
     epochs=6,
     warmup_epochs=2,
     batch_size=24,

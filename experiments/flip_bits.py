@@ -204,7 +204,7 @@ def _places(folder: Path) -> list[Place]:
             image = np.full((20, 24, 3), 60 * index + 40) + rng.normal(0, 25, (20, 24, 3))
             cv2.imwrite(str(folder / "birds" / name / f"{k}.png"), np.clip(image, 0, 255).astype(np.uint8))
     common = [
-        "--config=own_images",
+        "--config=own_images_scratch",
         f"--config.source=folder:{folder / 'birds'}",
         f"--config.image.image_size={SIDE}",
         f"--config.model.weights={SHIPPED_FOLDER / 'demo_upstream.safetensors'}",

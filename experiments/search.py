@@ -19,9 +19,11 @@ import numpy as np
 
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.datasets import load_dataset
+from cdml_jax.configuration.fitting import fitted
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.confusion.figures import accuracy
 from cdml_jax.data.dividing.folds import fold
+from cdml_jax.distributed.mesh import devices_here
 from cdml_jax.methods import known_methods, named_method
 from cdml_jax.reporting.comparison import paired_interval
 from cdml_jax.runs.beginning import beginning
@@ -49,6 +51,8 @@ def main() -> None:
         loaded = load_arguments([*arguments, *(f"--config.{word}" for word in words)])
         config, method = loaded.settings, named_method(name, known_methods(loaded.methods))
         check(config)
+        devices = devices_here()
+        config = fitted(config, dataset, devices=len(devices), kind=devices[0].platform)
         fill = beginning(config, dataset.classes)
         whole = Program(config, dataset, structure=method.structure, fill=fill)
         parts = (

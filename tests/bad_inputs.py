@@ -70,7 +70,7 @@ class World:
         self.birds = photographs(root / "birds")
         self.run = root / "run"
 
-    def train(self, *more, source="", config="own_images"):
+    def train(self, *more, source="", config="own_images_scratch"):
         """Arguments of `cdml train` on the birds, small."""
         return [
             "train",

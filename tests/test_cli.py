@@ -115,7 +115,7 @@ def test_train_stop_continue_evaluate(photographs, environment, tmp_path):
     run = tmp_path / "run"
     command = [
         "train",
-        "--config=own_images",
+        "--config=own_images_scratch",
         f"--config.source=folder:{photographs}",
         f"--workdir={run}",
         *SMALL,
@@ -165,7 +165,7 @@ def test_train_stop_continue_evaluate(photographs, environment, tmp_path):
 def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, environment, tmp_path):
     command = [
         "reproduce",
-        "--config=own_images",
+        "--config=own_images_scratch",
         f"--config.source=folder:{photographs}",
         f"--workdir={tmp_path}",
         "--config.reproduce.seeds=2",

@@ -69,7 +69,7 @@ def test_costs_and_terms_of_ones_own_train(photographs):
     (photographs / "confident.py").write_text(example(section, "python")[0])
     source = "--config.source=folder:birds"
     costs = "--config.confusion.source=file:costs.csv"
-    cdml(photographs, "train", "--config=own_images", source, costs, *SMALL, "--workdir=costs")
+    cdml(photographs, "train", "--config=own_images_scratch", source, costs, *SMALL, "--workdir=costs")
     method = "--config.method=confident"
     cdml(photographs, "train", "--config=confident.py", method, source, *SMALL, "--workdir=terms")
     log = (photographs / "terms" / "metrics.jsonl").read_text()
@@ -107,7 +107,7 @@ def test_arrays_are_a_data_set():
     names = {}
     exec(example("A data set", "python")[0], names)
     changes = {"image.image_size": 16, "data.num_threads": 0}
-    settings = cdml_jax.settings("own_images", epochs=1, warmup_epochs=0, batch_size=8, **changes)
+    settings = cdml_jax.settings("own_images_scratch", epochs=1, warmup_epochs=0, batch_size=8, **changes)
     run = cdml_jax.train(settings, names["dataset"], method="baseline")
     assert run.class_names == ("crow", "raven", "wren")
     assert run(np.zeros((1, 16, 16, 3), np.uint8)).logits.shape == (1, 3)

@@ -59,4 +59,4 @@ def _trial() -> Trial:
 
     own = load(_TRIAL).settings
     shares = {split: getattr(own.data, f"{split}_fraction") for split in ("test", "validation", "holdout")}
-    return Trial(_TRIAL, shares, own.batch_size)
+    return Trial(_TRIAL, shares)

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import jax
 
+from cdml_jax.configuration import keys
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.errors import UserError
 from cdml_jax.models import NETWORKS
 from cdml_jax.system import ranges
 
 _LEAST_SIDE = 8  # pixels that every network takes
+_OPEN: dict[str, Any] = {
+    "image.image_size": ranges.OPEN,
+    "model.frozen": "auto",
+    "epochs": ranges.OPEN,
+    "warmup_epochs": ranges.OPEN,
+    "batch_size": ranges.OPEN,
+    "evaluate_every": ranges.OPEN,
+}
+
+
+def left_open(settings: Settings) -> list[str]:
+    """Keys whose values the settings leave to the number of images and the machine.
+
+    >>> from cdml_jax.configuration.settings import changed, defaults
+    >>> left_open(changed(defaults(), {"epochs": -1, "model.frozen": "auto"}))
+    ['model.frozen', 'epochs']
+    """
+    values = keys.flat(dataclasses.asdict(settings))
+    return [key for key, value in _OPEN.items() if values[key] == value]
 
 
 def check(settings: Settings) -> None:
@@ -19,14 +42,16 @@ def check(settings: Settings) -> None:
       UserError: one line that names the key, its value and what it may be.
     """
     ranges.one_of("model.", settings.model, name=NETWORKS)
-    ranges.at_least("image.", settings.image, image_size=_LEAST_SIDE)
+    left = left_open(settings)
+    if "image.image_size" not in left:
+        ranges.at_least("image.", settings.image, image_size=_LEAST_SIDE)
     check_dtype(settings)
-    if settings.warmup_epochs > settings.epochs:
+    if settings.warmup_epochs > settings.epochs and "epochs" not in left:
         raise UserError(
             f"warmup_epochs: {settings.warmup_epochs} exceeds epochs, {settings.epochs}; lower it too, such "
             f"as by --config.warmup_epochs={settings.epochs // 5}"
         )
-    if settings.model.frozen and settings.test_time_flip:
+    if settings.model.frozen and settings.test_time_flip and "model.frozen" not in left:
         raise UserError(
             "test_time_flip: features of a frozen network cannot be mirrored; set model.frozen=''"
         )

@@ -27,12 +27,10 @@ class Trial:
     Attributes:
       config: the configuration that says so.
       fractions: the share of each split that is drawn where the set lacks it.
-      batch_size: images in a batch.
     """
 
     config: str
     fractions: Mapping[str, float]
-    batch_size: int
 
 
 def prepare(
@@ -131,11 +129,7 @@ def _drawn(dataset: Dataset, trial: Trial) -> str:
     """What training would make of the images."""
     splits = divided(dataset, trial.fractions, Problems("")).splits
     sizes = ", ".join(f"{len(images):,} {split}" for split, images in splits.items())
-    small = ""
-    if len(splits["train"]) < trial.batch_size:
-        fitting = 1 << (len(splits["train"]).bit_length() - 1)
-        small = f"; too few for its batches of {trial.batch_size}: add --config.batch_size={fitting}"
-    return f"As --config={trial.config} divides it: {sizes}{small}"
+    return f"As --config={trial.config} divides it: {sizes}"
 
 
 def _directions(published: PublishedSet) -> str:

@@ -10,12 +10,14 @@ import jax
 import numpy as np
 
 from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.fitting import as_begun, fitted
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.configuration.styles import styled
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.checking.verify import verify
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.sources import IN_MEMORY
+from cdml_jax.distributed.mesh import devices_here
 from cdml_jax.errors import UserError
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.methods import Method, named_method
@@ -23,6 +25,7 @@ from cdml_jax.runs.beginning import beginning, refuse_method
 from cdml_jax.runs.claims import claim, held
 from cdml_jax.runs.loop import fit
 from cdml_jax.runs.trained_weights import Weights
+from cdml_jax.runs.workdir import begun_with
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
 from cdml_jax.system.files import path_of
@@ -81,14 +84,18 @@ def _train(
     data = dataclasses.replace(settings.data, holdout="holdout" if "holdout" in dataset.splits else "")
     source = f"{IN_MEMORY}{dataset.name}"
     settings = styled(dataclasses.replace(settings, source=source, data=data, method=name, seed=seed))
+    folder = path_of(workdir) if workdir is not None else None
+    if folder is not None:
+        settings = as_begun(settings, begun_with(folder))
     check(settings)
     keep_compiled(settings.compilation_cache)
     dataset = verify(dataset, Problems(dataset.name), cache=None, images=settings.data.check)
+    devices = devices_here()
+    settings = fitted(settings, dataset, devices=len(devices), kind=devices[0].platform)
     fill = beginning(settings, dataset.classes)
     program = Program(settings, dataset, structure=chosen.structure, fill=fill)
     program.check_weights()
     refuse_method(chosen, program)
-    folder = path_of(workdir) if workdir is not None else None
     alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if folder is not None:
         claim("train", settings, folder, dataset, chosen)

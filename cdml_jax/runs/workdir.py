@@ -54,6 +54,14 @@ def look(
     _theirs(workdir, command, to_plain(config), method_digest, pooled)
 
 
+def begun_with(workdir: Path) -> dict[str, Any] | None:
+    """The plain settings of the folder's run; None where none can be read, which `look` refuses."""
+    try:
+        return _read(workdir)["config"]
+    except UserError:
+        return None
+
+
 def claim(
     workdir: Path,
     command: str,

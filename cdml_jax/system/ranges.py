@@ -12,6 +12,8 @@ from typing import Any
 
 from cdml_jax.errors import UserError
 
+OPEN = -1  # of a number that is chosen once the images are known
+
 
 def at_least(group: str, settings: Any, **least: float) -> None:
     """Refuse numbers below their least, NaN and infinity.
@@ -25,6 +27,20 @@ def at_least(group: str, settings: Any, **least: float) -> None:
             raise UserError(f"{group}{name}: {value} must be at least {bound}")
         if value == math.inf:
             raise UserError(f"{group}{name}: inf must be finite")
+
+
+def at_least_or_open(group: str, settings: Any, **least: int) -> None:
+    """Refuse numbers below their least, but for `OPEN`, which leaves the number to the images.
+
+    Raises:
+      UserError: with the key, its value and the least.
+    """
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if value < bound and value != OPEN:
+            raise UserError(
+                f"{group}{name}: {value} must be at least {bound}, or {OPEN} to leave it to the images"
+            )
 
 
 def shares(group: str, settings: Any, *names: str) -> None:

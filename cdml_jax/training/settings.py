@@ -111,5 +111,5 @@ class TrainingSettings:
     sampling: SamplingSettings
 
     def __post_init__(self) -> None:
-        least = {"seed": 0, "batch_size": 1, "epochs": 1, "warmup_epochs": 0, "accumulation": 1}
-        ranges.at_least("", self, **least, evaluate_every=1, early_stopping=0)
+        ranges.at_least("", self, seed=0, accumulation=1, early_stopping=0)
+        ranges.at_least_or_open("", self, epochs=1, warmup_epochs=0, batch_size=1, evaluate_every=1)

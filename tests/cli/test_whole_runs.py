@@ -46,7 +46,7 @@ def root(tmp_path_factory):
 def command(root, command, name, *more):
     return [
         command,
-        "--config=own_images",
+        "--config=own_images_scratch",
         f"--config.source=folder:{root / 'birds'}",
         f"--workdir={root / name}",
         "--config.model.name=tiny",

@@ -102,7 +102,7 @@ def test_all_that_is_worth_a_look_is_listed_and_written(spoilt, tmp_path, capsys
         "nearly equal images in a class: owl/2.png and owl/large.jpg",
     ]
     assert "Every image can be read; what is worth a look stands above" in said.out
-    assert "As --config=own_images divides it: 28 train, 6 test, 6 validation; too few" in said.out
+    assert "As --config=own_images divides it: 28 train, 6 test, 6 validation\n" in said.out
     header, *rows = [line.split("\t") for line in report.read_text().splitlines()]
     assert header == ["verdict", "kind", "place"]
     assert [row[0] for row in rows] == ["left out"] + ["note"] * 5

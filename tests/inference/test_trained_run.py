@@ -74,7 +74,7 @@ def place(tmp_path_factory, tiny_network):
         patch.setenv("CDML_DATA_DIR", str(folder / "data"))
         arguments = [
             "train",
-            "--config=own_images",
+            "--config=own_images_scratch",
             f"--config.source=folder:{folder / 'photographs'}",
             f"--workdir={folder / 'runs/mine'}",
             f"--config.image.image_size={SIDE}",

@@ -44,7 +44,7 @@ def world(root, tmp_path, monkeypatch):
 def train(folder, *more):
     return [
         "train",
-        "--config=own_images",
+        "--config=own_images_scratch",
         f"--config.source=folder:{folder / 'birds'}",
         f"--workdir={folder / 'run'}",
         "--config.image.image_size=16",

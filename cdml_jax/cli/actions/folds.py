@@ -46,6 +46,7 @@ def train_folds(
             "early_stopping: the held-out images would choose the epoch; set it to 0 with --folds"
         )
     program = prepare("train", config, folder, methods=[method])
+    config = program.config
     if program.storage.name == "top":
         raise UserError(
             "confusion.storage: top keeps no confusion matrix, of which the figures of folds are made; use "

@@ -11,6 +11,7 @@ from etils.epath import Path
 from cdml_jax.cli.actions.outcome import result_of, settings_of_run
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
+from cdml_jax.configuration.fitting import as_begun
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.configuration.styles import styled
 from cdml_jax.confusion.figures import accuracy
@@ -49,6 +50,7 @@ def reproduce(
     config = styled(config)
     seeds = range(config.seed, config.seed + config.reproduce.seeds)
     program = _prepared(config, folder, methods, seeds)
+    config = program.config
     left_out = clustering.why_not(len(program.dataset.splits["test"]))
     if left_out:
         console.say(left_out)
@@ -120,6 +122,7 @@ def _prepared(
             "early_stopping: the methods of a table are compared at equal steps; set it to 0, or use `cdml "
             "train`"
         )
+    config = as_begun(config, workdir.begun_with(folder))
     _look_at_runs(config, folder, methods, seeds)
     program = prepare("reproduce", config, folder, "validation", "test", methods=compared)
     if program.storage.name == "top":

@@ -12,10 +12,11 @@ from etils.epath import Path
 from cdml_jax.configuration import keys, places
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.datasets import load_dataset
+from cdml_jax.configuration.fitting import LEAST_BATCH, as_begun, fitted, note_images
 from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
-from cdml_jax.distributed.mesh import divide_processor, make_mesh
+from cdml_jax.distributed.mesh import devices_here, divide_processor, make_mesh
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.methods.identity import own_digest
@@ -45,15 +46,20 @@ def prepare(
 
     `splits` are those that must be there; `command` is whose run the folder holds. Where the folder's run is
     only looked at, `stored` is what it holds; else the folder becomes this run's. `methods` are what will be
-    trained, for "train" one.
+    trained, for "train" one. Keys that the settings leave open are chosen here: `program.config` has them.
     """
     method = methods[0] if command == "train" and methods else None
+    if stored is None:
+        config = as_begun(config, workdir.begun_with(folder))
     check(config)
     if stored is None and processes.is_first():
         workdir.look(folder, command, config, method_digest=own_digest(method) if method else "")
     keep_compiled(config.compilation_cache)
-    divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
-    make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
+    rows = config.batch_size if config.batch_size > 0 else LEAST_BATCH
+    divide_processor(config.mesh.cpu_devices, rows // config.accumulation)
+    devices = devices_here()
+    if config.batch_size > 0:
+        make_mesh(config.batch_size, config.accumulation, data=config.mesh.data, model=config.mesh.model)
     dataset = load_dataset(config)
     for split in splits:
         if split not in dataset.splits:
@@ -66,6 +72,10 @@ def prepare(
                 "data.class_disjoint: no test image is of a class that is trained, so there is no table of "
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
+    if stored is None:
+        config = fitted(config, dataset, devices=len(devices), kind=devices[0].platform)
+        if config.model.weights:
+            note_images(config, dataset)
     program = Program(
         config,
         dataset,

@@ -33,6 +33,7 @@ def train(config: Settings, folder: Path, methods: Mapping[str, Method] = METHOD
     config = styled(config)
     needed = ["validation"] if config.early_stopping else []
     program = prepare("train", config, folder, *needed, methods=[method])
+    config = program.config
     with held(folder), Stop().listening() as stop:
         run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True, keep_best=True)
     last = run.history[-1]

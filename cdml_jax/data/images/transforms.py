@@ -10,6 +10,7 @@ import numpy as np
 
 from cdml_jax.data.images.augmentation import random_erasing, trivial_augment
 from cdml_jax.errors import UserError
+from cdml_jax.system import ranges
 
 CROPS = ("random_resized", "random", "none")
 
@@ -19,7 +20,7 @@ class Transform:
     """What happens to a decoded image on its way into a batch.
 
     Attributes:
-      image_size: side of the square that the model sees, in pixels.
+      image_size: side of the square that the model sees, in pixels; -1 until the images are known.
       crop: "random_resized" (an area and an aspect drawn at random), "random" (a square of the evaluation
         view's size, placed at random) or "none" (the evaluation view).
       scale: smallest and largest share of the image's area in a random resized crop.
@@ -43,8 +44,7 @@ class Transform:
     resize: int = 0
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise UserError(f"image.image_size must be positive, not {self.image_size}")
+        ranges.at_least_or_open("image.", self, image_size=1)
         if self.crop not in CROPS:
             raise UserError(f"image.crop must be one of {', '.join(CROPS)}, not {self.crop!r}")
         if not (_ordered(self.scale) and self.scale[1] <= 1):

@@ -1,0 +1,135 @@
+"""Settings that a configuration leaves to the number of images and the machine, as `own_images` does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from flax import nnx
+
+from cdml_jax.configuration import keys
+from cdml_jax.configuration.checks import check, left_open
+from cdml_jax.configuration.settings import Settings, changed
+from cdml_jax.data.dataset import Dataset, Source
+from cdml_jax.data.images.decoding import decode
+from cdml_jax.models import build, spec_of
+from cdml_jax.system import console
+
+S = TypeVar("S", bound=Settings)
+
+LEAST_BATCH = 16  # a batch that is chosen is a multiple of it, unless there are fewer images
+_SAMPLE = 32  # images that are looked at
+_UNEVEN = 10  # times as many images in a class as in another, from which a line says so
+
+
+def as_begun(settings: S, begun: Mapping[str, Any] | None) -> S:
+    """The settings with what was chosen for them when their run began, perhaps on another machine.
+
+    Args:
+      settings: some keys may be left open.
+      begun: the plain settings of the run that a folder holds; None where it holds none.
+    """
+    there = keys.flat(begun) if begun else {}
+    found = {key: there[key] for key in left_open(settings) if key in there}
+    return changed(settings, found) if found else settings  # type: ignore[return-value]
+
+
+def fitted(settings: S, dataset: Dataset, *, devices: int, kind: str) -> S:
+    """The settings with all keys chosen that were left open; a line says what was chosen, and for what.
+
+    A network that is fine-tuned needs some thousands of augmented views: the fewer the images, the more
+    epochs. A processor trains the later half of the blocks alone, on small images; a GPU or TPU trains all,
+    on larger ones.
+
+    Args:
+      settings: of a run.
+      dataset: its images, by which the sizes are chosen.
+      devices: how many train.
+      kind: "cpu", "gpu" or "tpu".
+
+    Raises:
+      UserError: what was chosen and what was given do not go together.
+    """
+    left = left_open(settings)
+    if not left:
+        return settings
+    number = len(dataset.splits["train"])
+    chosen = _sizes(settings, number, _short_side(dataset.splits["train"]), devices, kind)
+    if "model.frozen" in left:
+        frozen = kind == "cpu" and settings.model.weights and not settings.test_time_flip
+        chosen["model.frozen"] = str(_blocks(settings, dataset.num_classes) // 2) if frozen else ""
+    found = {key: chosen[key] for key in left}
+    values = " ".join(f"{key}={keys.text_of(value)}" for key, value in found.items())
+    console.say(f"Chosen for {number:,} training images on {devices} {kind} device(s): {values}")
+    whole: S = changed(settings, found)  # type: ignore[assignment]
+    check(whole)
+    return whole
+
+
+def note_images(settings: Settings, dataset: Dataset) -> None:
+    """Print what a person should know of images that are fine-tuned on: drawings, and uneven classes."""
+    train = dataset.splits["train"]
+    if settings.image.flip and all(map(_is_drawing, _sample(train))):
+        console.warn(
+            "the images look like drawings in black and white, and image.flip=True mirrors them: where a "
+            "mirror image is of another class, as of letters, set --config.image.flip=False"
+        )
+    sizes = np.bincount(train.labels, minlength=dataset.num_classes)
+    few, many = int(sizes.argmin()), int(sizes.argmax())
+    if sizes[many] >= _UNEVEN * max(sizes[few], 1):
+        names = dataset.classes.names
+        console.say(
+            f"Classes are uneven: {sizes[many]:,} training images of {console.escaped(names[many])}, "
+            f"{sizes[few]:,} of {console.escaped(names[few])}. Top-1 accuracy is then mostly that of large "
+            "classes; the mean class error, which cdml evaluate prints too, counts all classes alike"
+        )
+
+
+def _sizes(settings: Settings, number: int, side: int, devices: int, kind: str) -> dict[str, Any]:
+    """What suits so many images with so long a short side."""
+    slow = kind == "cpu"
+    views, least, most = (6_000, 5, 20) if slow else (60_000, 10, 60)
+    size = 144 if slow else 224
+    if side < size / 2:
+        size = max(64, -(-2 * side // 16) * 16)  # enlarged more than twice, an image only costs more
+    batch = 64 if not slow or number >= 4_000 else 32
+    batch = min(batch, max(number // LEAST_BATCH * LEAST_BATCH, number // 2 * 2))
+    rows = devices * settings.accumulation
+    batch = max(rows, batch // rows * rows)
+    epochs = settings.epochs if settings.epochs > 0 else max(least, min(most, round(views / number)))
+    return {
+        "image.image_size": min(size, settings.image.resize or size),
+        "batch_size": batch,
+        "epochs": epochs,
+        "warmup_epochs": epochs // 5,
+        "evaluate_every": max(1, epochs // 10),
+    }
+
+
+def _blocks(settings: Settings, num_classes: int) -> int:
+    spec = spec_of(dataclasses.replace(settings.model, frozen=""), num_classes)
+    network = nnx.eval_shape(lambda: build(settings.model.name, spec, rngs=nnx.Rngs(0)))
+    return len(network.blocks)
+
+
+def _sample(source: Source) -> list[np.ndarray]:
+    """Some images, evenly spread over the source, uint8 (height, width, 3)."""
+    places = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int)).tolist()
+    images = (source.image(place) for place in places)
+    return [decode(image) if isinstance(image, bytes) else np.asarray(image) for image in images]
+
+
+def _short_side(source: Source) -> int:
+    """The median short side of the images, in pixels."""
+    return int(np.median([min(image.shape[:2]) for image in _sample(source)]))
+
+
+def _is_drawing(image: np.ndarray) -> bool:
+    """Whether nearly all pixels are grey, and nearly black or nearly white."""
+    small = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).astype(np.int16)
+    grey = np.ptp(small, axis=2) <= 16
+    extreme = (small.mean(axis=2) < 48) | (small.mean(axis=2) > 208)
+    return bool(grey.mean() > 0.98 and extreme.mean() > 0.8)
