@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
-from typing import Any
 
 from cdml_jax.cli import arguments
 from cdml_jax.cli.images import images_in, trained_run
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
-from cdml_jax.system.files import absolute, replacing, writing
+from cdml_jax.system.files import absolute
 
 TEXT = "write the embeddings of the images in a folder"
 
@@ -21,7 +21,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     arguments.add_workdir(parser)
     parser.add_argument("folder", type=arguments.path, metavar="FOLDER", help="searched to any depth")
     parser.add_argument(
-        "--out", type=arguments.path, metavar="FILE.npz", required=True, help="paths and embeddings"
+        "--out",
+        type=arguments.path,
+        metavar="FILE.npz",
+        required=True,
+        help="paths and embeddings, a gallery for cdml search",
     )
     parser.add_argument("--logits", action="store_true", help="write the logits too")
 
@@ -30,7 +34,9 @@ def run(options: argparse.Namespace) -> int:
     """Write the embeddings; returns the exit status: 0, or 2 if some image could not be read."""
     arguments.refuse("embed", options.rest)
     trained = trained_run(options.workdir, best=options.best)
-    import numpy as np  # here: a mistake in a flag is answered before it is loaded
+    import numpy as np  # here: a mistake in a flag is answered before they are loaded
+
+    from cdml_jax.inference.gallery import Gallery, save
 
     if not options.folder.is_dir():
         raise UserError(f"embed: there is no folder {options.folder}")
@@ -48,17 +54,13 @@ def run(options: argparse.Namespace) -> int:
             rows.append(outputs if options.logits else outputs._replace(logits=outputs.logits[:0]))
     if not paths:
         raise UserError(f"embed: none of the {len(files)} images in {options.folder} can be read")
-    arrays: dict[str, Any] = {
-        "paths": np.array(paths),
-        "embeddings": np.stack([row.embeddings for row in rows]),
-    }
-    if options.logits:
-        arrays["logits"] = np.stack([row.logits for row in rows])
-        arrays["class_names"] = np.array(trained.class_names)
-    with writing(options.out), replacing(options.out) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)
+    embeddings = np.stack([row.embeddings for row in rows])
+    workdir = os.fspath(absolute(options.workdir))
+    gallery = Gallery(tuple(paths), embeddings, workdir, options.best, trained.digest)
+    logits = {"logits": np.stack([row.logits for row in rows]), "class_names": np.array(trained.class_names)}
+    save(gallery, options.out, logits if options.logits else None)
     console.result(
         f"{options.out}: {len(paths)} of {len(files)} images, embeddings of {rows[0].embeddings.size} numbers"
     )
-    console.say(f"Next: cdml export --workdir={shlex.quote(str(options.workdir))} --out=NAME.jax")
+    console.say(f"Next: cdml search --gallery={shlex.quote(str(options.out))} IMAGE")
     return 0 if whole and len(paths) == len(files) else 2

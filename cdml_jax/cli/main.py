@@ -21,6 +21,7 @@ from cdml_jax.cli import (
     predict,
     prepare,
     reproduce,
+    search,
     train,
 )
 from cdml_jax.cli.output import CLOSED_PIPE, OutputError, careful_output
@@ -38,6 +39,7 @@ COMMANDS = {
     "prepare": prepare,
     "predict": predict,
     "embed": embed,
+    "search": search,
     "export": export,
 }
 _EXAMPLES = """\

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+from cdml_jax.system import console
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell reports a program that the signal ends
 
@@ -111,3 +114,12 @@ def _open_closed() -> None:
 def takes_unicode() -> bool:
     """Whether every character can be printed on standard output as it is."""
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """An object as one line of JSON that any stream can take and that does nothing to a terminal."""
+    # Neither the stream's escapes, where it lacks a character, nor the console's are JSON's.
+    text = json.dumps(value, ensure_ascii=not takes_unicode())
+    return "".join(
+        letter if letter == console.escaped(letter) else f"\\u{ord(letter):04x}" for letter in text
+    )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
+import csv
+import io
 import shlex
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from cdml_jax.cli import arguments
 from cdml_jax.cli.images import images_of, trained_run
-from cdml_jax.cli.output import takes_unicode
+from cdml_jax.cli.output import as_json
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from cdml_jax.inference.trained_run import Guess
 
 TEXT = "name the likeliest classes of images, and what each is usually confused with"
+UNKNOWN = "unknown"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -28,7 +31,19 @@ def add(commands: argparse._SubParsersAction) -> None:
         "images", nargs="+", type=arguments.path, metavar="IMAGE", help="a file, or a folder of them"
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="how many classes (5)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help=f"call an image {UNKNOWN} where no class has at least this probability (0: never); cdml evaluate "
+        "prints how many images some thresholds leave, and how many of those are right",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object a line")
+    form.add_argument(
+        "--csv", action="store_true", help="a table of comma-separated values, one row an image"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,32 +51,77 @@ def run(options: argparse.Namespace) -> int:
     arguments.refuse("predict", options.rest)
     if options.top < 1:
         raise UserError(f"--top: must be at least 1, not {options.top}")
+    if not 0 <= options.threshold <= 1:
+        raise UserError(f"--threshold: must be a probability, from 0 to 1, not {options.threshold}")
     trained = trained_run(options.workdir, best=options.best)
     given = images_of(options.images)
-    failed = not given.whole
-    for file, outputs in zip(given.files, trained.each(given.files), strict=True):
-        if isinstance(outputs, UserError):
-            failed = True
-            console.warn(str(outputs))
-            if options.json:
-                console.result(_json({"image": str(file), "error": str(outputs)}))
-            continue
-        guesses = trained.guesses(outputs.logits, top=options.top)
-        if options.json:
-            console.result(_json({"image": str(file), "classes": [_plain(g) for g in guesses]}))
-        else:
-            console.result("\n".join([console.escaped(str(file)), *_lines(guesses)]))
+    top = min(options.top, trained.classes.number)
+    form = _Json() if options.json else _Csv(top) if options.csv else _Lines()
+    failed, unknown = not given.whole, 0
+    # Results go to the terminal as they come: there they are the progress.
+    quiet = sys.stdout.isatty()
+    with console.progress("Predicting", len(given.files), shown=not quiet) as shown:
+        for file, outputs in zip(given.files, trained.each(given.files), strict=True):
+            if isinstance(outputs, UserError):
+                failed = True
+                shown.warn(str(outputs))
+                form.failed(str(file), str(outputs))
+            else:
+                guesses = trained.guesses(outputs.logits, top=top)
+                known = guesses[0].probability >= options.threshold
+                unknown += not known
+                form.guessed(str(file), guesses, known)
+            shown.advance()
+    if unknown:
+        console.hint(
+            f"{UNKNOWN}: {unknown:,} of {len(given.files):,} images, no class of which has a probability of "
+            f"{options.threshold} or more"
+        )
     run_folder = shlex.quote(str(options.workdir))
     console.hint(f"Next: cdml embed --workdir={run_folder} FOLDER --out=embeddings.npz")
     return 2 if failed else 0
 
 
-def _json(value: dict[str, Any]) -> str:
-    # Neither the stream's escapes, where it lacks a character, nor the console's are JSON's.
-    text = json.dumps(value, ensure_ascii=not takes_unicode())
-    return "".join(
-        letter if letter == console.escaped(letter) else f"\\u{ord(letter):04x}" for letter in text
-    )
+class _Lines:
+    """For people."""
+
+    def guessed(self, file: str, guesses: Sequence[Guess], known: bool) -> None:
+        called = "" if known else f"  {UNKNOWN}; the likeliest classes:"
+        console.result("\n".join([console.escaped(file) + called, *_table(guesses)]))
+
+    def failed(self, file: str, error: str) -> None:
+        pass  # the warning has said it
+
+
+class _Json:
+    """One object a line."""
+
+    def guessed(self, file: str, guesses: Sequence[Guess], known: bool) -> None:
+        console.result(as_json({"image": file, "known": known, "classes": [_plain(g) for g in guesses]}))
+
+    def failed(self, file: str, error: str) -> None:
+        console.result(as_json({"image": file, "error": error}))
+
+
+class _Csv:
+    """A row an image, as spreadsheets read them (RFC 4180)."""
+
+    def __init__(self, top: int):
+        self._top = top
+        more = [name for place in range(1, top + 1) for name in (f"class_{place}", f"probability_{place}")]
+        self._row(["image", "answer", *more, "error"])
+
+    def guessed(self, file: str, guesses: Sequence[Guess], known: bool) -> None:
+        shown = [text for guess in guesses for text in (guess.class_name, f"{guess.probability:.6f}")]
+        self._row([file, guesses[0].class_name if known else UNKNOWN, *shown, ""])
+
+    def failed(self, file: str, error: str) -> None:
+        self._row([file, "", *[""] * (2 * self._top), error])
+
+    def _row(self, values: Sequence[str]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow([console.escaped(value) for value in values])
+        console.result(line.getvalue())
 
 
 def _plain(guess: Guess) -> dict:
@@ -69,7 +129,7 @@ def _plain(guess: Guess) -> dict:
     return {"name": guess.class_name, "probability": round(guess.probability, 6), "taken_for": taken_for}
 
 
-def _lines(guesses: list[Guess]) -> Iterator[str]:
+def _table(guesses: Sequence[Guess]) -> Iterator[str]:
     names = [console.escaped(guess.class_name) for guess in guesses]
     width = max(map(len, names))
     for guess, class_name in zip(guesses, names, strict=True):

@@ -26,6 +26,7 @@ from cdml_jax.models import build, spec_of
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.trained_weights import Weights, restore_weights
 from cdml_jax.system.files import path_of
+from cdml_jax.system.trees import digest_of_arrays
 from cdml_jax.training.evaluation import evaluated
 from cdml_jax.training.state import split_model
 
@@ -115,6 +116,11 @@ class TrainedRun:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
         return self.classes.names
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the network's weights: equal ones give equal embeddings of equal images."""
+        return digest_of_arrays((self.weights.parameters, self.weights.batch_statistics))
 
     def __call__(self, images: np.ndarray) -> Outputs:
         """Logits and embeddings of images as the network takes them; `view` makes one of a photograph.

@@ -141,12 +141,12 @@ def duration(seconds: float) -> str:
 class Progress:
     """How far something is; `advance` it, inside `progress`."""
 
-    def __init__(self, what: str, total: int, unit: str, initial: int) -> None:
+    def __init__(self, what: str, total: int, unit: str, initial: int, shown: bool = True) -> None:
         self.what, self.total, self.unit, self.done = escaped(what), total, unit, initial
         self._initial, self._began, self._notes = initial, time.monotonic(), ""
         self._rated = (initial, self._began)  # from where on speed is measured: not while things compile
         self._next = self._began + _FIRST_LINE_SECONDS
-        self._shown = speaks() and _verbosity >= Verbosity.NORMAL
+        self._shown = shown and speaks() and _verbosity >= Verbosity.NORMAL
         self._bar: Any = None
         if self._shown and sys.stderr.isatty() and shutil.get_terminal_size((0, 0)).columns > 0:
             from tqdm import tqdm  # here: most commands end before they need one
@@ -224,7 +224,9 @@ class Progress:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int, *, unit: str = "images", initial: int = 0) -> Iterator[Progress]:
+def progress(
+    what: str, total: int, *, unit: str = "images", initial: int = 0, shown: bool = True
+) -> Iterator[Progress]:
     """Shows how far something is until the end of the block.
 
     Args:
@@ -232,12 +234,13 @@ def progress(what: str, total: int, *, unit: str = "images", initial: int = 0) -
       total: how many there are.
       unit: of what.
       initial: how many were done before.
+      shown: False shows warnings alone, where results are printed as they come.
     """
-    shown = Progress(what, total, unit, initial)
+    how_far = Progress(what, total, unit, initial, shown)
     try:
-        yield shown
+        yield how_far
     finally:
-        shown.close()
+        how_far.close()
 
 
 def progressing(items: Iterable[T], what: str, total: int, *, unit: str = "images") -> Iterator[T]:

@@ -23,6 +23,7 @@ from cdml_jax.models.network import Network
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.system import console
 from cdml_jax.system.files import cache_directory, path_of
+from cdml_jax.system.trees import digest_of_arrays
 from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import split_model
 
@@ -99,7 +100,7 @@ def frozen_feeds(
         "image": dataclasses.asdict(config.image),
         "dtype": config.model.dtype,
         "style": config.model.style,
-        "weights": _digest((parameters, statistics)),
+        "weights": digest_of_arrays((parameters, statistics)),
     }
     data_dir = config.data.data_dir
     folder = (path_of(data_dir) if data_dir else cache_directory()) / "features"
@@ -114,13 +115,6 @@ def frozen_feeds(
         )
         for split, feed in images.items()
     }
-
-
-def _digest(tree: Any) -> str:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def _files(source: Source) -> str:

@@ -17,10 +17,11 @@ from cdml_jax.errors import UserError
 from cdml_jax.reporting import drawing
 from cdml_jax.retrieval import clustering
 from cdml_jax.runs import workdir
-from cdml_jax.runs.evaluation import evaluate_split, measure
+from cdml_jax.runs.evaluation import Evaluated, evaluate_split, measure
 from cdml_jax.runs.trained_weights import restore_for_evaluation
 from cdml_jax.system import console
 
+_THRESHOLDS = (0.5, 0.8, 0.95)
 _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 
@@ -61,6 +62,7 @@ def evaluate(
         console.result(f"{split}, {count} classes never trained, {embedding}: {figures}")
     else:
         print_counts(seen.counts, split, dataset.classes)
+        print_thresholds(seen)
         console.result(f"embeddings ({embedding}): {figures}")
     if left_out:
         console.result(left_out)
@@ -89,6 +91,18 @@ def print_counts(counts: Confusion, split: str, names: Classes) -> None:
             f"right family {right:.2%} ({kin:,} of {correct + errors:,}); "
             f"{'no errors' if math.isnan(inside) else said}"
         )
+
+
+def print_thresholds(seen: Evaluated) -> None:
+    """How many answers are of at least some probabilities, and how many of those are right."""
+    probability, right = seen.top_probabilities[:, 0], seen.top_classes[:, 0] == seen.labels
+    parts = []
+    for threshold in _THRESHOLDS:
+        kept = probability >= threshold
+        share = f", {right[kept].mean():.1%} of them right" if kept.any() else ""
+        parts.append(f"{threshold}: {kept.mean():.1%} of the images{share}")
+    if len(right):
+        console.result(f"answers by --threshold of cdml predict: {'; '.join(parts)}")
 
 
 def show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:
