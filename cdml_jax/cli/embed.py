@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=arguments.path,
         metavar="FILE.npz",
         required=True,
-        help="paths and embeddings, a gallery for cdml search",
+        help="paths and embeddings, which cdml search takes as its gallery",
     )
     parser.add_argument("--logits", action="store_true", help="write the logits too")
 

@@ -36,8 +36,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=float,
         default=0.0,
         metavar="P",
-        help=f"call an image {UNKNOWN} where no class has at least this probability (0: never); cdml evaluate "
-        "prints how many images some thresholds leave, and how many of those are right",
+        help=f"call an image {UNKNOWN} where no class has at least this probability (0: never); cdml "
+        "evaluate prints how many images some thresholds leave, and how many of those are right",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line")

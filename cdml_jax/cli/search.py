@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
     trained = trained_run(workdir, best=gallery.best)
     if trained.digest != gallery.network:
         raise UserError(
-            f"--gallery: {options.gallery} was embedded by another network than {workdir} now holds; write it "
-            f"again: cdml embed --workdir={workdir} FOLDER --out={options.gallery}"
+            f"--gallery: {options.gallery} was embedded by another network than {workdir} now holds; write "
+            f"it again: cdml embed --workdir={workdir} FOLDER --out={options.gallery}"
         )
     given = images_of(options.images)
     failed = not given.whole

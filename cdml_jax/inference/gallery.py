@@ -76,9 +76,10 @@ def save(gallery: Gallery, path: os.PathLike | str, more: dict[str, np.ndarray] 
         "workdir": np.array(gallery.workdir),
         "best": np.array(gallery.best),
         "network": np.array(gallery.network),
+        **(more or {}),
     }
     with writing(path), replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays, **(more or {}))
+        np.savez(stream, **arrays)
 
 
 def read(path: os.PathLike | str) -> Gallery:
@@ -102,8 +103,8 @@ def read(path: os.PathLike | str) -> Gallery:
         raise UserError(f"--gallery: there is no file {name}; cdml embed writes one") from None
     except KeyError as error:
         raise UserError(
-            f"--gallery: {name} has no {error.args[0].split()[0]!r}: it is no gallery of cdml embed, or one of "
-            "an older version; write it again"
+            f"--gallery: {name} has no {error.args[0].split()[0]!r}: it is no gallery of cdml embed, or one "
+            "of an older version; write it again"
         ) from error
     except Exception as error:  # whatever zipfile, zlib and numpy raise of damaged files
         raise UserError(
