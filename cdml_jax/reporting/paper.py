@@ -6,7 +6,7 @@ MultiMedia Modeling (MMM) 2018, top-1 accuracy on CUB-200-2011, in per cent, by 
 
 from __future__ import annotations
 
-from cdml_jax.reporting.tables import markdown_table
+from cdml_jax.reporting.markdown import markdown_table
 
 DATASET = "CUB-200-2011"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,13 +20,13 @@ from cdml_jax.confusion.figures import (
 from cdml_jax.reporting import drawing
 from cdml_jax.reporting import paper as published
 from cdml_jax.reporting.comparison import compare, verdict
+from cdml_jax.reporting.markdown import code_block, markdown_table, plain_text, settings_table
 from cdml_jax.reporting.pairs import confused_pairs, confused_subcategories
 from cdml_jax.reporting.provenance import differences
 from cdml_jax.reporting.results import write_rows
 from cdml_jax.reporting.table import Table
-from cdml_jax.reporting.tables import embeddings_table, markdown_table, methods_table
+from cdml_jax.reporting.tables import embeddings_table, methods_table
 from cdml_jax.system import console
-from cdml_jax.system.console import escaped, harmless
 from cdml_jax.system.files import write_text
 
 _NUMBER = 20  # subcategories in the paper's figure
@@ -88,9 +87,9 @@ def write_report(
     methods = methods_table(table, paper=published.TABLE_2 if is_papers else None)
     embeddings = embeddings_table(table)
     before = [
-        f"# Cost-sensitive deep metric learning on {_text(dataset_name)}",
-        f"Data set: {_text(dataset_name)}, {table.classes.number} classes. To repeat it:",
-        _code(command),
+        f"# Cost-sensitive deep metric learning on {plain_text(dataset_name)}",
+        f"Data set: {plain_text(dataset_name)}, {table.classes.number} classes. To repeat it:",
+        code_block(command),
         "## Results",
         methods,
         *_verdicts(table),
@@ -98,7 +97,7 @@ def write_report(
         "## Embeddings",
         embeddings,
     ]
-    after = ["## Settings", _settings_table(settings), *_provenance(table)]
+    after = ["## Settings", settings_table(settings), *_provenance(table)]
     page = folder / "report.md"
 
     def write(pictures: Mapping[str, Path]) -> None:
@@ -183,7 +182,8 @@ def _subcategories(table: Table, pictures: Mapping[str, Path]) -> list[str]:
     wrong, rates = sizes - np.diagonal(counts), class_error(counts)
     chosen = confused_subcategories(table, _NUMBER)
     names = ", ".join(
-        f"{_text(table.classes.names[i])} ({100 * rates[i]:.0f} %: {wrong[i]} of {sizes[i]})" for i in chosen
+        f"{plain_text(table.classes.names[i])} ({100 * rates[i]:.0f} %: {wrong[i]} of {sizes[i]})"
+        for i in chosen
     )
     return [
         f"## Misclassification of the {len(chosen)} most confused subcategories",
@@ -196,8 +196,9 @@ def _subcategories(table: Table, pictures: Mapping[str, Path]) -> list[str]:
 def _confusions(table: Table, pictures: Mapping[str, Path]) -> list[str]:
     first = table.titles[_first(table)]
     shown = {
-        "confusion": f"confusion matrix of {_text(first)}",
-        "confusion_compared": f"confusion of {_text(first)} and {_text(table.titles.get('cdml', ''))}",
+        "confusion": f"confusion matrix of {plain_text(first)}",
+        "confusion_compared": f"confusion of {plain_text(first)} and "
+        f"{plain_text(table.titles.get('cdml', ''))}",
     }
     parts = [_picture(pictures[name], words) for name, words in shown.items() if name in pictures]
     pairs = confused_pairs(table)
@@ -206,8 +207,8 @@ def _confusions(table: Table, pictures: Mapping[str, Path]) -> list[str]:
         counts = {method: table.counts(method) for method in table.titles}
         lines = [
             [
-                _text(table.classes.names[pair.true]),
-                _text(table.classes.names[pair.called]),
+                plain_text(table.classes.names[pair.true]),
+                plain_text(table.classes.names[pair.called]),
                 _of(pair.number, pair.images),
                 *(_of(each[pair.true, pair.called], each[pair.true].sum()) for each in counts.values()),
             ]
@@ -255,19 +256,6 @@ def _families(table: Table) -> list[str]:
     ]
 
 
-def _settings_table(settings: Mapping[str, Any]) -> str:
-    lines = [[key, "" if value is None else _text(str(value), plain="_*")] for key, value in _flat(settings)]
-    return markdown_table(["setting", "value"], lines, "ll") if lines else "None recorded."
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _provenance(table: Table) -> list[str]:
     """Which versions and devices made the results, and when; nothing where it is not known."""
     made: dict[tuple[str, str], list[str]] = {}
@@ -295,20 +283,6 @@ def _percent(share: float) -> str:
 def _of(count: int, images: int) -> str:
     """A share in per cent, and of how many."""
     return f"{_percent(count / images)} ({count:,} of {images:,})" if images else "–"
-
-
-def _text(name: str, plain: str = "") -> str:
-    """A name as plain Markdown text of one line; letters in `plain` are left as they are."""
-    special = set("\\`*_[]<>#$&~") - set(plain)
-    line = escaped(" ".join(name.splitlines()))
-    return "".join("\\" + letter if letter in special else letter for letter in line)
-
-
-def _code(command: str) -> str:
-    """Text as a block of code, whatever it holds."""
-    longest = max(map(len, re.findall("`+", command)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{harmless(command)}\n{fence}"
 
 
 def _picture(path: Path, words: str) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 
 from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.reporting.comparison import FEWEST, Comparison, compare, points
+from cdml_jax.reporting.markdown import markdown_table
 from cdml_jax.reporting.provenance import differences
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table
-from cdml_jax.system.console import escaped
 
 _EMBEDDINGS_CAPTION = (
     "Each test image is sought among the others by its embedding, of length 1; mean ± deviation,\n"
@@ -150,42 +150,6 @@ def r_precision(result: RunResult) -> float:
 def nmi(result: RunResult) -> float:
     """Normalised mutual information of test classes and clusters; NaN if it was not measured."""
     return result.embeddings.nmi if result.embeddings else math.nan
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    """A Markdown table whose columns are padded to line up in monospace.
-
-    Args:
-      header: one name per column.
-      rows: one cell per column each.
-      align: one letter per column, "l" or "r".
-
-    Returns:
-      The table, ending in a newline.
-
-    >>> print(markdown_table(["bird", "n"], [["wren", "12"], ["tit", "3"]], "lr"), end="")
-    | bird |  n |
-    |:-----|---:|
-    | wren | 12 |
-    | tit  |  3 |
-    """
-    cells = [
-        [escaped(cell.replace("|", "\\|").replace("\n", " ")) for cell in row] for row in [header, *rows]
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        padded = [
-            cell.ljust(width) if side == "l" else cell.rjust(width)
-            for cell, width, side in zip(row, widths, align, strict=True)
-        ]
-        lines.append("| " + " | ".join(padded) + " |")
-    rule = [
-        ":" + "-" * (width + 1) if side == "l" else "-" * (width + 1) + ":"
-        for width, side in zip(widths, align, strict=True)
-    ]
-    lines.insert(1, "|" + "|".join(rule) + "|")
-    return "\n".join(lines) + "\n"
 
 
 def _spread(values: Sequence[float]) -> str:

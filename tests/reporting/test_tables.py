@@ -10,7 +10,7 @@ from cdml_jax.data.classes import Classes
 from cdml_jax.reporting import paper
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
-from cdml_jax.reporting.tables import embeddings_table, markdown_table, methods_table
+from cdml_jax.reporting.tables import embeddings_table, methods_table
 from cdml_jax.retrieval import Retrieval
 from cdml_jax.retrieval.figures import EmbeddingFigures
 
@@ -137,12 +137,6 @@ def test_results_without_figures_of_embeddings_show_a_dash():
     assert cells[0] == ["baseline", "features", "60.00", "–", "30.00", "–", "55.00", "–"]
     assert cells[1] == ["CDML"] + ["–"] * 7
     assert cells[2] == ["odd", "features", "50.00", "–", "25.00", "–", "50.00", "50.00"]  # no common seed
-
-
-def test_the_table_lines_up():
-    table = markdown_table(["a|b", "n"], [["x", "1"], ["longer\nname", "12345"]], "lr")
-    assert len({len(line) for line in table.splitlines()}) == 1
-    assert "a\\|b" in table
 
 
 def test_the_papers_tables():

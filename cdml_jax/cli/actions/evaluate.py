@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from etils.epath import Path
 
+from cdml_jax.cli.actions.cards import add_to_card
 from cdml_jax.cli.actions.running import NO_CHANGES, prepare, refuse_trained_on, say_next, settings_for_use
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
@@ -15,6 +16,7 @@ from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.errors import UserError
 from cdml_jax.reporting import drawing
+from cdml_jax.reporting.card import figures_of
 from cdml_jax.retrieval import clustering
 from cdml_jax.runs import workdir
 from cdml_jax.runs.evaluation import Evaluated, evaluate_split, measure
@@ -63,6 +65,9 @@ def evaluate(
     else:
         print_counts(seen.counts, split, dataset.classes)
         print_thresholds(seen)
+        if processes.is_first():
+            of = f"{split}, best epoch" if best else split
+            add_to_card(folder, dataset.classes, of, figures_of(seen.counts, epoch))
         console.result(f"embeddings ({embedding}): {figures}")
     if left_out:
         console.result(left_out)

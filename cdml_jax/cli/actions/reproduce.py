@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from etils.epath import Path
 
+from cdml_jax.cli.actions.cards import write_card
 from cdml_jax.cli.actions.outcome import result_of, settings_of_run
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
@@ -23,6 +24,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS, Method, named_method
 from cdml_jax.methods.identity import own_digest
 from cdml_jax.reporting import results
+from cdml_jax.reporting.card import figures_of
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import tabulate
 from cdml_jax.retrieval import clustering
@@ -95,6 +97,11 @@ def reproduce(
                 result = result_of(own, name, method, seed, run, held_out)
                 if processes.is_first():
                     results.save(result, kept)
+                seen = {"test": figures_of(result.test_counts, run.epoch)}
+                if not folds:
+                    seen = {"validation": figures_of(result.validation_counts, run.epoch)} | seen
+                with console.verbosity(console.Verbosity.QUIET):
+                    write_card(place, own, settings, method, run, seen)
                 processes.wait_for_all("saved")
                 asked = processes.largest(stop.signal_number or 0)
                 if asked:  # while it was evaluated

@@ -92,12 +92,21 @@ def style_of(name: str) -> str:
     Raises:
       UserError: no such file or model.
     """
+    return style_in(metadata_of(name))
+
+
+def metadata_of(name: str) -> dict[str, str]:
+    """What a safetensors file says of itself; nothing for any other file.
+
+    Raises:
+      UserError: no such file or model.
+    """
     path, _ = _located(name)
     try:
         with safe_open(path, "np") as file:
-            return style_in(file.metadata() or {})
+            return file.metadata() or {}
     except Exception:  # `read_weights` says what is wrong with it
-        return ""
+        return {}
 
 
 def style_in(metadata: dict[str, str]) -> str:
