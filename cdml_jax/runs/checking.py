@@ -83,10 +83,12 @@ class Checking:
             yield from self._of_file("logs", folder / "metrics.jsonl", _read_log)
 
     def _settings(self, folder: Path) -> Generator[Finding, None, Settings | None]:
-        """config.json and classes.json; gives the settings, where they are whole."""
+        """config.json, classes.json and the card's record; gives the settings, where they are whole."""
         wrong = list(self._of_file("settings", folder / "config.json", _read_sealed))
         yield from wrong
         yield from self._of_file("settings", folder / class_names.FILE, _read_sealed)
+        if (folder / _CARD).exists():
+            yield from self._of_file("cards", folder / _CARD, _read_sealed)
         if wrong:
             return None
         record = json.loads((folder / "config.json").read_text())
@@ -146,6 +148,7 @@ class Checking:
             yield Finding(str(path), _reason(error))
 
 
+_CARD = "card.json"  # of the room above, reporting
 _PARTS = ("checkpoints", best.FOLDER, "results", "runs", "folds", class_names.FILE, image_digests.FILE)
 
 

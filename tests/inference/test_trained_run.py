@@ -1,5 +1,7 @@
 """A run trained by the command on a folder that is then gone: used in Python and by commands."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -226,6 +228,59 @@ def test_predict_for_machines(place, run, capsys):
     assert "cannot be opened" in bad["error"]
 
 
+def test_predict_writes_a_table_and_says_where_it_does_not_know(place, run, capsys):
+    paths = [str(place / "field/b.png"), str(place / "field/none.png"), str(place / "field/a.JPG")]
+    guesses = [run.predict([path])[0] for path in (paths[0], paths[2])]
+    likeliest = sorted(answer[0].probability for answer in guesses)
+    threshold = sum(likeliest) / 2
+    flags = ["--csv", "--top=2", f"--threshold={threshold}", *paths]
+    assert cli.main(["predict", f"--workdir={place / 'runs/mine'}", *flags]) == 2
+    said = capsys.readouterr()
+    first, failed, last = csv.DictReader(io.StringIO(said.out))
+    assert list(first) == ["image", "answer", "class_1", "probability_1", "class_2", "probability_2", "error"]
+    for row, answer in zip((first, last), guesses, strict=True):
+        assert row["answer"] == (answer[0].class_name if answer[0].probability >= threshold else "unknown")
+        assert [row["class_1"], row["class_2"]] == [guess.class_name for guess in answer[:2]]
+        assert float(row["probability_2"]) == pytest.approx(answer[1].probability, abs=1e-5)
+    assert {first["answer"], last["answer"]} > {"unknown"}
+    assert failed["image"] == paths[1]
+    assert "cannot be opened" in failed["error"]
+    assert "unknown: 1 of 3 images" in said.err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_every_form_says_where_it_does_not_know(place, capsys, form):
+    flags = [*form, "--threshold=1", str(place / "field/b.png")]
+    assert cli.main(["predict", f"--workdir={place / 'runs/mine'}", *flags]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)["known"] is False if form else "b.png  unknown; the likeliest classes:" in out
+
+
+def test_a_gallery_is_searched_by_the_network_that_embedded_it(place, run, tmp_path, capsys, monkeypatch):
+    field, out = place / "field", tmp_path / "field.npz"
+    cli.main(["embed", f"--workdir={place / 'runs/mine'}", str(field), f"--out={out}"])
+    capsys.readouterr()
+    assert cli.main(["search", f"--gallery={out}", "--top=2", "--json", str(field / "deep/a.png")]) == 0
+    (found,) = map(json.loads, capsys.readouterr().out.splitlines())
+    rows = run.embed([field / name for name in ("a.JPG", "b.png", "deep/a.png", "deep/er/c.bmp")]).embeddings
+    nearest = sorted(range(4), key=lambda place: -float(rows[place] @ rows[2]))
+    names = np.load(out)["paths"]
+    assert [match["path"] for match in found["matches"]] == [names[place] for place in nearest[:2]]
+    assert found["matches"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+    # The run has moved, and then holds another network.
+    shutil.copytree(place / "runs/mine", tmp_path / "moved")
+    stored = dict(np.load(out))
+    np.savez(tmp_path / "lost.npz", **stored | {"workdir": np.array("/no/such")})
+    np.savez(tmp_path / "other.npz", **stored | {"network": np.array("ab" * 32)})
+    lost = ["search", f"--gallery={tmp_path / 'lost.npz'}", str(field / "b.png")]
+    assert cli.main(lost) == 2
+    assert "was in /no/such, where it is no longer; --workdir=DIR" in capsys.readouterr().err
+    assert cli.main([*lost, f"--workdir={tmp_path / 'moved'}"]) == 0
+    assert re.search(r"^   1\.000  b\.png$", capsys.readouterr().out, re.M)
+    assert cli.main(["search", f"--gallery={tmp_path / 'other.npz'}", str(field / "b.png")]) == 2
+    assert "was embedded by another network" in capsys.readouterr().err
+
+
 def test_embed_writes_what_can_be_read_in_the_order_of_the_paths(place, run, tmp_path, capsys):
     out = tmp_path / "field.npz"
     arguments = [
@@ -307,6 +362,9 @@ def test_the_readme_uses_a_run_as_it_can_be_used(place, monkeypatch, capsys):
     [
         (["predict", "--workdir=/no/such", "a.png"], "holds no run"),
         (["predict", "--workdir=RUN", "--top=0", "a.png"], "--top: must be at least 1"),
+        (["predict", "--workdir=RUN", "--threshold=50", "a.png"], "--threshold: must be a probability"),
+        (["search", "--gallery=/no/such.npz", "a.png"], "--gallery: there is no file /no/such.npz"),
+        (["search", "--gallery=g.npz", "--top=0", "a.png"], "--top: must be at least 1"),
         (["predict", "--workdir=RUN", "--tpo=3", "a.png"], "unknown argument '--tpo=3'"),
         (["embed", "--workdir=RUN", "/no/such", "--out=a.npz"], "there is no folder /no/such"),
         (["embed", "--workdir=RUN", "FIELD", "--out=/no/such/a.npz"], "--out: there is no folder /no/such"),

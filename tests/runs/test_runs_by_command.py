@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 
@@ -15,6 +16,7 @@ from tiny_run import Tiny
 from cdml_jax.cli import main as cli
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.models import NETWORKS, Variant
+from cdml_jax.reporting import card
 from cdml_jax.runs import checkpoint, stored
 from cdml_jax.system.archives import Archive
 from cdml_jax.training.optimizer import make_schedule
@@ -345,6 +347,17 @@ def test_the_best_epoch_is_used_by_choice(world, capsys):
     out, _ = said(capsys, ["evaluate", place, "--best"])
     assert f"The best epoch by validation is {best} of 3." in out
     assert f"validation: top-1 {max(accuracies):.2%}" in out
+    said(capsys, ["evaluate", place, "--split=test"])
+    page = (world / "run/MODEL_CARD.md").read_text()
+    for of, epoch in ("validation", 3), ("validation, best epoch", best), ("test", 3):
+        assert re.search(rf"^\| {of} +\| +{epoch} \|", page, re.M)
+    trained = card.read(world / "run")
+    assert trained.figures["validation, best epoch"].correct == round(6 * max(accuracies))
+    assert sum(map(sum, trained.sizes.values())) == 42
+    assert trained.weights == "none: it was trained from scratch"
+    # The same command again trains nothing, and loses nothing.
+    said(capsys, train(world))
+    assert (world / "run/MODEL_CARD.md").read_text() == page
     found = {}
     for flag in ("--best", "--verbose"):
         for command in (
@@ -399,13 +412,14 @@ def test_check_names_every_file_that_is_not_as_it_was_written(world, capsys):
     check = ["check", run, f"--config.source=folder:{world / 'birds'}"]
     out, _ = said(capsys, check)
     assert out == (
-        f"{run}: nothing is damaged or edited (read: 2 settings, 2 checkpoints, 1 logs, 42 images)\n"
+        f"{run}: nothing is damaged or edited (read: 2 settings, 1 cards, 2 checkpoints, 1 logs, 42 images)\n"
     )
     (data,) = (run / "checkpoints/12/run/d").iterdir()
     (best,) = (run / "best").iterdir()
     harms = {
         "config.json": lambda path: path.write_text(path.read_text().replace('"epochs": 3', '"epochs": 4')),
         "classes.json": lambda path: path.write_text(path.read_text().replace("owl", "emu")),
+        "card.json": lambda path: path.write_text(path.read_text().replace("birds", "bears", 1)),
         "images.npz": flip,
         "metrics.jsonl": lambda path: path.write_text(path.read_text().replace('"loss": 1', '"loss": 0', 1)),
         "checkpoints/12": lambda path: flip(data),
