@@ -20,7 +20,7 @@ from cdml_jax.system import console
 
 S = TypeVar("S", bound=Settings)
 
-LEAST_BATCH = 16  # a batch that is chosen is a multiple of it, unless there are fewer images
+USUAL_BATCH = 32  # that a processor is divided for, before the images are known
 _SAMPLE = 32  # images that are looked at
 _UNEVEN = 10  # times as many images in a class as in another, from which a line says so
 
@@ -57,7 +57,8 @@ def fitted(settings: S, dataset: Dataset, *, devices: int, kind: str) -> S:
     if not left:
         return settings
     number = len(dataset.splits["train"])
-    chosen = _sizes(settings, number, _short_side(dataset.splits["train"]), devices, kind)
+    side = _short_side(dataset.splits["train"])
+    chosen = _sizes(settings, number, dataset.num_classes, side, devices, kind)
     if "model.frozen" in left:
         frozen = kind == "cpu" and settings.model.weights and not settings.test_time_flip
         chosen["model.frozen"] = str(_blocks(settings, dataset.num_classes) // 2) if frozen else ""
@@ -88,17 +89,19 @@ def note_images(settings: Settings, dataset: Dataset) -> None:
         )
 
 
-def _sizes(settings: Settings, number: int, side: int, devices: int, kind: str) -> dict[str, Any]:
+def _sizes(
+    settings: Settings, number: int, classes: int, side: int, devices: int, kind: str
+) -> dict[str, Any]:
     """What suits so many images with so long a short side."""
     slow = kind == "cpu"
-    views, least, most = (6_000, 5, 20) if slow else (60_000, 10, 60)
+    # Augmented views that a network is fine-tuned by: more for more classes.
+    views, least, most = (6_000 + 200 * classes, 5, 20) if slow else (60_000 + 600 * classes, 10, 60)
     size = 144 if slow else 224
     if side < size / 2:
         size = max(64, -(-2 * side // 16) * 16)  # enlarged more than twice, an image only costs more
-    batch = 64 if not slow or number >= 4_000 else 32
-    batch = min(batch, max(number // LEAST_BATCH * LEAST_BATCH, number // 2 * 2))
+    batch = 64 if not slow or number >= 4_000 else USUAL_BATCH
     rows = devices * settings.accumulation
-    batch = max(rows, batch // rows * rows)
+    batch = max(rows, min(batch, number) // rows * rows)
     epochs = settings.epochs if settings.epochs > 0 else max(least, min(most, round(views / number)))
     return {
         "image.image_size": min(size, settings.image.resize or size),

@@ -12,7 +12,7 @@ from etils.epath import Path
 from cdml_jax.configuration import keys, places
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.datasets import load_dataset
-from cdml_jax.configuration.fitting import LEAST_BATCH, as_begun, fitted, note_images
+from cdml_jax.configuration.fitting import USUAL_BATCH, as_begun, fitted, note_images
 from cdml_jax.configuration.settings import Settings, from_plain
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
@@ -55,7 +55,7 @@ def prepare(
     if stored is None and processes.is_first():
         workdir.look(folder, command, config, method_digest=own_digest(method) if method else "")
     keep_compiled(config.compilation_cache)
-    rows = config.batch_size if config.batch_size > 0 else LEAST_BATCH
+    rows = config.batch_size if config.batch_size > 0 else USUAL_BATCH
     divide_processor(config.mesh.cpu_devices, rows // config.accumulation)
     devices = devices_here()
     if config.batch_size > 0:
