@@ -71,17 +71,27 @@ def fitted(settings: S, dataset: Dataset, *, devices: int, kind: str) -> S:
 
 
 def note_images(settings: Settings, dataset: Dataset) -> None:
-    """Print what a person should know of images that are fine-tuned on: drawings, and uneven classes."""
+    """Print what a person should know of images: drawings, classes that are uneven or not validated."""
     train = dataset.splits["train"]
     if settings.image.flip and all(map(_is_drawing, _sample(train))):
         console.warn(
             "the images look like drawings in black and white, and image.flip=True mirrors them: where a "
             "mirror image is of another class, as of letters, set --config.image.flip=False"
         )
+    names = dataset.classes.names
+    validation = dataset.splits.get("validation")
+    if validation is None or not len(validation):
+        console.say("There are no validation images: --folds=5 measures on images held out, after each other")
+    else:
+        lack = np.flatnonzero(np.bincount(validation.labels, minlength=dataset.num_classes) == 0)
+        if lack.size:
+            console.say(
+                f"Classes without validation images: {lack.size:,}, such as {console.escaped(names[lack[0]])}; "
+                "--folds=5 holds each of their images out once"
+            )
     sizes = np.bincount(train.labels, minlength=dataset.num_classes)
     few, many = int(sizes.argmin()), int(sizes.argmax())
     if sizes[many] >= _UNEVEN * max(sizes[few], 1):
-        names = dataset.classes.names
         console.say(
             f"Classes are uneven: {sizes[many]:,} training images of {console.escaped(names[many])}, "
             f"{sizes[few]:,} of {console.escaped(names[few])}. Top-1 accuracy is then mostly that of large "

@@ -1,5 +1,7 @@
 """Keys that are left to the images and the machine, and what a person should know of the images."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -149,6 +151,19 @@ def test_uneven_classes_are_named(own, capsys):
     uneven = Dataset("set", Classes(("a", "b\x1b", "c")), {"train": ArraySource(pictures, labels)})
     note_images(own, uneven)
     said = capsys.readouterr().out
-    assert said.startswith(r"Classes are uneven: 40 training images of a, 4 of b\x1b.")
+    assert said.splitlines()[1].startswith(r"Classes are uneven: 40 training images of a, 4 of b\x1b.")
     note_images(own, images(40))
     assert "uneven" not in capsys.readouterr().out
+
+
+def test_classes_that_are_not_validated_are_named(own, capsys):
+    whole = images(40)
+    note_images(own, whole)
+    assert "There are no validation images: --folds=5" in capsys.readouterr().out
+    two = dataclasses.replace(
+        whole, splits=whole.splits | {"validation": images(9, classes=2).splits["train"]}
+    )
+    note_images(own, two)
+    assert "Classes without validation images: 1, such as c; --folds=5" in capsys.readouterr().out
+    note_images(own, dataclasses.replace(two, splits=two.splits | {"validation": whole.splits["train"]}))
+    assert "validation" not in capsys.readouterr().out
