@@ -85,9 +85,9 @@ def note_images(settings: Settings, dataset: Dataset) -> None:
     else:
         lack = np.flatnonzero(np.bincount(validation.labels, minlength=dataset.num_classes) == 0)
         if lack.size:
+            such = f"{lack.size:,}, such as {console.escaped(names[lack[0]])}"
             console.say(
-                f"Classes without validation images: {lack.size:,}, such as {console.escaped(names[lack[0]])}; "
-                "--folds=5 holds each of their images out once"
+                f"Classes without validation images: {such}; --folds=5 holds each of their images out once"
             )
     sizes = np.bincount(train.labels, minlength=dataset.num_classes)
     few, many = int(sizes.argmin()), int(sizes.argmax())
