@@ -44,6 +44,8 @@ def get_config() -> ConfigDict:
                 "name": "small_resnet",
                 "embedding_size": 128,
                 "embedding_from": "projection",
+                "classifier": "linear",  # or "cosine": cosine_scale times the cosine to each class's column
+                "cosine_scale": 20.0,
                 "dtype": "float32",
                 # Padding, epsilon, input as the weights want: "torchvision", "tensorflow"; "": as the file of
                 # weights says, else the network's own

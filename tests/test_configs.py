@@ -37,7 +37,7 @@ def quick_compilation():
 def test_it_holds_together_and_its_network_takes_its_images(name):
     config = settings(name)
     check(config)
-    side = config.image.image_size
+    side = config.image.image_size if config.image.image_size > 0 else SIDE  # left to the images
 
     def outputs(images):
         network = build(config.model.name, spec_of(config.model, 7), rngs=nnx.Rngs(0))

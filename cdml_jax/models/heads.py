@@ -35,7 +35,9 @@ class Heads(nnx.Module):
     def __init__(self, features: int, spec: Spec, *, rngs: nnx.Rngs):
         self.dtype = spec.param_dtype
         linear = functools.partial(nnx.Linear, features, param_dtype=self.dtype, rngs=rngs)
-        self.classifier = linear(spec.num_classes)
+        cosine = spec.classifier == "cosine"
+        self.cosine_scale = spec.cosine_scale if cosine else None
+        self.classifier = linear(spec.num_classes, use_bias=not cosine)
         self.projection = (
             linear(spec.embedding_size, use_bias=False) if spec.embedding_from == "projection" else None
         )
@@ -43,4 +45,8 @@ class Heads(nnx.Module):
     def __call__(self, features: jax.Array) -> Outputs:
         features = features.astype(self.dtype)
         embeddings = features if self.projection is None else self.projection(features)
-        return Outputs(self.classifier(features), l2_normalize(embeddings))
+        if self.cosine_scale is None:
+            return Outputs(self.classifier(features), l2_normalize(embeddings))
+        columns = l2_normalize(self.classifier.kernel[...].T).T
+        logits = self.cosine_scale * (l2_normalize(features) @ columns)
+        return Outputs(logits, l2_normalize(embeddings))

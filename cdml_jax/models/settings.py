@@ -18,6 +18,8 @@ class ModelSettings:
     name: str
     embedding_size: int
     embedding_from: str
+    classifier: str
+    cosine_scale: float
     dtype: str
     style: str
     freeze_batch_norm: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from cdml_jax.models.settings import ModelSettings
 
 EMBEDDINGS = ("projection", "features")
+CLASSIFIERS = ("linear", "cosine")
 DTYPES = ("float32", "bfloat16", "float64")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # leaves [-1, 1] as it is
@@ -47,13 +49,16 @@ class Spec:
       num_classes: columns of the classifier.
       embedding_size: length of an embedding; not used with `embedding_from="features"`.
       embedding_from: `"projection"`, a linear layer on the pooled features, or `"features"` themselves.
+      classifier: `"linear"`, or `"cosine"`: logits are `cosine_scale` times the cosine of the angle between
+        the pooled features and a class's column, so no class gains by the length of either.
+      cosine_scale: largest logit of a cosine classifier.
       dtype: of the activations, `"float32"`, `"bfloat16"` or `"float64"`, which needs JAX_ENABLE_X64.
       style: the key of `STYLES` by which padding, epsilon and input are computed; `""` is the network's own.
       freeze_batch_norm: use the running statistics, unchanged, in training too.
       remat: compute a block's activations again in the backward pass; less memory, more time.
 
     Raises:
-      UserError: an unknown embedding_from, dtype or style.
+      UserError: an unknown embedding_from, classifier, dtype or style.
 
     >>> Spec(num_classes=5, dtype="bfloat16").param_dtype
     dtype('float32')
@@ -62,6 +67,8 @@ class Spec:
     num_classes: int
     embedding_size: int = 128
     embedding_from: str = "projection"
+    classifier: str = "linear"
+    cosine_scale: float = 20.0
     dtype: str = "float32"
     style: str = ""
     freeze_batch_norm: bool = False
@@ -72,6 +79,12 @@ class Spec:
             raise UserError(
                 f"model.embedding_from: {self.embedding_from!r} is unknown; choose {' or '.join(EMBEDDINGS)}"
             )
+        if self.classifier not in CLASSIFIERS:
+            raise UserError(
+                f"model.classifier: {self.classifier!r} is unknown; choose {' or '.join(CLASSIFIERS)}"
+            )
+        if not 0 < self.cosine_scale < math.inf:
+            raise UserError(f"model.cosine_scale: {self.cosine_scale} must be positive and finite")
         if self.dtype not in DTYPES:
             raise UserError(
                 f"model.dtype: {self.dtype!r} is unknown; choose {', '.join(DTYPES[:-1])} or {DTYPES[-1]}"

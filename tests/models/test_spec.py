@@ -47,6 +47,8 @@ CHANGES = {
     "num_classes": 9,
     "embedding_size": 5,
     "embedding_from": "features",
+    "classifier": "cosine",
+    "cosine_scale": 9.0,
     "dtype": "bfloat16",
     "style": "tensorflow",
     "freeze_batch_norm": True,
@@ -57,7 +59,11 @@ CHANGES = {
 def test_every_field_reaches_a_network_of_ones_own():
     assert CHANGES.keys() == {field.name for field in dataclasses.fields(Spec)}
     plain = Spec(num_classes=3, embedding_size=4)
-    texts = {jaxpr_of(plain)} | {jaxpr_of(dataclasses.replace(plain, **{k: v})) for k, v in CHANGES.items()}
+    cosine = dataclasses.replace(plain, classifier="cosine")
+    bases = {"cosine_scale": cosine}  # of a linear classifier it is nothing
+    texts = {jaxpr_of(plain)} | {
+        jaxpr_of(dataclasses.replace(bases.get(key, plain), **{key: value})) for key, value in CHANGES.items()
+    }
     assert len(texts) == 1 + len(CHANGES)
 
 
