@@ -13,6 +13,10 @@ from cdml_jax.confusion.figures import accuracy
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table
 
+CONFIDENCE = 0.95
+"""Of intervals by bootstrap over images."""
+DRAWS = 10_000
+"""Of the bootstrap."""
 FEWEST = 3
 """Seeds below which no interval is given: with two, t = 12.7, and a deviation has one degree of freedom."""
 

@@ -9,15 +9,13 @@ from scipy import stats
 
 from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
-from cdml_jax.reporting.comparison import points
+from cdml_jax.reporting.comparison import CONFIDENCE, DRAWS, points
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.system.console import escaped
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Integer
 
-DRAWS = 10_000
-CONFIDENCE = 0.95
 # With fewer images on which one run alone is right, McNemar's test gives no p below 2 / 2^5 = 0.06.
 FEWEST = 6
 _SHOWN = 5  # classes that gained most, and lost most

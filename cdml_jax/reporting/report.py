@@ -20,6 +20,7 @@ from cdml_jax.confusion.figures import (
 from cdml_jax.reporting import drawing
 from cdml_jax.reporting import paper as published
 from cdml_jax.reporting.comparison import compare, verdict
+from cdml_jax.reporting.further import further_table
 from cdml_jax.reporting.markdown import code_block, markdown_table, plain_text, settings_table
 from cdml_jax.reporting.pairs import confused_pairs, confused_subcategories
 from cdml_jax.reporting.provenance import differences
@@ -93,6 +94,7 @@ def write_report(
         "## Results",
         methods,
         *_verdicts(table),
+        *(["## Each method against the baseline", further] if (further := further_table(table)) else ()),
         *(_paper(table) if is_papers else ()),
         "## Embeddings",
         embeddings,
