@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 _PAIRS = 20
 _CAPTION = """\
-Difference to the baseline in points. p: Student's paired test over seeds, corrected for the number of methods
-by Holm's procedure. Interval over images: {confidence:.0%}, by bootstrap over the test images of the mean over
-common seeds; it shows what other images would give, the seeds show what other trainings would. Error of pairs:
-share of the test images of the {pairs} most confused pairs' first classes that are called the second, the pairs
-chosen by the baseline's validation confusion. Minutes of training, as they were on the machines used."""
+Difference to the baseline in points. p: Student's paired test over seeds, corrected for the number of
+methods by Holm's procedure. Interval over images: {confidence:.0%}, by bootstrap over the test images
+of the mean over common seeds; it shows what other images would give, the seeds show what other
+trainings would. Error of pairs: share of the test images of the {pairs} most confused pairs' first
+classes that are called the second, the pairs chosen by the baseline's validation confusion. Minutes of
+training, as they were on the machines used."""
 
 
 def further_table(table: Table) -> str:
