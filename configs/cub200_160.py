@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     config.update({"epochs": 10, "warmup_epochs": 2, "batch_size": 64, "evaluate_every": 10})
     config.optimizer.update({"learning_rate": 0.02, "weight_decay": 1e-4, "head_multiplier": 5.0})
     config.mesh.cpu_devices = 2
-    # Training and validation images are trained on. The baseline's confusion on folds of them chooses what the
-    # figures show.
+    # Training and validation images are trained on. The baseline's confusion on folds of them chooses what
+    # the figures show.
     config.reproduce.folds = 5
     return config
