@@ -98,3 +98,13 @@ def test_a_folder_belongs_to_one_method(short, dataset, tmp_path, capsys):  # no
         cdml_jax.train(short, dataset, other, workdir=tmp_path)
     assert main.main(["evaluate", f"--workdir={tmp_path}"]) == 2
     assert "was given to cdml_jax.train by a Python program" in capsys.readouterr().err
+
+
+def test_what_is_left_open_is_chosen_once(short, dataset, tmp_path):  # noqa: F811
+    left = {"batch_size": -1, "evaluate_every": -1, "warmup_epochs": -1, "model.frozen": "auto"}
+    run = cdml_jax.train(changed(short, left), dataset, "baseline", workdir=tmp_path, quiet=True)
+    assert run.config.batch_size == 32
+    assert (run.config.evaluate_every, run.config.warmup_epochs, run.config.model.frozen) == (1, 0, "")
+    # More epochs, and the rest as it was: the batch is not chosen again.
+    more = changed(short, left | {"epochs": 2})
+    assert cdml_jax.train(more, dataset, "baseline", workdir=tmp_path, quiet=True).config.batch_size == 32
