@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,7 +14,7 @@ from cdml_jax.configuration.checks import check, left_open
 from cdml_jax.configuration.settings import Settings, changed
 from cdml_jax.data.dataset import Dataset, Source
 from cdml_jax.data.images.decoding import decode
-from cdml_jax.models import build, spec_of
+from cdml_jax.models import Network, build, spec_of
 from cdml_jax.system import console
 
 S = TypeVar("S", bound=Settings)
@@ -59,9 +58,10 @@ def fitted(settings: S, dataset: Dataset, *, devices: int, kind: str) -> S:
     number = len(dataset.splits["train"])
     side = _short_side(dataset.splits["train"])
     chosen = _sizes(settings, number, dataset.num_classes, side, devices, kind)
-    if "model.frozen" in left:
-        frozen = kind == "cpu" and settings.model.weights and not settings.test_time_flip
-        chosen["model.frozen"] = str(_blocks(settings, dataset.num_classes) // 2) if frozen else ""
+    network = _network(settings, dataset.num_classes)
+    chosen["image.image_size"] = max(1, chosen["image.image_size"] // network.patch) * network.patch
+    frozen = kind == "cpu" and settings.model.weights and not settings.test_time_flip
+    chosen["model.frozen"] = str(len(network.blocks) // 2) if frozen else ""
     found = {key: chosen[key] for key in left}
     values = " ".join(f"{key}={keys.text_of(value)}" for key, value in found.items())
     console.say(f"Chosen for {number:,} training images on {devices} {kind} device(s): {values}")
@@ -122,10 +122,10 @@ def _sizes(
     }
 
 
-def _blocks(settings: Settings, num_classes: int) -> int:
-    spec = spec_of(dataclasses.replace(settings.model, frozen=""), num_classes)
-    network = nnx.eval_shape(lambda: build(settings.model.name, spec, rngs=nnx.Rngs(0)))
-    return len(network.blocks)
+def _network(settings: Settings, num_classes: int) -> Network:
+    """The network in shapes alone."""
+    spec = spec_of(settings.model, num_classes)
+    return nnx.eval_shape(lambda: build(settings.model.name, spec, rngs=nnx.Rngs(0)))
 
 
 def _sample(source: Source) -> list[np.ndarray]:

@@ -27,6 +27,7 @@ class Network(nnx.Module):
     Attributes:
       options: those of `spec.OPTIONS` that the family obeys; `build` refuses the others.
       entry_names: first names of the parameters that `enter` uses.
+      patch: pixels; sides of images are multiples of it.
       blocks: modules called one after another as `block(x, train=…)`.
       heads: classifier and embedding on the pooled features.
       dtype: of the activations.
@@ -35,6 +36,7 @@ class Network(nnx.Module):
 
     options: ClassVar[tuple[str, ...]] = ()
     entry_names: ClassVar[tuple[str, ...]] = ("stem",)
+    patch: int = 1
     blocks: nnx.List
     heads: Heads
 

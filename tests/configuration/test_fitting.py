@@ -167,3 +167,9 @@ def test_classes_that_are_not_validated_are_named(own, capsys):
     assert "Classes without validation images: 1, such as c; --folds=5" in capsys.readouterr().out
     note_images(own, dataclasses.replace(two, splits=two.splits | {"validation": whole.splits["train"]}))
     assert "validation" not in capsys.readouterr().out
+
+
+def test_the_size_suits_the_patches_of_a_transformer(own):
+    changes = {"model.name": "vit_small_patch14_dinov2", "model.embedding_from": "features"}
+    found = fitted(changed(own, changes), images(100), devices=1, kind="cpu")
+    assert (found.image.image_size, found.model.frozen) == (140, "6")
