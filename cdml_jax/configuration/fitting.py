@@ -105,7 +105,8 @@ def _sizes(
     """What suits so many images with so long a short side."""
     slow = kind == "cpu"
     # Augmented views that a network is fine-tuned by: more for more classes.
-    views, least, most = (6_000 + 200 * classes, 5, 20) if slow else (60_000 + 600 * classes, 10, 60)
+    views, a_class, least, most = (6_000, 230, 5, 20) if slow else (60_000, 600, 10, 60)
+    views = max(views, a_class * classes)
     size = 144 if slow else 224
     if side < size / 2:
         size = max(64, -(-2 * side // 16) * 16)  # enlarged more than twice, an image only costs more
