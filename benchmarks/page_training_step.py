@@ -100,7 +100,7 @@ two items on two quiet cores, the others on one.
   ms an image before, 17.4 after. Depthwise convolutions as XLA's grouped ones take four times as long as
   shifts.
 - **Memory in huge pages** (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, read when a process starts, so `cdml`
-  starts itself again). Expected: less time in the kernel, for each step's temporaries are asked for anew.
+  starts itself again). Expected: less time in the kernel, for each step asks for its temporaries again.
   Found: 17.4 ms to 11.2. PyTorch gains too, 11.6 to 9.0 with `THP_MEM_ALLOC_ENABLE=1`; both have it here.
 - **Few channels two columns at a time** (`models/convolution.py`). XLA gives convolutions to its library
   (YNNPACK) only if there are more than 16 channels on one side: those of `small_resnet` with 12 and 16 ran
@@ -112,7 +112,7 @@ two items on two quiet cores, the others on one.
   its 36 of 309 ms (MobileNetV2, 128 px, 16 images, one core), found 14. All nine places of the kernel's
   gradient in one reduction of nine results, which reads the images once, in place of nine reductions:
   expected half of 48 ms, found 31. Without its loop over rows the reduction is faster alone and slower in
-  the network, for XLA then computes the gradient of the outputs anew inside it.
+  the network, for XLA then computes the gradient of the outputs a second time inside it.
 - **Batch norm as one product and one sum** (`models/layers.py`), so that the backward pass needs the
   convolution's output, which is there, and not the output less its mean, a second copy of every activation.
   Expected: 15 ms off, the time of writing it. Found: 255 to 232 (the reductions read less too).
@@ -122,7 +122,7 @@ two items on two quiet cores, the others on one.
   half. Found: 44 ms to 35, with the items above; MobileNetV2, whose operations are larger, is as fast
   either way.
 - **Tried and left out.** `--xla_cpu_prefer_vector_width=512` and `--xla_cpu_enable_fast_math`: within 3 % of
-  the time without. A batch norm with a gradient of its own: XLA computes it anew in each place that reads
+  the time without. A batch norm with a gradient of its own: XLA computes it again in each place that reads
   it, a fifth slower. Padding 16 channels to 20: between three quarters of the time and twice the time,
   from run to run. Columns gathered for one product: 1.3 to 2.2 times the time. An optimisation barrier before
   the kernels' gradients, whose transposed copies compute batch norm again: XLA drops it before it fuses.

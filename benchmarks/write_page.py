@@ -19,7 +19,7 @@ INTRODUCTION = """\
 
 Every figure below was measured by a script in [benchmarks](../benchmarks); `make bench` runs them again and
 writes this page. A ratio is the median over repeats that alternate the two sides, with its
-quartiles: absolute times drift with the machine, ratios hardly.
+quartiles: absolute times drift with the machine, ratios little.
 """
 _OVERHEAD = (
     "The CDML step (class weights, triplets, soft confusion counts, logged metrics) over a plain softmax "

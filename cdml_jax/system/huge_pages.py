@@ -1,4 +1,4 @@
-"""Memory in huge pages: XLA's programs for CPUs ask for theirs anew in every step, page by page."""
+"""Memory in huge pages: XLA's programs for CPUs ask for theirs again in every step, page by page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stopped run finds what is done; damage is told by name."""
+"""A stopped run finds what is done; damage is named."""
 
 import csv
 import dataclasses
