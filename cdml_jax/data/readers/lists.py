@@ -29,6 +29,7 @@ from cdml_jax.system.files import path_of
 _UNREAD_NAMES = ("classes.txt", "class_names.txt", "names.txt", "labels.txt", "classes.tsv", "labels.csv")
 _UNNAMED = "label without a name"
 _NO_ROW = "line that is not `path, label[, coarse label]`"
+_OUTSIDE = "path that leaves the folder"
 _NO_NUMBER = "label that is not a whole number"
 _NO_COLUMNS = "header whose columns are not `path, label[, coarse label]`"
 _NOT_FROM_0 = "labels that do not count from 0"
@@ -71,12 +72,13 @@ def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Datase
         raise UserError(f"list:{folder}: {wrong}")
     listed = _list_files(root, names)
     problems.advise(_NO_NUMBER, "a line is `path, label`; labels are numbers, which classes.csv can name")
+    problems.advise(_OUTSIDE, f"paths are relative to {root}, and stay in it")
     lists = {role: _parse(path, root, problems) for role, path in listed.items()}
     if problems.has() and not all(lists.values()):
         problems.raise_if_any()  # what would be said of empty splits and classes only follows from this
     table = _class_table(root / "classes.csv", problems)
     labels = [row.label for rows in lists.values() for row in rows]
-    if labels and not table and (min(labels) > 1 or min(labels) < 0):
+    if labels and not table and min(labels) > 1:
         problems.add(_NOT_FROM_0, f"they are {min(labels)} to {max(labels)}; number the classes 0, 1, 2, …")
         problems.raise_if_any()  # all else that would be said only follows from this
     if table:
@@ -135,8 +137,8 @@ def _text(path: Path) -> str:
 
 def _parse(path: Path, root: Path, problems: Problems) -> Rows:
     rows: Rows = []
-    seen: dict[str, int] = {}
-    first, disk = True, Disk(root)
+    seen: dict[str, tuple[int, int]] = {}  # the line and the label
+    first, disk, here = True, Disk(root), os.path.abspath(root)
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
@@ -158,13 +160,15 @@ def _parse(path: Path, root: Path, problems: Problems) -> Rows:
         if label is None or coarse is None:
             problems.add(_NO_NUMBER, f"{where} ({', '.join(fields)})")
             continue
+        name = name.removeprefix(f"{here}/")
         if os.path.isabs(name) or name.split("/")[0] == "..":
-            problems.add("path that leaves the folder", f"{name} ({where})")
+            problems.add(_OUTSIDE, f"{name} ({where})")
             continue
         file = disk.find(name)
-        if seen.setdefault(file or name, number) != number:
-            lines = f"{path.name} lines {seen[file or name]} and {number}"
-            problems.add("image listed twice", f"{name} ({lines})")
+        before, label_before = seen.setdefault(file or name, (number, label))
+        if before != number:
+            labels = f", with labels {label_before} and {label}" if label != label_before else ""
+            problems.add("image listed twice", f"{name} ({path.name} lines {before} and {number}{labels})")
             continue
         if file is None:
             near = disk.find(name, caseless=True)

@@ -98,7 +98,22 @@ def flip_a_bit(path):
         (".npy", lambda path: path.write_bytes(path.read_bytes().replace(b"{'descr", b"{{{{{{{"))),
         (".npy", lambda path: path.write_bytes(pickle.dumps([1.0]))),
     ],
-    ids="bit cut empty header dtype shape note null key no_note deep negative brackets pickle".split(),
+    ids=[
+        "bit",
+        "cut",
+        "empty",
+        "header",
+        "dtype",
+        "shape",
+        "note",
+        "null",
+        "key",
+        "no_note",
+        "deep",
+        "negative",
+        "brackets",
+        "pickle",
+    ],
 )
 def test_damaged_features_are_computed_again_with_a_warning(source, tmp_path, capsys, suffix, spoil):
     whole = embedded(source, tmp_path)

@@ -286,9 +286,7 @@ def test_a_header_of_other_columns_is_the_whole_message(write_pictures, tmp_path
     ]
 
 
-@pytest.mark.parametrize(
-    ("labels", "shown"), [((2, 3), "2 to 3"), ((10001, 15001), "10001 to 15001"), ((-1, 0), "-1 to 0")]
-)
+@pytest.mark.parametrize(("labels", "shown"), [((2, 3), "2 to 3"), ((10001, 15001), "10001 to 15001")])
 def test_labels_that_do_not_count_from_0_are_the_whole_message(write_pictures, tmp_path, labels, shown):
     folder = write_pictures("a/1.png", "a/2.png")
     (folder / "train.txt").write_text(f"a/1.png,{labels[0]}\na/2.png,{labels[1]}\n")
@@ -336,3 +334,20 @@ def test_names_in_a_file_that_is_not_read_are_noted(write_pictures):
     assert list(problems.lines()) == [
         "file that is not read, since names of classes come from classes.csv: classes.txt"
     ]
+
+
+def test_paths_may_be_absolute_inside_the_folder(write_pictures):
+    folder = write_pictures("a/1.png", "a/2.png")
+    (folder / "train.txt").write_text(f"{folder}/a/1.png,0\na/2.png,1\n/elsewhere/3.png,1")
+    problems = Problems("list")
+    train = read_lists(str(folder), NAMES, problems).splits["train"]
+    assert _files(train) == [("a/1.png", 0), ("a/2.png", 1)]
+    (line,) = problems.problems()
+    assert line.endswith(
+        f"/elsewhere/3.png (train.txt line 3) (paths are relative to {folder}, and stay in it)"
+    )
+
+
+def test_one_image_listed_under_two_labels_is_said(read):
+    with pytest.raises(UserError, match=r"a/1.png \(train.txt lines 1 and 3, with labels 0 and 1\)$"):
+        read(train="a/1.png,0\na/2.png,1\na/1.png,1")
