@@ -270,17 +270,17 @@ CASES = [
     (
         "a page that says 404",
         lambda w: w.image(b"<!DOCTYPE html><html><body>404</body></html>"),
-        ONE + "image that cannot be read: crow/9.jpg (not an image that can be read)",
+        ONE + "image that cannot be read: crow/9.jpg (not an image that can be read: a web page)",
     ),
     (
         "a drawing in PostScript",
         lambda w: w.image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-        ONE + "image that cannot be read: crow/9.jpg (not an image that can be read)",
+        ONE + "image that cannot be read: crow/9.jpg (not an image that can be read: a PostScript document)",
     ),
     (
         "an archive",
         lambda w: w.image(b"PK\x03\x04" + bytes(100)),
-        ONE + "image that cannot be read: crow/9.jpg (not an image that can be read)",
+        ONE + "image that cannot be read: crow/9.jpg (not an image that can be read: a ZIP archive)",
     ),
     (
         "header alone",
@@ -354,22 +354,25 @@ CASES = [
     (
         "name for a label",
         lambda w: w.lists(ROWS + "owl/0.png,owl\n"),
-        LIST + "label that is not a whole number: train.txt line 13 (owl)",
+        LIST + "label that is not a whole number: train.txt line 13 (owl) "
+        "(a line is `path, label`; labels are numbers, which classes.csv can name)",
     ),
     (
         "absolute path",
         lambda w: w.lists(ROWS + "/etc/passwd.png,0\n"),
-        LIST + "path that leaves the folder: /etc/passwd.png (train.txt line 13)",
+        LIST + "path that leaves the folder: /etc/passwd.png (train.txt line 13) "
+        "(paths are relative to DIR/birds, and stay in it)",
     ),
     (
         "path out of the folder",
         lambda w: w.lists(ROWS + "crow/../../secret.png,0\n"),
-        LIST + "path that leaves the folder: ../secret.png (train.txt line 13)",
+        LIST + "path that leaves the folder: ../secret.png (train.txt line 13) "
+        "(paths are relative to DIR/birds, and stay in it)",
     ),
     (
         "row twice",
         lambda w: w.lists(ROWS + "crow/0.png,1\n"),
-        LIST + "image listed twice: crow/0.png (train.txt lines 1 and 13)",
+        LIST + "image listed twice: crow/0.png (train.txt lines 1 and 13, with labels 0 and 1)",
     ),
     (
         "too few and too many columns",

@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
 
     from cdml_jax.inference.gallery import Gallery, save
 
+    if options.folder.is_file():
+        raise UserError(f"embed: {options.folder} is a file; give the folder that holds the images")
     if not options.folder.is_dir():
         raise UserError(f"embed: there is no folder {options.folder}")
     if not absolute(options.out).parent.is_dir():

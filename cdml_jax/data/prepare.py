@@ -147,7 +147,7 @@ def _directions(published: PublishedSet) -> str:
 
 def _summary(dataset: Dataset) -> str:
     families = dataset.classes.family_names
-    kin = f" in {len(families):,} families" if families else ""
+    kin = f" in {len(families):,} {'family' if len(families) == 1 else 'families'}" if families else ""
     lines = [f"{dataset.name}: {dataset.num_classes:,} classes{kin}"]
     for split, source in dataset.splits.items():
         per_class = np.bincount(np.asarray(source.labels), minlength=dataset.num_classes)

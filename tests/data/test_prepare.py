@@ -224,3 +224,22 @@ def test_the_grocery_store_photographs_are_as_published(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "Grocery Store: 81 classes in 43 families" in lines
     assert f"Split checksum {SETS['grocery'].checksum} (as published)" in lines
+
+
+def test_what_was_said_is_not_said_again_with_a_refusal(write_pictures, tmp_path, capsys):
+    folder = write_pictures("crow/0.png", "owl/0.png")
+    for name in ("crow", "owl"):
+        for k in range(1, 4):
+            (folder / f"{name}/{k}.png").write_bytes((folder / f"{name}/0.png").read_bytes())
+    assert _prepare(tmp_path, f"folder:{folder}") == 2
+    said = capsys.readouterr().err
+    assert said.count("copies of one image in a class") == 1
+    assert "split without an image (2)" in said
+
+
+def test_a_class_that_splits_spell_in_two_ways_is_named(write_pictures, tmp_path, capsys):
+    names = (("train", ("Crow", "barn owl")), ("test", ("crow", "barn_owl ")))
+    folder = write_pictures(*(f"{s}/{name}/{s}{k}.png" for s, both in names for name in both for k in (1, 2)))
+    assert _prepare(tmp_path, f"folder:{folder}") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("(2): 'barn_owl ' (train has 'barn owl'), 'crow' (train has 'Crow')")

@@ -38,6 +38,7 @@ class Problems:
         self._advice: dict[str, str] = {}
         self._reasons: dict[tuple[str, str], str] = {}
         self._left_out: dict[str, list[str]] = {}
+        self._said: set[str] = set()
 
     def add(self, kind: str, example: str) -> None:
         """Notes one problem: its kind, in the singular, and the file, line or class that has it."""
@@ -103,9 +104,11 @@ class Problems:
             yield self._line(kind, places, shown, self._advice.get(kind, ""))
 
     def warn(self) -> None:
-        """Prints a warning for each kind of note, and one for all images that are left out."""
+        """Prints a warning for each kind of note, and one for all images that are left out; each once."""
         for line in self.lines():
-            console.warn(f"{self.where}: {line}")
+            if line not in self._said:
+                console.warn(f"{self.where}: {line}")
+            self._said.add(line)
 
     def lines(self) -> Iterator[str]:
         """What was noted and left out: a line for each kind, with its count and some of the places."""

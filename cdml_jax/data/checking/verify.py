@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -133,9 +135,16 @@ def _check_classes(dataset: Dataset, problems: Problems) -> None:
             problems.add("class name given twice", f"{name} (classes {' and '.join(classes)})")
     if "train" in dataset.splits:
         present = set(np.unique(dataset.splits["train"].labels).tolist())
+        alike = {_plain(names[label]): names[label] for label in present if 0 <= label < len(names)}
         for label, name in enumerate(names):
             if label not in present:
-                problems.add(NO_TRAINING_IMAGE, name)
+                other = alike.get(_plain(name))
+                problems.add(NO_TRAINING_IMAGE, f"{name!r} (train has {other!r})" if other else name)
+
+
+def _plain(name: str) -> str:
+    """A name without what people overlook: capitals, and spaces, underscores and hyphens."""
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold() or name
 
 
 def _named_images(dataset: Dataset) -> Iterator[tuple[str, int, str]]:

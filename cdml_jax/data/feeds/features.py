@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import tokenize
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,20 @@ from cdml_jax.data.feeds.feed import FeatureFeed, ImageFeed
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
 from cdml_jax.system.archives import intact, sealed
+
+# What reading a file whose bytes have changed may end in; its header is parsed as Python.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    tokenize.TokenError,
+)
 
 Front = Callable[[np.ndarray], np.ndarray]
 """Features (batch, …) of the global batch, from this process's images (rows, S, S, 3) uint8."""
@@ -97,7 +112,7 @@ def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
         # To read all of a file that nobody touched would take longer than the rest of the start.
         if (stamp is None or stamp != note["stamp"]) and _digest(features) != note["features"]:
             raise ValueError("another digest")
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGE as error:
         console.warn(f"{path} is damaged ({error}): these features are computed again")
         return None
     return features
@@ -105,20 +120,22 @@ def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
 
 def damage_of(path: epath.Path) -> tuple[epath.Path, str] | None:
     """Which file of features that were kept is not as it was written, after reading all of them, and how."""
-    wrong = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RecursionError)
     try:
         note = json.loads(_note_of(path).read_text())
         if not intact(note):
             return _note_of(path), "is not as it was written"
-    except wrong as error:
+    except _DAMAGE as error:
         return _note_of(path), f"is damaged: {error}"
     try:
         return None if _digest(_load(path)) == note["features"] else (path, "is damaged: another digest")
-    except wrong as error:
+    except _DAMAGE as error:
         return path, f"is damaged: {error}"
 
 
 def _load(path: epath.Path) -> np.ndarray:
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":  # else NumPy advises to trust what looks like a pickle
+            raise ValueError("not an array of NumPy")
     if _in_bucket(path):
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -9,14 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cdml_jax.data.images.kinds import reads_avif, refuse_unread
+from cdml_jax.data.images.kinds import reads_avif, reason_of, refuse_unread
 from cdml_jax.errors import UserError
 
 MAX_PIXELS = 178_956_970
 """The largest width x height that is decoded: a small file can claim any size (a decompression bomb)."""
 
 TRANSPARENT = "image with transparency, composed over white"
-DARK = "16-bit image whose values end below {:d}, which comes out dark; scale its values to 16 bits"
+DARK = "16-bit image whose values nearly all lie below {:d}, which comes out dark; scale them to 16 bits"
 
 # Named, because Pillow's other readers start programs (EPS) or hold no photographs.
 _PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -147,8 +147,9 @@ def _png_is_transparent(data: bytes) -> bool:
 
 def _darkness(image: np.ndarray) -> list[str]:
     """What is to be said of a 16-bit image of which the high bytes are given."""
-    largest = int(image.max(initial=0))
-    return [DARK.format(4096 if largest < 16 else 16384)] if largest < 64 else []
+    few = image.size // 1000  # a scale bar or a broken pixel may reach any value
+    limit = next((limit for limit in (16, 64) if np.count_nonzero(image >= limit) <= few), 0)
+    return [DARK.format(256 * limit)] if limit else []
 
 
 def _decode_with_pillow(data: bytes) -> tuple[np.ndarray, list[str]]:
@@ -163,13 +164,13 @@ def _decode_with_pillow(data: bytes) -> tuple[np.ndarray, list[str]]:
             deep = _is_deep(image, data)
             if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
                 raise UserError("32-bit or floating-point pixels: save it with 8 bits a channel")
-            pixels, traits = _pixels(ImageOps.exif_transpose(image))
+            pixels, traits = _pixels(ImageOps.exif_transpose(image), *_scale(image))
             return pixels, traits + (_darkness(pixels) if deep else [])
     except UserError:
         raise
     except UnidentifiedImageError:
         refuse_unread(data)
-        raise UserError("not an image that can be read") from None
+        raise UserError(f"not an image that can be read{reason_of(data)}") from None
     except Image.DecompressionBombError:
         raise UserError(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # Pillow's readers raise whatever the damage leads to, SyntaxError included
@@ -186,10 +187,25 @@ def _is_deep(image: Any, data: bytes) -> bool:
     return image.mode == "I" or image.mode.startswith("I;16")
 
 
-def _pixels(image: Any) -> tuple[np.ndarray, list[str]]:
-    """A Pillow image as 8-bit RGB, and `TRANSPARENT` where it is."""
-    if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits; Pillow scales a PGM's values to them
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
+def _scale(image: Any) -> tuple[int, bool]:
+    """How many bits a channel of an image of more than 8 bits has, and whether 0 is white in it."""
+    if image.format != "TIFF":
+        return 16, False  # Pillow scales a PGM's values to 16 bits
+    bits = max(image.tag_v2.get(258, (16,)))  # BitsPerSample
+    return min(max(bits, 8), 16), image.tag_v2.get(262) == 0  # PhotometricInterpretation
+
+
+def _pixels(image: Any, bits: int, white_is_zero: bool) -> tuple[np.ndarray, list[str]]:
+    """A Pillow image as 8-bit RGB, and `TRANSPARENT` where it is.
+
+    Args:
+      image: the image.
+      bits: of a grey image of more than 8 bits.
+      white_is_zero: of such a one, which Pillow leaves as it is stored.
+    """
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+        grey = 255 - grey if white_is_zero else grey
         return np.repeat(grey[:, :, None], 3, axis=2), []
     if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
         return np.array(image.convert("RGB")), []

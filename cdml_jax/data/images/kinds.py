@@ -51,6 +51,20 @@ _BEGINNINGS = {
     b"qoif": "QOI",
     b"<svg": "SVG",
 }
+# What is met under an image's name and is none. Not in the table above: such files are not counted as images.
+_NO_IMAGES = {
+    b"version https://git-lfs": "a pointer of Git LFS; run git lfs pull",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"%pdf": "a PDF document",
+    b"%!ps": "a PostScript document",
+    b"\x1f\x8b": "a gzip archive",
+    b"pk\x03\x04": "a ZIP archive",
+    b"\0\0\x01\0": "an icon; save it as PNG",
+    b"\0\x05\x16\x07": "what macOS keeps of a file, not the file",
+    b"p7\n": "PAM; save it as PNG",
+    b"#define ": "XBM; save it as PNG",
+}
 _READ = frozenset(("JPEG", "PNG", "GIF", "TIFF", "BMP", "WebP"))
 
 
@@ -113,6 +127,22 @@ def kind_of(head: bytes) -> str:
     if head[8:10] == b"CR" and head[:4] == b"II*\0":
         return "Canon's raw format"
     return next((kind for start, kind in _BEGINNINGS.items() if head.startswith(start)), "")
+
+
+def reason_of(data: bytes) -> str:
+    """Why what has an image's name is none, as the end of a sentence; "" where it is not known.
+
+    >>> reason_of(b"<!DOCTYPE html><html>404</html>"), reason_of(b"noise")
+    (': a web page', '')
+    """
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith(b"<?xml") and b"<svg" in head:
+        return ": SVG; save it as PNG"
+    if head[4:8] == b"ftyp":
+        return ": a film"
+    if kind_of(data[:64]) == "TIFF":
+        return ": TIFF of a kind that is not read; save it with 8 bits a channel"
+    return next((f": {what}" for start, what in _NO_IMAGES.items() if head.startswith(start)), "")
 
 
 def refuse_unread(data: bytes) -> None:

@@ -19,6 +19,8 @@ from cdml_jax.system.files import path_of
 Parts = tuple[str, ...]  # of a class folder's path below its split
 
 _OUTSIDE = "image outside the class folders"
+_ALIKE = "families that have the same classes; call them train and test if they are splits of one set"
+_MOSTLY = 0.8  # of the classes of several families that all of them have, where they are not families
 _EMPTY = "folder without an image in a class folder, passed over"
 
 
@@ -140,5 +142,18 @@ def _class_names(
             )
     if families is None or family_names is None:
         return tuple(names)
+    _note_alike(classes, families, family_names, problems)
     own = [family_names[k] if len(path) > 1 else "" for path, k in zip(classes, families)]
     return distinct_names(names, own, problems.note)
+
+
+def _note_alike(
+    classes: list[Parts], families: tuple[int, ...], family_names: tuple[str, ...], problems: Problems
+) -> None:
+    """Notes families whose classes are nearly all the same: rather parts of one set than families."""
+    members: dict[str, set[str]] = {}
+    for path, family in zip(classes, families):
+        members.setdefault(family_names[family], set()).add(path[-1])
+    shared, every = set.intersection(*members.values()), set.union(*members.values())
+    if len(members) > 1 and len(shared) > 1 and len(shared) >= _MOSTLY * len(every):
+        problems.note(_ALIKE, f"{' and '.join(sorted(members))} ({', '.join(sorted(shared)[:3])}, …)")

@@ -20,6 +20,11 @@ _HEADER_WORDS = re.compile(
 )
 
 
+_PATH = re.compile(r"image|img|photo|picture|file|path|name|url|^id$", re.IGNORECASE)
+_LABEL = re.compile(r"label|class|categor|target|species", re.IGNORECASE)
+_COARSE = re.compile(r"coarse|super|family|parent|group|genus|order", re.IGNORECASE)
+
+
 def whole_number(text: str) -> int | None:
     """The number that a field holds; None where it is none, or one that labels cannot have."""
     try:
@@ -36,6 +41,21 @@ def is_known_header(line: str) -> bool:
     (True, False)
     """
     return bool(_HEADER_WORDS.fullmatch(line))
+
+
+def misplaced(line: str) -> bool:
+    """Whether a header says that its columns are not a path, a label and perhaps a coarse label.
+
+    >>> misplaced("label,path"), misplaced("path,label,width"), misplaced("image,species,family")
+    (True, True, False)
+    """
+    words = [word.strip().strip('"') for word in re.split(_BETWEEN, line.strip())]
+    words = words[1:] if words and not words[0] else words  # over row numbers, as pandas writes them
+    labels = [i for i, word in enumerate(words) if _LABEL.search(word) and not _COARSE.search(word)]
+    paths = [i for i, word in enumerate(words) if _PATH.search(word) and i not in labels]
+    if not labels or not paths:
+        return False  # in words of one's own: the lines themselves show it
+    return 1 not in labels or 0 not in paths or not all(_COARSE.search(word) for word in words[2:])
 
 
 def is_header(line: str, root: Path) -> bool:
@@ -83,7 +103,7 @@ class Disk:
 
         Args:
           name: the path in the list.
-          caseless: whether capital and small letters are the same, too.
+          caseless: whether capital and small letters are the same, too, and what looks alike.
 
         Returns:
           The path on the disk; None where there is none, or more than one.
@@ -92,8 +112,10 @@ class Disk:
             return name
 
         def plain(text: str) -> str:
-            text = unicodedata.normalize("NFC", text)
-            return text.casefold() if caseless else text
+            if not caseless:
+                return unicodedata.normalize("NFC", text)
+            text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+            return " ".join(text.casefold().split())
 
         found = ""
         for part in name.split("/"):

@@ -15,12 +15,24 @@ from cdml_jax.data.checking.verify import NO_TRAINING_IMAGE, out_of_range
 from cdml_jax.data.classes import Classes, distinct_names
 from cdml_jax.data.dataset import Dataset, FileSource
 from cdml_jax.data.dividing.splits import ALIASES
-from cdml_jax.data.readers.list_lines import Disk, is_header, is_known_header, split_line, whole_number
+from cdml_jax.data.readers.list_lines import (
+    Disk,
+    is_header,
+    is_known_header,
+    misplaced,
+    split_line,
+    whole_number,
+)
 from cdml_jax.errors import UserError
 from cdml_jax.system.files import path_of
 
+_UNREAD_NAMES = ("classes.txt", "class_names.txt", "names.txt", "labels.txt", "classes.tsv", "labels.csv")
 _UNNAMED = "label without a name"
 _NO_ROW = "line that is not `path, label[, coarse label]`"
+_OUTSIDE = "path that leaves the folder"
+_NO_NUMBER = "label that is not a whole number"
+_NO_COLUMNS = "header whose columns are not `path, label[, coarse label]`"
+_NOT_FROM_0 = "labels that do not count from 0"
 
 
 class Row(NamedTuple):
@@ -56,13 +68,19 @@ def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Datase
     """
     root = Path(path_of(folder))
     if not root.is_dir():
-        raise UserError(f"list:{folder}: there is no such folder")
+        wrong = "is a file: give its folder" if root.is_file() else "there is no such folder"
+        raise UserError(f"list:{folder}: {wrong}")
     listed = _list_files(root, names)
+    problems.advise(_NO_NUMBER, "a line is `path, label`; labels are numbers, which classes.csv can name")
+    problems.advise(_OUTSIDE, f"paths are relative to {root}, and stay in it")
     lists = {role: _parse(path, root, problems) for role, path in listed.items()}
     if problems.has() and not all(lists.values()):
         problems.raise_if_any()  # what would be said of empty splits and classes only follows from this
     table = _class_table(root / "classes.csv", problems)
     labels = [row.label for rows in lists.values() for row in rows]
+    if labels and not table and min(labels) > 1:
+        problems.add(_NOT_FROM_0, f"they are {min(labels)} to {max(labels)}; number the classes 0, 1, 2, …")
+        problems.raise_if_any()  # all else that would be said only follows from this
     if table:
         class_names = tuple(name for name, _, _ in table)
     else:
@@ -95,7 +113,9 @@ def _list_files(root: Path, names: dict[str, str]) -> dict[str, Path]:
         if path is not None:
             found[role] = path
         elif role == "train" or (name and name != role):
-            raise UserError(f"list:{root}: there is no {' or '.join(choices) or 'training list'}")
+            others = [f.name for c in choices for f in sorted(root.glob(f"{c.removesuffix('.txt')}.*"))]
+            hint = f" (there is {others[0]}: rename it)" if others else ""
+            raise UserError(f"list:{root}: there is no {' or '.join(choices) or 'training list'}{hint}")
     return found
 
 
@@ -117,8 +137,8 @@ def _text(path: Path) -> str:
 
 def _parse(path: Path, root: Path, problems: Problems) -> Rows:
     rows: Rows = []
-    seen: dict[str, int] = {}
-    first, disk = True, Disk(root)
+    seen: dict[str, tuple[int, int]] = {}  # the line and the label
+    first, disk, here = True, Disk(root), os.path.abspath(root)
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
@@ -127,6 +147,9 @@ def _parse(path: Path, root: Path, problems: Problems) -> Rows:
         name, fields = split_line(line)
         is_first, first = first, False
         if is_first and is_header(line, root):
+            if misplaced(line):
+                problems.add(_NO_COLUMNS, shown)
+                return []
             if not is_known_header(line):
                 problems.note("first line, taken for a header", shown)
             continue
@@ -135,19 +158,22 @@ def _parse(path: Path, root: Path, problems: Problems) -> Rows:
             continue
         label, coarse = whole_number(fields[0]), whole_number(fields[-1])
         if label is None or coarse is None:
-            problems.add("label that is not a whole number", f"{where} ({', '.join(fields)})")
+            problems.add(_NO_NUMBER, f"{where} ({', '.join(fields)})")
             continue
+        name = name.removeprefix(f"{here}/")
         if os.path.isabs(name) or name.split("/")[0] == "..":
-            problems.add("path that leaves the folder", f"{name} ({where})")
+            problems.add(_OUTSIDE, f"{name} ({where})")
             continue
         file = disk.find(name)
-        if seen.setdefault(file or name, number) != number:
-            lines = f"{path.name} lines {seen[file or name]} and {number}"
-            problems.add("image listed twice", f"{name} ({lines})")
+        before, label_before = seen.setdefault(file or name, (number, label))
+        if before != number:
+            labels = f", with labels {label_before} and {label}" if label != label_before else ""
+            problems.add("image listed twice", f"{name} ({path.name} lines {before} and {number}{labels})")
             continue
         if file is None:
             near = disk.find(name, caseless=True)
             hint = f"; there is {near}" if near else ""
+            hint += ", of other characters" if near and near.casefold() != name.casefold() else ""
             problems.add("file that does not exist", f"{name} ({where}{hint})")
             continue
         rows.append(Row(name, label, coarse if len(fields) == 2 else None, where, file))
@@ -157,9 +183,16 @@ def _parse(path: Path, root: Path, problems: Problems) -> Rows:
 def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, str]]:
     """(name, coarse label, coarse name) of each class, in order of label; empty if there is no table."""
     if not path.is_file():
+        for other in _UNREAD_NAMES:
+            if (path.parent / other).is_file():
+                problems.note("file that is not read, since names of classes come from classes.csv", other)
         return []
+    text = _text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    between = max(",;\t", key=first.count)  # a comma where there is none of them
     try:
-        rows = [row for row in csv.reader(io.StringIO(_text(path))) if any(field.strip() for field in row)]
+        reader = csv.reader(io.StringIO(text), delimiter=between)
+        rows = [row for row in reader if any(field.strip() for field in row)]
     except csv.Error as error:
         raise UserError(f"{path}: {error}") from error
     columns = {"name": 0, "label": 1, "coarse name": 2, "coarse label": 3}

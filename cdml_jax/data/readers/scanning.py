@@ -12,6 +12,8 @@ from cdml_jax.data.images.kinds import is_readable, left_out
 
 PASSED_OVER = "folder that a system or a program keeps for itself, passed over"
 
+HIDDEN = "hidden image, or hidden folder with images, passed over"
+
 _NOT_UTF8 = "name that is not UTF-8"
 _NOWHERE = "link that leads nowhere"
 _SPECIAL = "neither a file nor a folder"  # a pipe, a socket, a device: to open it might never end
@@ -38,6 +40,8 @@ _KEPT = frozenset(
         "temporary items",
         "thevolumesettingsfolder",
         "__pycache__",
+        "recycled",
+        "captureone",
     )
 )
 
@@ -83,12 +87,16 @@ def scan(root: Path, problems: Problems) -> Folder:
         folder, place = Folder(name, path), root / path
         above = ancestors | {os.path.realpath(place)}
         try:
-            entries = sorted((e for e in os.scandir(place) if e.name[0] != "."), key=lambda e: e.name)
+            entries = sorted(os.scandir(place), key=lambda e: e.name)
         except OSError as error:
             problems.add(_UNOPENED, f"{path or '.'} ({error.strerror})")
             return dataclasses.replace(folder, opened=False)
         for entry in entries:
             below = f"{path}/{entry.name}".removeprefix("/")
+            if entry.name[0] == ".":
+                if _hides_images(entry):
+                    problems.note(HIDDEN, below)
+                continue
             kind = _kind(entry)
             if kind == "folder" and entry.name.lower() in _KEPT:
                 problems.note(PASSED_OVER, below)
@@ -103,6 +111,17 @@ def scan(root: Path, problems: Problems) -> Folder:
         return folder
 
     return visit(root.name, "", frozenset())
+
+
+def _hides_images(entry: os.DirEntry[str]) -> bool:
+    """Whether a hidden entry is an image or a folder with one; links are not followed."""
+    if entry.name.startswith("._"):  # what macOS keeps of the file called so, one for each image
+        return False
+    if entry.is_dir(follow_symlinks=False):
+        return any(
+            is_readable(file) for _, _, files in os.walk(entry.path) for file in files if file[0] != "."
+        )
+    return is_readable(entry.name)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -13,20 +13,29 @@ from cdml_jax.errors import UserError
 
 _LEFT_OUT = "folder that is no split, left out"
 _OUTSIDE = "image outside the split folders, left out"
-_LOOKS = re.compile(
-    r"(?:(?P<train>train|training|trn)|(?P<validation>val|valid|validation|dev|eval|evaluation)"
-    r"|(?P<test>test|testing|tst))(?:[ _-]?(?:sets?|data|dataset|images?|imgs?|splits?|folder|\d+))?"
+_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+# What may stand around such a word in a split's name.
+_AROUND = re.compile(
+    r"(?:sets?|data|dataset|images?|imgs?|photos?|pictures?|splits?|subset|folder|full|all|raw|final|\d+)?"
 )
 
 
 def role_of(name: str) -> str:
     """The split that a folder's name seems to stand for; "" for none.
 
-    >>> role_of("Training Set"), role_of("val2017"), role_of("testudo")
-    ('train', 'validation', '')
+    >>> role_of("Training Set"), role_of("val2017"), role_of("02_test_images"), role_of("testudo")
+    ('train', 'validation', 'test', '')
     """
-    match = _LOOKS.fullmatch(name.lower())
-    return (match.lastgroup or "") if match else ""
+    words = re.findall(r"[^\W\d_]+|\d+", name.lower())
+    for end in ("sets", "set", "data", "images"):  # as in trainset
+        words = [w.removesuffix(end) if w.removesuffix(end) in _WORDS else w for w in words]
+    roles = [_WORDS[word] for word in words if word in _WORDS]
+    others = [word for word in words if word not in _WORDS]
+    return roles[0] if len(roles) == 1 and all(map(_AROUND.fullmatch, others)) else ""
 
 
 def split_folders(
@@ -64,6 +73,7 @@ def split_folders(
     if "train" in found:
         alone = not others and (len(root.folders) == 1 or not found["train"].images)
         if len(found) > 1 or alone or names["train"] != "train":
+            _refuse_two_of_a_split(where, found, names, others)
             for name in others:
                 problems.note(_LEFT_OUT, name)
             for image in root.images:
@@ -79,6 +89,18 @@ def split_folders(
         if len(roles) > 1:
             raise UserError(f"{where}: {' and '.join(alike)} look like splits, but there is no train")
     return {"train": root}
+
+
+def _refuse_two_of_a_split(
+    where: str, found: Mapping[str, Folder], names: Mapping[str, str], others: Iterable[str]
+) -> None:
+    for role, choices in ALIASES.items():
+        other = next((name for name in others if name in choices), None)
+        if other and role in found and names[role] == role:
+            raise UserError(
+                f"{where}: {found[role].name} and {other} are both there: move one of them out, or name the "
+                f"split, {_flag(role, other)}"
+            )
 
 
 def _beside(others: list[str]) -> str:

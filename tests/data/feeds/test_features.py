@@ -1,5 +1,7 @@
 """Features computed once: every image in every view, kept on disk, computed again where they are damaged."""
 
+import pickle
+
 import numpy as np
 import pytest
 from etils import epath
@@ -91,8 +93,27 @@ def flip_a_bit(path):
         (".json", lambda path: path.write_text("null")),
         (".json", lambda path: path.write_text(path.read_text().replace("stamp", "stanp"))),
         (".json", lambda path: path.unlink()),
+        (".json", lambda path: path.write_text("[" * 100_000)),
+        (".npy", lambda path: path.write_bytes(path.read_bytes().replace(b"(7, 3, 3)", b"(-7,3, 3)"))),
+        (".npy", lambda path: path.write_bytes(path.read_bytes().replace(b"{'descr", b"{{{{{{{"))),
+        (".npy", lambda path: path.write_bytes(pickle.dumps([1.0]))),
     ],
-    ids=["bit", "cut", "empty", "header", "dtype", "shape", "note", "null", "key", "no note"],
+    ids=[
+        "bit",
+        "cut",
+        "empty",
+        "header",
+        "dtype",
+        "shape",
+        "note",
+        "null",
+        "key",
+        "no_note",
+        "deep",
+        "negative",
+        "brackets",
+        "pickle",
+    ],
 )
 def test_damaged_features_are_computed_again_with_a_warning(source, tmp_path, capsys, suffix, spoil):
     whole = embedded(source, tmp_path)
@@ -103,6 +124,7 @@ def test_damaged_features_are_computed_again_with_a_warning(source, tmp_path, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"cdml: {path.with_suffix('.npy')} is damaged (")
     assert line.endswith("): these features are computed again")
+    assert "allow_pickle" not in line
 
 
 def test_features_that_were_copied_are_whole(source, tmp_path, capsys):

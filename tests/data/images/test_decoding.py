@@ -227,3 +227,55 @@ def _broken(kind: str) -> bytes:
 def test_what_cannot_be_decoded_is_refused_with_its_reason(kind, message):
     with pytest.raises(UserError, match=message):
         decode(_broken(kind))
+
+
+def _tiff(values: np.ndarray, bits: int, photometric: int) -> bytes:
+    """A grey TIFF file without compression, written field by field."""
+    height, width = values.shape
+    if bits == 12:
+        first, second = values.reshape(-1, 2).astype(int).T
+        packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1)
+        data = packed.astype(np.uint8).tobytes()
+    else:
+        data = values.astype("<u2" if bits == 16 else np.uint8).tobytes()
+    long = {256: width, 257: height, 273: 8 + 2 + 12 * 9 + 4, 278: height, 279: len(data)}
+    tags = long | {258: bits, 259: 1, 262: photometric, 277: 1}
+    fields = (struct.pack("<HHII", tag, 4 if tag in long else 3, 1, tags[tag]) for tag in sorted(tags))
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(fields) + bytes(4) + data
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(8, 0), (16, 0), (16, 1), (12, 1)])
+def test_grey_tiff_of_any_depth_has_the_same_brightness(bits, photometric):
+    """0 is white where the photometric interpretation is 0; 12 bits are no dark 16 bits."""
+    ramp = np.arange(960).reshape(24, 40) / 959
+    image, traits = inspect(_tiff(np.floor(ramp * (2**bits - 1)), bits, photometric))
+    np.testing.assert_allclose(image[..., 1] / 255, ramp if photometric else 1 - ramp, atol=0.01)
+    assert traits == []
+
+
+def test_a_broken_pixel_does_not_hide_that_an_image_is_dark():
+    values = np.arange(4000, dtype=np.uint16).reshape(50, 80)
+    values[3, 5] = 65535
+    assert inspect(cv2.imencode(".png", values)[1].tobytes())[1] == [DARK.format(4096)]
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS; run git lfs pull"),
+        (b"\n<!DOCTYPE HTML><title>404</title>", "a web page"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"PK\x03\x04\x14\0", "a ZIP archive"),
+        (b"\0\0\0\x18ftypisom\0\0\x02\0", "a film"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<svg width="9"/>', "SVG; save it as PNG"),
+        (
+            _tiff(np.zeros((2, 2)), 16, 1).replace(
+                b"\x02\x01\x03\0\x01\0\0\0\x10", b"\x02\x01\x03\0\x01\0\0\0\x40"
+            ),
+            "TIFF",
+        ),
+    ],
+)
+def test_what_has_an_images_name_and_is_none_is_named(head, reason):
+    with pytest.raises(UserError, match=f"^not an image that can be read: {reason}"):
+        decode(head + bytes(99))

@@ -271,3 +271,83 @@ def test_the_grocery_store_photographs(tmp_path):
     label = dataset.classes.names.index("Royal-Gala")
     assert dataset.classes.family_names[dataset.classes.families[label]] == "Apple"
     assert np.bincount(dataset.splits["train"].labels, minlength=81).min() > 0
+
+
+@pytest.mark.parametrize(
+    "header", ["label,path", "path,width,label", "path,label,split", "idx,path,label", "image;class;x1;y1"]
+)
+def test_a_header_of_other_columns_is_the_whole_message(write_pictures, tmp_path, header):
+    folder = write_pictures("a/1.png", "a/2.png")
+    (folder / "train.txt").write_text(f"{header}\na/1.png,0,640\na/2.png,1,640\n")
+    with pytest.raises(UserError) as caught:
+        load(f"list:{folder}", data_dir=str(tmp_path / "cache"))
+    assert str(caught.value).splitlines()[1:] == [
+        f"  header whose columns are not `path, label[, coarse label]`: train.txt line 1 ({header})"
+    ]
+
+
+@pytest.mark.parametrize(("labels", "shown"), [((2, 3), "2 to 3"), ((10001, 15001), "10001 to 15001")])
+def test_labels_that_do_not_count_from_0_are_the_whole_message(write_pictures, tmp_path, labels, shown):
+    folder = write_pictures("a/1.png", "a/2.png")
+    (folder / "train.txt").write_text(f"a/1.png,{labels[0]}\na/2.png,{labels[1]}\n")
+    with pytest.raises(UserError) as caught:
+        load(f"list:{folder}", data_dir=str(tmp_path / "cache"))
+    assert str(caught.value).splitlines()[1:] == [
+        f"  labels that do not count from 0: they are {shown}; number the classes 0, 1, 2, …"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train": "a/1.png, crow\n"}, r"labels are numbers, which classes.csv can name"),
+        ({"train": "0, a/1.png\n"}, r"\(a/1.png\) \(a line is `path, label`;"),
+        ({"train": "a/1\u200b.png, 0\n"}, r"line 1; there is a/1.png, of other characters"),
+        ({"train": "a/b,\u00a0c.png, 0\n"}, r"there is a/b, c.png, of other characters"),
+    ],
+)
+def test_what_to_do_about_a_line_is_said(read, files, message):
+    with pytest.raises(UserError, match=message):
+        read(**files)
+
+
+def test_a_list_of_another_name_is_named(tmp_path):
+    (tmp_path / "train.csv").write_text("a/1.png,0\n")
+    with pytest.raises(UserError, match=r"there is no train.txt \(there is train.csv: rename it\)$"):
+        read_lists(str(tmp_path), NAMES, Problems("list"))
+    with pytest.raises(UserError, match=r"train.csv: is a file: give its folder$"):
+        read_lists(str(tmp_path / "train.csv"), NAMES, Problems("list"))
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_a_class_table_of_other_separators(read, between):
+    table = f"name{between}label\nowl, barn{between}1\ncrow{between}0\n"
+    assert read(train="a/1.png,0\na/2.png,1", classes=table).classes.names == ("crow", "owl, barn")
+
+
+def test_names_in_a_file_that_is_not_read_are_noted(write_pictures):
+    folder = write_pictures("a/1.png", "a/2.png")
+    (folder / "train.txt").write_text("a/1.png,0\na/2.png,1")
+    (folder / "classes.txt").write_text("crow\nowl\n")
+    problems = Problems("list")
+    read_lists(str(folder), NAMES, problems)
+    assert list(problems.lines()) == [
+        "file that is not read, since names of classes come from classes.csv: classes.txt"
+    ]
+
+
+def test_paths_may_be_absolute_inside_the_folder(write_pictures):
+    folder = write_pictures("a/1.png", "a/2.png")
+    (folder / "train.txt").write_text(f"{folder}/a/1.png,0\na/2.png,1\n/elsewhere/3.png,1")
+    problems = Problems("list")
+    train = read_lists(str(folder), NAMES, problems).splits["train"]
+    assert _files(train) == [("a/1.png", 0), ("a/2.png", 1)]
+    (line,) = problems.problems()
+    assert line.endswith(
+        f"/elsewhere/3.png (train.txt line 3) (paths are relative to {folder}, and stay in it)"
+    )
+
+
+def test_one_image_listed_under_two_labels_is_said(read):
+    with pytest.raises(UserError, match=r"a/1.png \(train.txt lines 1 and 3, with labels 0 and 1\)$"):
+        read(train="a/1.png,0\na/2.png,1\na/1.png,1")

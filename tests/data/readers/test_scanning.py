@@ -3,7 +3,7 @@ import os
 import pytest
 
 from cdml_jax.data.checking.problems import Problems
-from cdml_jax.data.readers.scanning import PASSED_OVER, scan
+from cdml_jax.data.readers.scanning import HIDDEN, PASSED_OVER, scan
 
 
 @pytest.fixture
@@ -26,6 +26,8 @@ KEPT = [
     "$RECYCLE.BIN",
     "System Volume Information",
     "lost+found",
+    "Recycled",
+    "CaptureOne",
 ]
 
 
@@ -81,3 +83,9 @@ def test_images_of_other_endings_are_counted_in_one_line(write_pictures, scanned
         "left out: 2 .heic, 1 .tga, 1 without an ending (such as a/2.heic); save them as JPEG or PNG, "
         "with the ending .jpg or .png"
     )
+
+
+def test_hidden_images_are_named(write_pictures, scanned):
+    """But not what macOS keeps of each file, nor hidden folders of something else."""
+    folder = write_pictures("crow/1.png", "crow/._1.png", ".thumbs/a/2.png", "crow/.3.png", ".git/._4.png")
+    assert scanned(folder) == (["crow/1.png"], [], [f"{HIDDEN} (2): .thumbs, crow/.3.png"])

@@ -38,6 +38,14 @@ def in_each(*splits):
             "rename them to train and validation and test, or --config.data.train=TRAIN",
         ),
         (("Training Set", "Test Set"), "--config.data.train='Training Set' --config.data.test='Test Set'"),
+        (("trainval", "test"), "rename them to train and test, or --config.data.train=trainval"),
+        (("01_train", "02_test"), "--config.data.train=01_train --config.data.test=02_test"),
+        (
+            ("images-train", "images-val"),
+            "--config.data.train=images-train --config.data.validation=images-val",
+        ),
+        (("set/1_train", "set/2_test"), "give the folder that holds the splits, folder:DIR/set"),
+        (("train", "validation", "val"), "validation and val are both there: move one of them out, or"),
         (("train_images", "test"), "rename them to train and test, or --config.data.train=train_images"),
         (("val", "test"), "test and val look like splits, but there is no train"),
         (
@@ -118,7 +126,23 @@ def test_a_family_of_trains_is_a_family(write_pictures):
         ("eval", "validation"),
         ("tst", "test"),
         ("trainee", ""),
+        ("3_Training_Images", "train"),
+        ("TestSet", "test"),
+        ("train_test", ""),
+        ("train station", ""),
     ],
 )
 def test_names_of_splits(name, role):
     assert role_of(name) == role
+
+
+@pytest.mark.parametrize("parts", [("fold0", "fold1", "fold2"), ("images", "masks"), ("gallery", "query")])
+def test_families_of_the_same_classes_are_named(write_pictures, parts):
+    sizes, names, notes = read(write_pictures(*in_each(*parts)))
+    assert (sizes, len(names)) == ({"train": 4 * len(parts)}, 2 * len(parts))
+    assert notes[0].endswith(f"splits of one set: {' and '.join(parts)} (crow, owl, …)")
+
+
+def test_families_that_share_some_classes_are_families(write_pictures):
+    letters = [f"{family}/{k}/1.png" for family, count in (("Greek", 3), ("Korean", 5)) for k in range(count)]
+    assert len(read(write_pictures(*letters))[2]) == 1  # that names are in several families
