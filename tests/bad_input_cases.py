@@ -116,7 +116,11 @@ CASES = [
         "--config.objective.margn: there is no such key; did you mean --config.objective.margin?",
     ),
     ("wrong type", lambda w: w.train("--config.epochs=1.5"), "--config.epochs: '1.5' is not an int"),
-    ("out of range", lambda w: w.train("--config.epochs=0"), "epochs: 0 must be at least 1"),
+    (
+        "out of range",
+        lambda w: w.train("--config.epochs=0"),
+        "epochs: 0 must be at least 1, or -1 to leave it to the images",
+    ),
     (
         "not a number",
         lambda w: w.train("--config.optimizer.learning_rate=nan"),

@@ -62,6 +62,7 @@ def test_every_command_can_be_quiet_or_verbose(command, flag, verbosity):
         "predict": ["--workdir=a", "b"],
         "embed": ["--workdir=a", "b", "--out=c"],
         "export": ["--workdir=a", "--out=c"],
+        "search": ["--gallery=a", "b"],
     }
     options, _ = main.parser().parse_known_args([command, *needed.get(command, []), flag])
     assert options.verbosity == verbosity

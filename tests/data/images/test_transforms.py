@@ -143,7 +143,7 @@ def test_a_training_crop_averages_marks_finer_than_its_pixels(side):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 0}, "image_size must be positive, not 0"),
+        ({"image_size": 0}, "image.image_size: 0 must be at least 1"),
         ({"crop": "five"}, "crop must be one of random_resized, random, none, not 'five'"),
         ({"scale": (0.5, 0.2)}, "scale must be two numbers with 0 < low <= high <= 1"),
         ({"ratio": (0.0, 1.0)}, "ratio must be"),
