@@ -46,7 +46,7 @@ class Writers:
         """One epoch."""
         self._lines.append(json.dumps(entry) + "\n")
         with files.writing(self._path):
-            self._path.stat()  # a log whose folder is gone does not begin elsewhere
+            files.size(self._path)  # a log whose folder is gone does not begin elsewhere
         self._write_lines()
         self._write_events([_event(entry)])
 

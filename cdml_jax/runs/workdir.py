@@ -84,8 +84,8 @@ def claim(
 
     Raises:
       UserError: it cannot be written, or holds a run of another command, configuration or data set, of which
-        the first keys that differ are named; or its config.json was changed, or is gone; or checkpoints
-        cannot be kept there.
+        the first keys that differ are named; or its config.json was changed, is gone, or cannot be opened;
+        or checkpoints cannot be kept there.
     """
     opening.refuse_brackets(files.absolute(workdir))
     plain = places.from_the_root(to_plain(config))
@@ -189,9 +189,10 @@ def _say_changes(workdir: Path, there: Mapping[str, Any], here: Mapping[str, Any
         console.say(f"{workdir}: the same images as of {there['source']} are now read from {here['source']}")
     if there["epochs"] != here["epochs"]:
         trained = stored.epochs_begun(workdir / "checkpoints")
+        after = f"goes on after epoch {trained} with" if trained else "has"
         console.say(
             f"{workdir}: the run was begun for {there['epochs']} epochs and now has {here['epochs']}: it "
-            f"goes on after epoch {trained} with the learning rates of a run of {here['epochs']} epochs"
+            f"{after} the learning rates of a run of {here['epochs']} epochs"
         )
 
 
@@ -281,6 +282,7 @@ def _read(workdir: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"--workdir: {workdir} holds no run (no config.json)") from None
     except (OSError, ValueError, RecursionError) as error:
+        opening.refuse_unopened(path, error)
         raise UserError(
             f"{path} cannot be read ({error}); choose another --workdir, or bring the file back"
         ) from error

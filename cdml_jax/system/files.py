@@ -82,6 +82,18 @@ def entries(folder: epath.Path) -> list[epath.Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
+def size(path: os.PathLike | str) -> int:
+    """Bytes of a file.
+
+    Raises:
+      OSError: it is not there, or cannot be looked at.
+    """
+    # Of a file on this machine epath asks for its owner's name too, which a container's user may lack.
+    if "://" in os.fspath(path):
+        return epath.Path(path).stat().length
+    return os.stat(path).st_size
+
+
 @contextlib.contextmanager
 def writing(place: os.PathLike | str) -> Iterator[None]:
     """Inside it, what the disk that holds `place` refuses becomes one line that says what to do.

@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import pwd
 import resource
 import shutil
 
 import jax
 import numpy as np
 import pytest
+from etils.epath import Path
 from photographs import write_photographs
 from tiny_run import Tiny
 
@@ -149,6 +151,17 @@ def test_what_cannot_be_opened_is_left_where_it_is(world, capsys, monkeypatch, k
     assert (world / "run/metrics.jsonl").read_bytes() == log
 
 
+def closed(function, name, number):
+    """The same method of a path, but for one name, which the disk refuses."""
+
+    def refusing(path, *arguments, **options):
+        if path.name == name:
+            raise OSError(number, "", str(path))
+        return function(path, *arguments, **options)
+
+    return refusing
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("part", [".", "run", "run/_METADATA", "run/d", "meta/metadata"])
 def test_rights_of_any_file_are_no_damage(world, capsys, part):
@@ -159,6 +172,57 @@ def test_rights_of_any_file_are_no_damage(world, capsys, part):
         assert "(Permission denied): make it readable" in said(capsys, command, 2)[1]
     closed.chmod(rights)
     said(capsys, commands(world)[2])
+
+
+@pytest.mark.parametrize("name", ["config.json", "classes.json"])
+def test_settings_and_names_that_cannot_be_opened_are_not_called_damaged(world, capsys, monkeypatch, name):
+    kind, before = type(Path(".")), (world / "run" / name).read_bytes()
+    monkeypatch.setattr(kind, "read_text", closed(kind.read_text, name, errno.EACCES))
+    message = (
+        f"{world / 'run' / name} cannot be opened (Permission denied): make it readable, then run the same"
+    )
+    for command in (train(world, "--config.epochs=4"), commands(world)[2]):
+        error = said(capsys, command, 2)[1]
+        assert message in error
+        assert "damaged" not in error
+    check = ["check", world / "run", f"--config.source=folder:{world / 'birds'}"]
+    out = said(capsys, check, 1)[0]
+    assert out.startswith(f"{world / 'run' / name}: cannot be opened (Permission denied): make it readable")
+    assert (world / "run" / name).read_bytes() == before
+    assert sorted(path.name for path in (world / "run/checkpoints").iterdir()) == ["12"]
+
+
+def test_folders_that_cannot_be_looked_into_are_named_before_epochs_are_counted(world, capsys, monkeypatch):
+    kind = type(Path("."))
+    read, listed = kind.read_text, kind.iterdir
+    monkeypatch.setattr(kind, "read_text", closed(read, "metadata", errno.EIO))
+    out, error = said(capsys, train(world, "--config.epochs=4"), 2)
+    assert "12/meta/metadata cannot be opened (Input/output error): see whether its disk is" in error
+    assert "goes on after epoch" not in out
+    monkeypatch.setattr(kind, "read_text", read)
+    monkeypatch.setattr(kind, "iterdir", closed(listed, "checkpoints", errno.EACCES))
+    check = ["check", world / "run", f"--config.source=folder:{world / 'birds'}"]
+    assert "run/checkpoints: cannot be opened (Permission denied)" in said(capsys, check, 1)[0]
+
+
+def test_a_user_whom_the_machine_does_not_know_trains_and_exports(world, capsys, monkeypatch):
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # a container's user has a number and no name
+    said(capsys, train(world, "--config.epochs=4"))
+    assert len((world / "run/metrics.jsonl").read_text().splitlines()) == 4
+    out = said(capsys, ["export", "--workdir=run", "--out=run.jax"])[0]
+    assert out.startswith("run.jax: ")
+    said(capsys, ["prepare", "folder:birds", "--out=records"])
+
+
+def test_what_lies_in_place_of_the_checkpoints_is_named_before_training(world, capsys):
+    shutil.rmtree(world / "run/checkpoints")
+    (world / "run/checkpoints").write_text("")
+    for command in commands(world):
+        assert "run/checkpoints cannot be opened (Not a directory)" in said(capsys, command, 2)[1]
+    assert (world / "run/best").exists()
 
 
 def test_with_damaged_checkpoints_alone_nothing_begins_in_silence(world, capsys):
