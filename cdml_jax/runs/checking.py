@@ -76,11 +76,13 @@ class Checking:
         for place in ("checkpoints", best.FOLDER):
             for path in (yield from self._entries(folder / place)):
                 if path.name.isdecimal():
-                    yield from self._of_file("checkpoints", path, _read_checkpoint)
+                    reader = _read_best if place == best.FOLDER else _read_checkpoint
+                    yield from self._of_file("checkpoints", path, reader)
                 elif path.name.startswith("damaged-"):
                     yield Finding(str(path), "a damaged checkpoint that was left aside")
         if (folder / "metrics.jsonl").exists():
             yield from self._of_file("logs", folder / "metrics.jsonl", _read_log)
+        yield from _lost_checkpoints(folder)
 
     def _settings(self, folder: Path) -> Generator[Finding, None, Settings | None]:
         """config.json and classes.json; gives the settings, where they are whole."""
@@ -129,6 +131,8 @@ class Checking:
                 self.read["images"] += sum(map(len, dataset.splits.values()))
             except (OSError, DamagedError) as error:
                 yield _finding(self.folder / image_digests.FILE, error)
+        elif record.get("contents") and self.folder.parent.name != "runs":  # a table keeps those of its runs
+            yield Finding(str(self.folder / image_digests.FILE), "is gone: images were not compared")
         if not named and dataset.fingerprint() != record["fingerprint"]:
             yield Finding(
                 "images", f"those of {config.source} have other names, classes or splits than the run's"
@@ -153,8 +157,33 @@ class Checking:
 _PARTS = ("checkpoints", best.FOLDER, "results", "runs", "folds", class_names.FILE, image_digests.FILE)
 
 
+def _lost_checkpoints(folder: Path) -> Iterator[Finding]:
+    """A finished run without a checkpoint; one that has just begun need not have any."""
+    log, checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
+    try:
+        epochs = json.loads((folder / "config.json").read_text())["config"]["epochs"]
+        trained = len(log.read_text(encoding="utf-8").splitlines())
+        if trained >= epochs and not files.entries(checkpoints):
+            yield Finding(str(checkpoints), f"is gone, or empty: the log has all {epochs} epochs")
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # said of the file, or not written yet
+
+
+def _read_best(path: Path) -> None:
+    """Also compares it with the run's log: another run's best epoch is not this one's."""
+    _read_checkpoint(path)
+    meta = stored.read_meta(files.absolute(path))
+    try:
+        lines = (path.parent.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        entry = json.loads(lines[meta["epoch"] - 1])
+    except (OSError, ValueError, LookupError):
+        return  # said of the log
+    if entry.get("validation_accuracy") != meta["validation_accuracy"]:
+        raise UserError(f"{path} is not of this run: its log has another accuracy at epoch {meta['epoch']}")
+
+
 def _finding(path: Path, error: Exception) -> Finding:
-    """What is wrong with a file that could not be read whole: it is gone, not opened here and now, or damaged."""
+    """What is wrong with a file that could not be read whole: gone, not to be opened, or damaged."""
     if isinstance(error, FileNotFoundError):
         return Finding(str(path), "is gone")
     try:

@@ -54,6 +54,23 @@ def look(
     _theirs(workdir, command, to_plain(config), method_digest, pooled)
 
 
+def refuse_run_of_a_table(folder: Path) -> None:
+    """Refuse to train on what a table compares: its runs have equal steps, and `reproduce` goes on with them.
+
+    Raises:
+      UserError: `folder` is one of its runs.
+    """
+    workdir = files.absolute(folder)
+    table = workdir.parent.parent
+    if workdir.parent.name != "runs" or not (table / "config.json").exists():
+        return
+    if _read(table)["command"] == "reproduce":
+        raise UserError(
+            f"--workdir: {workdir} is a run of the table in {table}, whose runs have equal steps; to go on "
+            f"from it, give another --workdir and --config.model.weights={workdir}"
+        )
+
+
 def claim(
     workdir: Path,
     command: str,
@@ -97,11 +114,11 @@ def claim(
     mine |= {"files": found} if (found := places.digests(plain)) else {}
     theirs = _theirs(workdir, command, plain, mine.get("method", {}).get("digest", ""), pooled)
     if theirs is not None:
-        check_images(workdir, theirs, fingerprint, contents or {}, source=config.source)
+        changed = check_images(workdir, theirs, fingerprint, contents or {}, source=config.source)
         # What the run began with stays.
         mine |= {key: theirs[key] for key in ("contents", "files") if key in theirs}
         if write:
-            _say_changes(workdir, places.from_the_root(theirs["config"]), plain)
+            _say_changes(workdir, places.from_the_root(theirs["config"]), plain, same=not changed)
     if not write:
         return
     content = json.dumps(sealed(mine), indent=1, sort_keys=True) + "\n"
@@ -184,9 +201,10 @@ def _is_free(key: str, free: tuple[str, ...]) -> bool:
     return any(key == name or (name.endswith(".") and key.startswith(name)) for name in free)
 
 
-def _say_changes(workdir: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def _say_changes(workdir: Path, there: Mapping[str, Any], here: Mapping[str, Any], *, same: bool) -> None:
     if there["source"] != here["source"]:
-        console.say(f"{workdir}: the same images as of {there['source']} are now read from {here['source']}")
+        what = "the same images as" if same else "images of the same names as those"
+        console.say(f"{workdir}: {what} of {there['source']} are now read from {here['source']}")
     if there["epochs"] != here["epochs"]:
         trained = stored.epochs_begun(workdir / "checkpoints")
         after = f"goes on after epoch {trained} with" if trained else "has"
@@ -215,7 +233,7 @@ def check_images(
     contents: Mapping[str, str],
     *,
     source: str,
-) -> None:
+) -> list[str]:
     """Compare images with those that the run of a workdir began with; changed contents are a warning.
 
     Args:
@@ -224,6 +242,9 @@ def check_images(
       fingerprint: of the data set at hand.
       contents: digest of each split's images, where they were checked.
       source: where they come from.
+
+    Returns:
+      The splits whose contents have changed.
 
     Raises:
       UserError: they are others, by their names, labels or classes.
@@ -237,6 +258,7 @@ def check_images(
     if changed:
         splits = ", ".join(changed)
         console.warn(f"some images ({splits}) have changed their content since the run in {workdir} began")
+    return changed
 
 
 def read(workdir: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import platform
@@ -81,8 +82,13 @@ def _make(folder: Path) -> None:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     if not os.access(folder, os.W_OK):
-        console.warn(f"{folder} cannot be written: what is compiled is not kept")
-        warnings.filterwarnings("ignore", "Error writing persistent compilation cache")  # one a program
+        _say_unwritable(folder)
+
+
+@functools.cache  # a command may ask more than once
+def _say_unwritable(folder: Path) -> None:
+    console.warn(f"{folder} cannot be written: what is compiled is not kept")
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache")  # one of each program
 
 
 def _machine() -> str:

@@ -25,14 +25,22 @@ _ADVICE = {
     **dict.fromkeys((errno.ENOENT, errno.ESTALE, errno.EIO, errno.ENOTCONN), "is its disk still there?"),
 }
 
+_BUCKETS = ("gs", "s3", "az", "hf")  # those that epath knows
+
 
 def path_of(text: str | os.PathLike) -> epath.Path:
     """The path that a person means: `~` is their home folder, `gs://` a bucket.
 
     Raises:
-      UserError: `~` is used where no home folder is known.
+      UserError: `~` is used where no home folder is known, or it is an address of the web.
     """
     expanded = os.path.expanduser(text)
+    scheme, mark, _ = expanded.partition("://")
+    if mark and scheme.isalnum() and scheme not in _BUCKETS:
+        raise UserError(
+            f"{os.fspath(text)}: {scheme}:// is neither read nor written; fetch what is there, and give "
+            "its path"
+        )
     if expanded.startswith("~"):  # that is what the function leaves where no home folder is known
         raise UserError(f"{os.fspath(text)}: there is no such home folder; write the whole path")
     return epath.Path(expanded)

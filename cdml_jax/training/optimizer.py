@@ -45,6 +45,15 @@ class OptimizerSettings:
         )
         ranges.shares("optimizer.", self, "warmup_share", "momentum", "ema_decay", "layer_decay")
         ranges.names("optimizer.", self, "freeze")
+        if self.freeze and not self.freeze_epochs:
+            raise UserError(
+                f"optimizer.freeze_epochs: 0 would train {', '.join(self.freeze)} (optimizer.freeze) from "
+                "the first step; give a number of epochs, or -1 for ever"
+            )
+        if self.freeze_epochs and not self.freeze:
+            raise UserError(
+                f"optimizer.freeze_epochs: {self.freeze_epochs}, but optimizer.freeze names nothing; set both"
+            )
 
 
 def make_schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:

@@ -63,12 +63,20 @@ def test_schedule_warms_up_then_falls_to_zero(settings):
         ("name", "lion", ("'lion'", "sgd, adamw")),
         ("schedule", "linear", ("'linear'", "cosine, constant")),
         ("freeze", ("stem", 3), ("3 is not a name",)),
+        ("freeze_epochs", 2, ("names nothing",)),
     ],
 )
 def test_what_cannot_work_is_refused_by_key(settings, key, value, parts):
     with pytest.raises(UserError, match=rf"^optimizer\.{key}: ") as refused:
         replace(settings, **{key: value})
     assert all(part in str(refused.value) for part in parts)
+
+
+def test_a_freeze_of_no_epochs_is_refused(settings):
+    with pytest.raises(
+        UserError, match=r"^optimizer\.freeze_epochs: 0 would train stem \(optimizer\.freeze\)"
+    ):
+        replace(settings, freeze=("stem",))
 
 
 @pytest.mark.parametrize(("share", "steps"), [(1.0, 10), (0.99, 10), (1.0, 1)])

@@ -50,6 +50,8 @@ def prepare(
     method = methods[0] if command == "train" and methods else None
     check(config)
     if stored is None and processes.is_first():
+        if command == "train":
+            workdir.refuse_run_of_a_table(folder)
         workdir.look(folder, command, config, method_digest=own_digest(method) if method else "")
     keep_compiled(config.compilation_cache)
     divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
@@ -57,6 +59,9 @@ def prepare(
     dataset = load_dataset(config)
     for split in splits:
         if split not in dataset.splits:
+            others = [name for name in ("validation", "test") if name in dataset.splits]
+            if stored is not None and others:
+                raise UserError(f"--split: {folder} was trained without {split} images; choose {others[0]}")
             raise UserError(
                 f"source: {config.source} has no {split} split, which is needed here; "
                 f"name one by data.{split}, or set data.{split}_fraction"
