@@ -45,15 +45,20 @@ class OptimizerSettings:
         )
         ranges.shares("optimizer.", self, "warmup_share", "momentum", "ema_decay", "layer_decay")
         ranges.names("optimizer.", self, "freeze")
-        if self.freeze and not self.freeze_epochs:
-            raise UserError(
-                f"optimizer.freeze_epochs: 0 would train {', '.join(self.freeze)} (optimizer.freeze) from "
-                "the first step; give a number of epochs, or -1 for ever"
-            )
-        if self.freeze_epochs and not self.freeze:
-            raise UserError(
-                f"optimizer.freeze_epochs: {self.freeze_epochs}, but optimizer.freeze names nothing; set both"
-            )
+
+
+def idle_freeze(settings: OptimizerSettings) -> str:
+    """What is said of one of the two keys of a freeze without the other, which does nothing; else ""."""
+    if settings.freeze and not settings.freeze_epochs:
+        return (
+            f"optimizer.freeze_epochs: 0 trains {', '.join(settings.freeze)} (optimizer.freeze) from the "
+            "first step; a number of epochs, or -1 for ever, freezes them"
+        )
+    if settings.freeze_epochs and not settings.freeze:
+        return (
+            f"optimizer.freeze_epochs: {settings.freeze_epochs}, but optimizer.freeze names nothing to freeze"
+        )
+    return ""
 
 
 def make_schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:

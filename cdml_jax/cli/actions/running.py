@@ -28,6 +28,7 @@ from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
 from cdml_jax.system.files import path_of
+from cdml_jax.training.optimizer import idle_freeze
 from cdml_jax.training.program import Program
 
 NO_CHANGES: Mapping[str, str] = MappingProxyType({})
@@ -52,6 +53,9 @@ def prepare(
     if stored is None and processes.is_first():
         if command == "train":
             workdir.refuse_run_of_a_table(folder)
+        idle = idle_freeze(config.optimizer)
+        if idle:
+            console.warn(idle)
         workdir.look(folder, command, config, method_digest=own_digest(method) if method else "")
     keep_compiled(config.compilation_cache)
     divide_processor(config.mesh.cpu_devices, config.batch_size // config.accumulation)
