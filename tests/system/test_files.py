@@ -1,5 +1,6 @@
 """Files are whole or absent, locks exclude, and paths are those a person means."""
 
+import errno
 import os
 import pwd
 import subprocess
@@ -101,6 +102,14 @@ def test_an_address_of_the_web_is_no_path(address):
         UserError, match=rf"^{address}: {scheme}:// is neither read nor written; fetch what is"
     ):
         files.path_of(address)
+
+
+def test_a_limit_of_the_size_of_files_is_named():
+    with pytest.raises(
+        UserError, match=r"^runs cannot be written \(File too large\): allow larger files \(ulim"
+    ):
+        with files.writing("runs"):
+            raise OSError(errno.EFBIG, "")
 
 
 def test_a_size_is_known_of_files_whose_owner_is_not(tmp_path, monkeypatch):
