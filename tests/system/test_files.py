@@ -105,11 +105,13 @@ def test_an_address_of_the_web_is_no_path(address):
 
 
 def test_a_limit_of_the_size_of_files_is_named():
-    with pytest.raises(
-        UserError, match=r"^runs cannot be written \(File too large\): allow larger files \(ulim"
+    with (
+        pytest.raises(
+            UserError, match=r"^runs cannot be written \(File too large\): allow larger files \(ulim"
+        ),
+        files.writing("runs"),
     ):
-        with files.writing("runs"):
-            raise OSError(errno.EFBIG, "")
+        raise OSError(errno.EFBIG, "")
 
 
 def test_a_size_is_known_of_files_whose_owner_is_not(tmp_path, monkeypatch):
