@@ -6,7 +6,7 @@ import argparse
 
 from cdml_jax.cli import arguments
 from cdml_jax.cli.images import trained_run
-from cdml_jax.system import console
+from cdml_jax.system import console, files
 
 TEXT = "write the network as one file that JAX runs without this package"
 
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from cdml_jax.inference.export import beside, export  # here: JAX is loaded after mistakes in flags
 
     platforms = export(trained, options.out)
-    size, names = options.out.stat().length / 2**20, beside(options.out)
+    size, names = files.size(options.out) / 2**20, beside(options.out)
     console.result(f"{options.out}: {size:.1f} MiB, runs on {', '.join(platforms)}. Names: {names}")
     console.say('Next: jax.export.deserialize reads it, as README.md shows under "Using a trained run"')
     return 0

@@ -55,12 +55,12 @@ class Checking:
     def findings(self) -> Iterator[Finding]:
         """What is wrong, one file or image after the other."""
         config = yield from self._settings(self.folder)
-        for path in files.entries(self.folder / "runs"):
+        for path in (yield from self._entries(self.folder / "runs")):
             if path.is_dir():
                 yield from self._run(path)
         yield from self._run(self.folder)
-        for path in files.entries(self.folder / "folds"):
-            for inside in [path, *files.entries(path)]:
+        for path in (yield from self._entries(self.folder / "folds")):
+            for inside in [path, *(yield from self._entries(path))]:
                 if inside.is_dir():
                     yield from self._run(inside)
                 elif inside.name.endswith(".npz"):
@@ -74,13 +74,15 @@ class Checking:
         if folder != self.folder and (folder / "config.json").exists():
             yield from self._settings(folder)
         for place in ("checkpoints", best.FOLDER):
-            for path in files.entries(folder / place):
+            for path in (yield from self._entries(folder / place)):
                 if path.name.isdecimal():
-                    yield from self._of_file("checkpoints", path, _read_checkpoint)
+                    reader = _read_best if place == best.FOLDER else _read_checkpoint
+                    yield from self._of_file("checkpoints", path, reader)
                 elif path.name.startswith("damaged-"):
                     yield Finding(str(path), "a damaged checkpoint that was left aside")
         if (folder / "metrics.jsonl").exists():
             yield from self._of_file("logs", folder / "metrics.jsonl", _read_log)
+        yield from _lost_checkpoints(folder)
 
     def _settings(self, folder: Path) -> Generator[Finding, None, Settings | None]:
         """config.json, classes.json and the card's record; gives the settings, where they are whole."""
@@ -107,7 +109,7 @@ class Checking:
         cache = images_cache(config.data.data_dir)
         if not config.model.frozen or cache is None:
             return
-        for path in files.entries(cache / "features"):
+        for path in (yield from self._entries(cache / "features")):
             if path.name.endswith(".npy"):
                 self.read["features"] += 1
                 damage = damage_of(path)
@@ -130,7 +132,9 @@ class Checking:
                     yield Finding(name, what)
                 self.read["images"] += sum(map(len, dataset.splits.values()))
             except (OSError, DamagedError) as error:
-                yield Finding(str(self.folder / image_digests.FILE), _reason(error))
+                yield _finding(self.folder / image_digests.FILE, error)
+        elif record.get("contents") and self.folder.parent.name != "runs":  # a table keeps those of its runs
+            yield Finding(str(self.folder / image_digests.FILE), "is gone: images were not compared")
         if not named and dataset.fingerprint() != record["fingerprint"]:
             yield Finding(
                 "images", f"those of {config.source} have other names, classes or splits than the run's"
@@ -140,20 +144,58 @@ class Checking:
         self.read[kind] += 1
         try:
             reader(path)
-        except FileNotFoundError:
-            yield Finding(str(path), "is gone")
-        except UserError as error:
-            yield Finding(str(path), str(error).removeprefix(f"{path} "))
         except Exception as error:  # whatever Orbax, NumPy or JSON raise on damaged files
-            yield Finding(str(path), _reason(error))
+            yield _finding(path, error)
+
+    def _entries(self, folder: Path) -> Generator[Finding, None, list[Path]]:
+        """What is in a folder; one that cannot be looked into is a finding."""
+        try:
+            return files.entries(folder)
+        except OSError as error:
+            yield _finding(folder, error)
+            return []
 
 
 _CARD = "card.json"  # of the room above, reporting
 _PARTS = ("checkpoints", best.FOLDER, "results", "runs", "folds", class_names.FILE, image_digests.FILE)
 
 
-def _reason(error: BaseException) -> str:
-    return f"is damaged: {' '.join(str(error).split())[:200] or type(error).__name__}"
+def _lost_checkpoints(folder: Path) -> Iterator[Finding]:
+    """A finished run without a checkpoint; one that has just begun need not have any."""
+    log, checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
+    try:
+        epochs = json.loads((folder / "config.json").read_text())["config"]["epochs"]
+        trained = len(log.read_text(encoding="utf-8").splitlines())
+        if trained >= epochs and not files.entries(checkpoints):
+            yield Finding(str(checkpoints), f"is gone, or empty: the log has all {epochs} epochs")
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # said of the file, or not written yet
+
+
+def _read_best(path: Path) -> None:
+    """Also compares it with the run's log: another run's best epoch is not this one's."""
+    _read_checkpoint(path)
+    meta = stored.read_meta(files.absolute(path))
+    try:
+        lines = (path.parent.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        entry = json.loads(lines[meta["epoch"] - 1])
+    except (OSError, ValueError, LookupError):
+        return  # said of the log
+    if entry.get("validation_accuracy") != meta["validation_accuracy"]:
+        raise UserError(f"{path} is not of this run: its log has another accuracy at epoch {meta['epoch']}")
+
+
+def _finding(path: Path, error: Exception) -> Finding:
+    """What is wrong with a file that could not be read whole: gone, not to be opened, or damaged."""
+    if isinstance(error, FileNotFoundError):
+        return Finding(str(path), "is gone")
+    try:
+        if isinstance(error, UserError):
+            raise error
+        opening.refuse_unopened(path, error)
+    except UserError as told:
+        return Finding(str(path), str(told).removeprefix(f"{path} "))
+    return Finding(str(path), f"is damaged: {' '.join(str(error).split())[:200] or type(error).__name__}")
 
 
 def _read_sealed(path: Path) -> None:

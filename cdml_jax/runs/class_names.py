@@ -9,6 +9,7 @@ from etils.epath import Path
 from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.errors import UserError
+from cdml_jax.runs import opening
 from cdml_jax.system import console
 from cdml_jax.system.archives import intact, sealed
 from cdml_jax.system.files import write_json, writing
@@ -20,7 +21,7 @@ def write(workdir: Path, dataset: Dataset) -> None:
     """Keep a data set's name and the names of its classes in `workdir`; others there are named and replaced.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: it cannot be written, or what is there cannot be opened.
     """
     classes = dataset.classes
     stored = {
@@ -40,7 +41,8 @@ def write(workdir: Path, dataset: Dataset) -> None:
 def _is_whole(path: Path) -> bool:
     try:
         return intact(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        opening.refuse_unopened(path, error)
         return False
 
 
@@ -64,6 +66,7 @@ def read(workdir: Path) -> tuple[str, Classes]:
             f"`cdml evaluate --workdir={workdir}`, where its images are, writes it"
         ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        opening.refuse_unopened(path, error)
         raise UserError(
             f"{path} cannot be read ({error}); delete it, and `cdml evaluate --workdir={workdir}`, where its "
             "images are, writes it again"

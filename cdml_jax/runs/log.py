@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from cdml_jax.errors import UserError
-from cdml_jax.system import files
+from cdml_jax.system import console, files
 
 _EVENTS = "events.out.tfevents."
 
@@ -28,6 +28,8 @@ class Writers:
         self._path = folder / "metrics.jsonl"
         self._lines = [json.dumps(entry) + "\n" for entry in history]
         self._board = folder / "tensorboard"
+        if not history:
+            self._say_lost()
         with files.writing(folder):
             self._board.mkdir(parents=True, exist_ok=True)
             for older in self._board.iterdir():
@@ -42,11 +44,23 @@ class Writers:
         # A TensorBoard that is open drops what it has read before.
         self._write_events([Event(session_log=SessionLog(status=SessionLog.START)), *map(_event, history)])
 
+    def _say_lost(self) -> None:
+        """That epochs are trained again: a kill before the first checkpoint, or checkpoints that are gone."""
+        try:
+            epochs = len(self._path.read_text(encoding="utf-8").splitlines())
+        except (OSError, ValueError):
+            return
+        if epochs:
+            console.warn(
+                f"{self._path} has {epochs} epoch{'s' if epochs > 1 else ''}, of which no checkpoint is "
+                "left: training begins again"
+            )
+
     def write(self, entry: dict[str, Any]) -> None:
         """One epoch."""
         self._lines.append(json.dumps(entry) + "\n")
         with files.writing(self._path):
-            self._path.stat()  # a log whose folder is gone does not begin elsewhere
+            files.size(self._path)  # a log whose folder is gone does not begin elsewhere
         self._write_lines()
         self._write_events([_event(entry)])
 

@@ -70,9 +70,11 @@ def checkpoints_in(folder: Path) -> list[int]:
     """
     try:
         return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
     except OSError as error:
+        if isinstance(error, NotADirectoryError) and not folder.exists():
+            return []  # a file in place of a folder above
         raise _cannot_be_opened(folder, error) from error
 
 
@@ -82,7 +84,7 @@ def left_aside(folder: Path) -> list[str]:
 
 
 def refuse_unopened(checkpoint: Path, error: BaseException) -> None:
-    """Return if the checkpoint is damaged, after `error` came of reading it.
+    """Return if the checkpoint, or another file of a run, is damaged, after `error` came of reading it.
 
     Raises:
       UserError: it could not be opened: rights, a lost disk, too many open files, no memory.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -15,8 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils.epath import Path
 
+from cdml_jax.runs import opening
 from cdml_jax.runs.checksums import checksums
-from cdml_jax.runs.opening import checkpoints_in
 
 Tree = Any
 _SEQUENCE = 1  # Orbax's number of a key that is a place in a list or tuple
@@ -65,12 +64,19 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
 
 
 def epochs_begun(checkpoints: Path) -> int:
-    """How many epochs a run has trained, the one that it stands in included, by its readable checkpoints."""
+    """How many epochs a run has trained, the one that it stands in included, by its whole checkpoints.
+
+    Raises:
+      UserError: one cannot be opened.
+    """
     begun = 0
-    for step in checkpoints_in(checkpoints):
-        with contextlib.suppress(OSError, ValueError):
+    for step in opening.checkpoints_in(checkpoints):
+        try:
             meta = read_meta(checkpoints / str(step))
-            begun = max(begun, meta["epoch"] + bool(meta["step_in_epoch"]))
+        except (OSError, ValueError) as error:
+            opening.refuse_unopened(checkpoints / str(step), error)
+            continue  # damaged: said where it is restored
+        begun = max(begun, meta["epoch"] + bool(meta["step_in_epoch"]))
     return begun
 
 

@@ -62,6 +62,23 @@ def begun_with(workdir: Path) -> dict[str, Any] | None:
         return None
 
 
+def refuse_run_of_a_table(folder: Path) -> None:
+    """Refuse to train on what a table compares: its runs have equal steps, and `reproduce` goes on with them.
+
+    Raises:
+      UserError: `folder` is one of its runs.
+    """
+    workdir = files.absolute(folder)
+    table = workdir.parent.parent
+    if workdir.parent.name != "runs" or not (table / "config.json").exists():
+        return
+    if _read(table)["command"] == "reproduce":
+        raise UserError(
+            f"--workdir: {workdir} is a run of the table in {table}, whose runs have equal steps; to go on "
+            f"from it, give another --workdir and --config.model.weights={workdir}"
+        )
+
+
 def claim(
     workdir: Path,
     command: str,
@@ -92,8 +109,8 @@ def claim(
 
     Raises:
       UserError: it cannot be written, or holds a run of another command, configuration or data set, of which
-        the first keys that differ are named; or its config.json was changed, or is gone; or checkpoints
-        cannot be kept there.
+        the first keys that differ are named; or its config.json was changed, is gone, or cannot be opened;
+        or checkpoints cannot be kept there.
     """
     opening.refuse_brackets(files.absolute(workdir))
     plain = places.from_the_root(to_plain(config))
@@ -105,11 +122,11 @@ def claim(
     mine |= {"files": found} if (found := places.digests(plain)) else {}
     theirs = _theirs(workdir, command, plain, mine.get("method", {}).get("digest", ""), pooled)
     if theirs is not None:
-        check_images(workdir, theirs, fingerprint, contents or {}, source=config.source)
+        changed = check_images(workdir, theirs, fingerprint, contents or {}, source=config.source)
         # What the run began with stays.
         mine |= {key: theirs[key] for key in ("contents", "files") if key in theirs}
         if write:
-            _say_changes(workdir, places.from_the_root(theirs["config"]), plain)
+            _say_changes(workdir, places.from_the_root(theirs["config"]), plain, same=not changed)
     if not write:
         return
     content = json.dumps(sealed(mine), indent=1, sort_keys=True) + "\n"
@@ -192,14 +209,16 @@ def _is_free(key: str, free: tuple[str, ...]) -> bool:
     return any(key == name or (name.endswith(".") and key.startswith(name)) for name in free)
 
 
-def _say_changes(workdir: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def _say_changes(workdir: Path, there: Mapping[str, Any], here: Mapping[str, Any], *, same: bool) -> None:
     if there["source"] != here["source"]:
-        console.say(f"{workdir}: the same images as of {there['source']} are now read from {here['source']}")
+        what = "the same images as" if same else "images of the same names as those"
+        console.say(f"{workdir}: {what} of {there['source']} are now read from {here['source']}")
     if there["epochs"] != here["epochs"]:
         trained = stored.epochs_begun(workdir / "checkpoints")
+        after = f"goes on after epoch {trained} with" if trained else "has"
         console.say(
             f"{workdir}: the run was begun for {there['epochs']} epochs and now has {here['epochs']}: it "
-            f"goes on after epoch {trained} with the learning rates of a run of {here['epochs']} epochs"
+            f"{after} the learning rates of a run of {here['epochs']} epochs"
         )
 
 
@@ -222,7 +241,7 @@ def check_images(
     contents: Mapping[str, str],
     *,
     source: str,
-) -> None:
+) -> list[str]:
     """Compare images with those that the run of a workdir began with; changed contents are a warning.
 
     Args:
@@ -231,6 +250,9 @@ def check_images(
       fingerprint: of the data set at hand.
       contents: digest of each split's images, where they were checked.
       source: where they come from.
+
+    Returns:
+      The splits whose contents have changed.
 
     Raises:
       UserError: they are others, by their names, labels or classes.
@@ -244,6 +266,7 @@ def check_images(
     if changed:
         splits = ", ".join(changed)
         console.warn(f"some images ({splits}) have changed their content since the run in {workdir} began")
+    return changed
 
 
 def read(workdir: Path) -> dict[str, Any]:
@@ -289,6 +312,7 @@ def _read(workdir: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"--workdir: {workdir} holds no run (no config.json)") from None
     except (OSError, ValueError, RecursionError) as error:
+        opening.refuse_unopened(path, error)
         raise UserError(
             f"{path} cannot be read ({error}); choose another --workdir, or bring the file back"
         ) from error

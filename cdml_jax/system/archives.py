@@ -60,8 +60,10 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "digest": _digest(record)}
 
 
-def intact(record: Mapping[str, Any]) -> bool:
+def intact(record: Any) -> bool:
     """Whether a record is as `sealed` gave it: neither edited, nor damaged, nor without a digest."""
+    if not isinstance(record, Mapping):  # whatever else JSON may hold
+        return False
     content = {key: value for key, value in record.items() if key != "digest"}
     return "digest" in record and record["digest"] == _digest(content)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
+import os
 import platform
+import warnings
 from pathlib import Path
 
 import jax
 
 from cdml_jax.errors import UserError
-from cdml_jax.system.files import cache_directory
+from cdml_jax.system import console
+from cdml_jax.system.files import cache_directory, path_of
 
 AUTO = "auto"
 _WORTH_KEEPING_SECONDS = 0.1  # what compiles faster is not kept
@@ -31,14 +36,19 @@ def keep_compiled(compilation_cache: str) -> Path | None:
     """
     given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if given is not None:
-        return Path(given) if given else None
+        return _used_as_given(given) if given else None
     if not compilation_cache:
         return None
     named = compilation_cache != AUTO
-    root = Path(compilation_cache).expanduser() if named else cache_directory() / "compiled"
-    folder = root / _machine()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        root = path_of(compilation_cache) if named else cache_directory() / "compiled"
+    except UserError:
+        if named:
+            raise
+        return None  # no home folder
+    folder = Path(root / _machine())
+    try:
+        _make(folder)
     except OSError as error:
         if named:
             raise UserError(
@@ -48,6 +58,37 @@ def keep_compiled(compilation_cache: str) -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING_SECONDS)
     return folder
+
+
+def _used_as_given(given: str) -> Path | None:
+    """The folder that JAX has, with `~` expanded; without a cache where it cannot be used, which is said."""
+    folder = Path(path_of(given))
+    try:
+        if "://" not in given:
+            _make(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        console.warn(f"JAX_COMPILATION_CACHE_DIR: {given} cannot be used ({reason}): nothing is kept there")
+        jax.config.update("jax_compilation_cache_dir", None)
+        return None
+    if given.startswith("~"):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that can be read; where nothing can be written, what others have compiled is used."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    if not os.access(folder, os.W_OK):
+        _say_unwritable(folder)
+
+
+@functools.cache  # a command may ask more than once
+def _say_unwritable(folder: Path) -> None:
+    console.warn(f"{folder} cannot be written: what is compiled is not kept")
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache")  # one of each program
 
 
 def _machine() -> str:

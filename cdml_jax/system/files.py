@@ -21,18 +21,27 @@ from cdml_jax.system import console
 
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there"),
+    errno.EFBIG: "allow larger files (ulimit -f)",
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
     **dict.fromkeys((errno.ENOENT, errno.ESTALE, errno.EIO, errno.ENOTCONN), "is its disk still there?"),
 }
+
+_BUCKETS = ("gs", "s3", "az", "hf")  # those that epath knows
 
 
 def path_of(text: str | os.PathLike) -> epath.Path:
     """The path that a person means: `~` is their home folder, `gs://` a bucket.
 
     Raises:
-      UserError: `~` is used where no home folder is known.
+      UserError: `~` is used where no home folder is known, or it is an address of the web.
     """
     expanded = os.path.expanduser(text)
+    scheme, mark, _ = expanded.partition("://")
+    if mark and scheme.isalnum() and scheme not in _BUCKETS:
+        raise UserError(
+            f"{os.fspath(text)}: {scheme}:// is neither read nor written; fetch what is there, and give "
+            "its path"
+        )
     if expanded.startswith("~"):  # that is what the function leaves where no home folder is known
         raise UserError(f"{os.fspath(text)}: there is no such home folder; write the whole path")
     return epath.Path(expanded)
@@ -80,6 +89,18 @@ def entries(folder: epath.Path) -> list[epath.Path]:
       OSError: it cannot be looked into.
     """
     return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def size(path: os.PathLike | str) -> int:
+    """Bytes of a file.
+
+    Raises:
+      OSError: it is not there, or cannot be looked at.
+    """
+    # Of a file on this machine epath asks for its owner's name too, which a container's user may lack.
+    if "://" in os.fspath(path):
+        return epath.Path(path).stat().length
+    return os.stat(path).st_size
 
 
 @contextlib.contextmanager

@@ -47,6 +47,20 @@ class OptimizerSettings:
         ranges.names("optimizer.", self, "freeze")
 
 
+def idle_freeze(settings: OptimizerSettings) -> str:
+    """What is said of one of the two keys of a freeze without the other, which does nothing; else ""."""
+    if settings.freeze and not settings.freeze_epochs:
+        return (
+            f"optimizer.freeze_epochs: 0 trains {', '.join(settings.freeze)} (optimizer.freeze) from the "
+            "first step; a number of epochs, or -1 for ever, freezes them"
+        )
+    if settings.freeze_epochs and not settings.freeze:
+        return (
+            f"optimizer.freeze_epochs: {settings.freeze_epochs}, but optimizer.freeze names nothing to freeze"
+        )
+    return ""
+
+
 def make_schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:
     """Learning rate of each step: linear warm-up, then cosine to 0 (or constant).
 

@@ -149,6 +149,17 @@ def test_runs_of_a_table_are_compared_by_what_it_kept(table, capsys):
         assert all(name in PRINTED and int(gain) == int(b) - int(a) for gain, _, name, a, b in gains)
 
 
+def test_a_run_of_a_table_is_not_trained_on_where_it_lies(root, table, capsys):
+    run = next(path for path in sorted((table / "runs").iterdir()) if (path / "config.json").exists())
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    _, err = said(capsys, *command(root, "train", f"table/runs/{run.name}", "--config.epochs=9"), status=2)
+    assert err == (
+        f"cdml: --workdir: {run} is a run of the table in {table}, whose runs have equal steps; to go on "
+        f"from it, give another --workdir and --config.model.weights={run}\n"
+    )
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
 def test_runs_on_other_images_are_refused_in_a_line(root, table, capsys):
     """The table keeps fewer images for validation."""
     for more, message in [

@@ -3,14 +3,17 @@
 import errno
 import json
 import os
+import pwd
 import re
 import resource
 import shutil
 
+import cv2
 import jax
 import numpy as np
 import pytest
-from photographs import write_photographs
+from etils.epath import Path
+from photographs import photograph, write_photographs
 from tiny_run import Tiny
 
 from cdml_jax.cli import main as cli
@@ -151,6 +154,17 @@ def test_what_cannot_be_opened_is_left_where_it_is(world, capsys, monkeypatch, k
     assert (world / "run/metrics.jsonl").read_bytes() == log
 
 
+def closed(function, name, number):
+    """The same method of a path, but for one name, which the disk refuses."""
+
+    def refusing(path, *arguments, **options):
+        if path.name == name:
+            raise OSError(number, "", str(path))
+        return function(path, *arguments, **options)
+
+    return refusing
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("part", [".", "run", "run/_METADATA", "run/d", "meta/metadata"])
 def test_rights_of_any_file_are_no_damage(world, capsys, part):
@@ -161,6 +175,94 @@ def test_rights_of_any_file_are_no_damage(world, capsys, part):
         assert "(Permission denied): make it readable" in said(capsys, command, 2)[1]
     closed.chmod(rights)
     said(capsys, commands(world)[2])
+
+
+@pytest.mark.parametrize("name", ["config.json", "classes.json"])
+def test_settings_and_names_that_cannot_be_opened_are_not_called_damaged(world, capsys, monkeypatch, name):
+    kind, before = type(Path(".")), (world / "run" / name).read_bytes()
+    monkeypatch.setattr(kind, "read_text", closed(kind.read_text, name, errno.EACCES))
+    message = (
+        f"{world / 'run' / name} cannot be opened (Permission denied): make it readable, then run the same"
+    )
+    for command in (train(world, "--config.epochs=4"), commands(world)[2]):
+        error = said(capsys, command, 2)[1]
+        assert message in error
+        assert "damaged" not in error
+    check = ["check", world / "run", f"--config.source=folder:{world / 'birds'}"]
+    out = said(capsys, check, 1)[0]
+    assert out.startswith(f"{world / 'run' / name}: cannot be opened (Permission denied): make it readable")
+    assert (world / "run" / name).read_bytes() == before
+    assert sorted(path.name for path in (world / "run/checkpoints").iterdir()) == ["12"]
+
+
+def test_folders_that_cannot_be_looked_into_are_named_before_epochs_are_counted(world, capsys, monkeypatch):
+    kind = type(Path("."))
+    read, listed = kind.read_text, kind.iterdir
+    monkeypatch.setattr(kind, "read_text", closed(read, "metadata", errno.EIO))
+    out, error = said(capsys, train(world, "--config.epochs=4"), 2)
+    assert "12/meta/metadata cannot be opened (Input/output error): see whether its disk is" in error
+    assert "goes on after epoch" not in out
+    monkeypatch.setattr(kind, "read_text", read)
+    monkeypatch.setattr(kind, "iterdir", closed(listed, "checkpoints", errno.EACCES))
+    check = ["check", world / "run", f"--config.source=folder:{world / 'birds'}"]
+    assert "run/checkpoints: cannot be opened (Permission denied)" in said(capsys, check, 1)[0]
+
+
+def test_a_user_whom_the_machine_does_not_know_trains_and_exports(world, capsys, monkeypatch):
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # a container's user has a number and no name
+    said(capsys, train(world, "--config.epochs=4"))
+    assert len((world / "run/metrics.jsonl").read_text().splitlines()) == 4
+    out = said(capsys, ["export", "--workdir=run", "--out=run.jax"])[0]
+    assert out.startswith("run.jax: ")
+    said(capsys, ["prepare", "folder:birds", "--out=records"])
+
+
+def test_names_that_are_json_of_another_kind_are_written_again(world, capsys):
+    before = (world / "run/classes.json").read_bytes()
+    (world / "run/classes.json").write_text("[]")
+    error = said(capsys, ["evaluate", "--workdir=run"])[1]
+    assert "run/classes.json was edited or damaged: it is written again" in error
+    assert (world / "run/classes.json").read_bytes() == before
+
+
+def test_digests_of_images_that_have_changed_are_not_taken_for_the_runs_own(world, capsys):
+    (world / "run/images.npz").unlink()
+    more = train(world, "--config.epochs=4")
+    (world / "birds/owl/0.png").unlink()
+    cv2.imwrite(str(world / "birds/owl/0.png"), photograph(2, np.random.default_rng(9)))
+    shutil.move(world / "birds", world / "moved")
+    moved = f"--config.source=folder:{world / 'moved'}"
+    out, error = said(capsys, [argument for argument in more if "source" not in argument] + [moved])
+    assert "images of the same names as those of folder:" in out
+    assert "have changed their content since the run" in error
+    assert not (world / "run/images.npz").exists()
+
+
+def test_epochs_that_are_trained_again_are_said(world, capsys):
+    shutil.rmtree(world / "run/checkpoints")
+    out, error = said(capsys, train(world, "--config.epochs=4"))
+    assert (
+        f"{world / 'run/metrics.jsonl'} has 3 epochs, of which no checkpoint is left: training beg" in error
+    )
+    assert "now has 4: it has the learning rates of a run of 4 epochs" in out
+
+
+def test_a_split_that_a_run_lacks_is_answered_by_those_that_it_has(world, capsys):
+    (world / "other").mkdir()
+    said(capsys, [*train(world, "--config.data.validation_fraction=0.0"), "--workdir=other"])
+    message = "cdml: --split: other was trained without validation images; choose test\n"
+    assert said(capsys, ["evaluate", "--workdir=other"], 2)[1] == message
+
+
+def test_what_lies_in_place_of_the_checkpoints_is_named_before_training(world, capsys):
+    shutil.rmtree(world / "run/checkpoints")
+    (world / "run/checkpoints").write_text("")
+    for command in commands(world):
+        assert "run/checkpoints cannot be opened (Not a directory)" in said(capsys, command, 2)[1]
+    assert (world / "run/best").exists()
 
 
 def test_with_damaged_checkpoints_alone_nothing_begins_in_silence(world, capsys):
@@ -431,6 +533,25 @@ def test_check_names_every_file_that_is_not_as_it_was_written(world, capsys):
         first, last = out.splitlines()
         assert first.startswith(f"{run / name}: is ")
         assert last.startswith(f"{run}: 1 damaged, edited or gone (read: ")
+        shutil.rmtree(run)
+        shutil.copytree(world / "whole", run)
+    harms = {
+        "classes.json": lambda path: path.write_text("[]"),
+        "images.npz": lambda path: path.unlink(),
+        "checkpoints": shutil.rmtree,
+        best.relative_to(run).as_posix(): lambda path: (run / "metrics.jsonl").write_text(
+            (run / "metrics.jsonl").read_text().replace('"validation_accuracy": ', '"validation_accuracy": 1')
+        ),
+    }
+    messages = (
+        "not as the run wrote it",
+        "gone: images were not",
+        "gone, or empty",
+        "not of this run: its log",
+    )
+    for (name, harm), message in zip(harms.items(), messages, strict=True):
+        harm(run / name)
+        assert f"{run / name}: is {message}" in said(capsys, check, 1)[0]
         shutil.rmtree(run)
         shutil.copytree(world / "whole", run)
     (run / "classes.json").unlink()

@@ -89,3 +89,31 @@ def test_a_folder_that_cannot_be_made_is_an_error_if_named_and_does_without_if_n
         keep_compiled(str(tmp_path / "file"))
     monkeypatch.setenv("CDML_DATA_DIR", str(tmp_path / "file"))
     assert keep_compiled("auto") is None
+    for name in ("CDML_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # no home folder is known
+    assert keep_compiled("auto") is None
+
+
+@pytest.mark.usefixtures("unset")
+def test_the_environments_folder_is_found_below_the_home_folder_or_given_up(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", "~/kept")
+    assert keep_compiled("auto") == tmp_path / "kept"
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "kept")
+    (tmp_path / "file").write_text("")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "file"))
+    assert keep_compiled("auto") is None
+    assert jax.config.jax_compilation_cache_dir is None
+    assert capsys.readouterr().err == (
+        f"cdml: JAX_COMPILATION_CACHE_DIR: {tmp_path / 'file'} cannot be used (File exists): nothing is kept "
+        "there\n"
+    )
+
+
+@pytest.mark.usefixtures("unset")
+def test_a_folder_that_can_only_be_read_is_used_which_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
+    folder = keep_compiled(str(tmp_path))
+    assert folder is not None
+    assert capsys.readouterr().err == f"cdml: {folder} cannot be written: what is compiled is not kept\n"

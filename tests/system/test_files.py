@@ -1,6 +1,8 @@
 """Files are whole or absent, locks exclude, and paths are those a person means."""
 
+import errno
 import os
+import pwd
 import subprocess
 import sys
 
@@ -91,6 +93,31 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ann")
     assert os.fspath(files.path_of("~/birds")) == "/home/ann/birds"
     assert os.fspath(files.path_of("gs://bucket/run")) == "gs://bucket/run"
+
+
+@pytest.mark.parametrize("address", ["https://example.org/w.pth", "file:///data/birds", "ftp://a/b"])
+def test_an_address_of_the_web_is_no_path(address):
+    scheme = address.partition(":")[0]
+    with pytest.raises(
+        UserError, match=rf"^{address}: {scheme}:// is neither read nor written; fetch what is"
+    ):
+        files.path_of(address)
+
+
+def test_a_limit_of_the_size_of_files_is_named():
+    with (
+        pytest.raises(
+            UserError, match=r"^runs cannot be written \(File too large\): allow larger files \(ulim"
+        ),
+        files.writing("runs"),
+    ):
+        raise OSError(errno.EFBIG, "")
+
+
+def test_a_size_is_known_of_files_whose_owner_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])
+    (tmp_path / "a").write_bytes(b"four")
+    assert files.size(tmp_path / "a") == 4
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from cdml_jax.errors import UserError
-from cdml_jax.training.optimizer import make_optimizer, make_schedule
+from cdml_jax.training.optimizer import idle_freeze, make_optimizer, make_schedule
 
 
 def updates_of(settings, parameters, gradients, steps=100):
@@ -69,6 +69,14 @@ def test_what_cannot_work_is_refused_by_key(settings, key, value, parts):
     with pytest.raises(UserError, match=rf"^optimizer\.{key}: ") as refused:
         replace(settings, **{key: value})
     assert all(part in str(refused.value) for part in parts)
+
+
+def test_a_freeze_that_does_nothing_is_said(settings):
+    assert idle_freeze(settings) == ""
+    assert idle_freeze(replace(settings, freeze=("stem",), freeze_epochs=-1)) == ""
+    said = idle_freeze(replace(settings, freeze=("stem",)))
+    assert said.startswith("optimizer.freeze_epochs: 0 trains stem (optimizer.freeze) from the first step")
+    assert "2, but optimizer.freeze names nothing" in idle_freeze(replace(settings, freeze_epochs=2))
 
 
 @pytest.mark.parametrize(("share", "steps"), [(1.0, 10), (0.99, 10), (1.0, 1)])

@@ -29,6 +29,7 @@ from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
 from cdml_jax.system.files import path_of
+from cdml_jax.training.optimizer import idle_freeze
 from cdml_jax.training.program import Program
 
 NO_CHANGES: Mapping[str, str] = MappingProxyType({})
@@ -53,6 +54,11 @@ def prepare(
         config = as_begun(config, workdir.begun_with(folder))
     check(config)
     if stored is None and processes.is_first():
+        if command == "train":
+            workdir.refuse_run_of_a_table(folder)
+        idle = idle_freeze(config.optimizer)
+        if idle:
+            console.warn(idle)
         workdir.look(folder, command, config, method_digest=own_digest(method) if method else "")
     keep_compiled(config.compilation_cache)
     rows = config.batch_size if config.batch_size > 0 else USUAL_BATCH
@@ -63,6 +69,9 @@ def prepare(
     dataset = load_dataset(config)
     for split in splits:
         if split not in dataset.splits:
+            others = [name for name in ("validation", "test") if name in dataset.splits]
+            if stored is not None and others:
+                raise UserError(f"--split: {folder} was trained without {split} images; choose {others[0]}")
             raise UserError(
                 f"source: {config.source} has no {split} split, which is needed here; "
                 f"name one by data.{split}, or set data.{split}_fraction"

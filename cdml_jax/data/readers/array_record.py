@@ -86,7 +86,7 @@ def _write(dataset: Dataset, out: epath.Path) -> None:
                     shown.advance(len(indices))
                 else:
                     _write_shard(stored, indices, path, features, shown)
-                total += path.stat().length
+                total += files.size(path)
             sizes = [len(indices) for indices in shards]
             info = tfds.core.SplitInfo(
                 name=split, shard_lengths=sizes, num_bytes=total, filename_template=template

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ _OTHERS = {
     b"\x89HDF": "is an HDF5 file, as Keras writes them; save the arrays as .safetensors",
     b"version https://git-lfs": "is a pointer of Git LFS, not the weights; run git lfs pull",
     b"<": "is a web page, not the weights; fetch the file itself",
+    b"\x93NUMPY": "is an array of NumPy without a name; save the arrays as .safetensors",
     b"{": "is JSON, such as the index of weights in several files; join them into one .safetensors file",
 }
 
@@ -133,6 +135,14 @@ def _located(name: str) -> tuple[Path, str]:
     return path, table
 
 
+def _holds_arrays_of_numpy(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False  # the reader of pickles says what is wrong with it
+
+
 def _is_pickle(path: Path) -> bool:
     """Whether the content is a pickle or a zip archive, which PyTorch writes; some others are refused."""
     try:
@@ -140,11 +150,15 @@ def _is_pickle(path: Path) -> bool:
             first = file.read(64)
     except OSError as error:
         raise UserError(f"{_named(path)} cannot be opened ({error.strerror or error})") from error
+    if not first:
+        raise UserError(f"{_named(path)} is empty; copy or fetch it once more")
     if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= _LONGEST_HEADER:
         return False  # whatever its length looks like
     for magic, advice in _OTHERS.items():
         if first.lstrip().startswith(magic):
             raise UserError(f"{_named(path)} {advice}")
+    if first.startswith(b"PK") and _holds_arrays_of_numpy(path):
+        raise UserError(f"{_named(path)} is an archive of NumPy (.npz); save the arrays as .safetensors")
     return first.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
 
 

@@ -243,7 +243,8 @@ def test_what_holds_no_table_is_refused_in_a_sentence_of_ours(torch, tmp_path, c
         ),
         (b"\n<!doctype html>", "is a web page, not the weights; fetch the file itself"),
         (b'{"weight_map": {}}', "is JSON, such as the index of weights in several files; join them into …"),
-        (b"", "is no readable safetensors file (…"),
+        (b"\x93NUMPY\x01\x00", "is an array of NumPy without a name; save the arrays as .safetensors"),
+        (b"", "is empty; copy or fetch it once more"),
         (b"some text of more than eight letters", "is no readable safetensors file (…"),
     ],
 )
@@ -252,6 +253,12 @@ def test_files_that_people_take_for_weights_are_known(tmp_path, content, message
     with pytest.raises(UserError) as caught:
         read_weights(str(tmp_path / "a.pth"))
     assert str(caught.value).startswith(f"model.weights: {tmp_path / 'a.pth'} {message.partition('…')[0]}")
+
+
+def test_an_archive_of_numpy_is_no_pickle_of_pytorch(tmp_path):
+    np.savez(tmp_path / "a.npz", kernel=np.ones(3))
+    with pytest.raises(UserError, match=r"a\.npz is an archive of NumPy \(\.npz\); save the arrays as"):
+        read_weights(str(tmp_path / "a.npz"))
 
 
 def test_folders_absent_files_and_tables_where_there_are_none_are_refused(tmp_path, monkeypatch):
