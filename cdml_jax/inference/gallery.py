@@ -106,6 +106,8 @@ def read(path: os.PathLike | str) -> Gallery:
             f"--gallery: {name} has no {error.args[0].split()[0]!r}: it is no gallery of cdml embed, or one "
             "of an older version; write it again"
         ) from error
+    except ValueError as error:  # numpy takes whatever is no archive for a pickle, and advises to trust it
+        raise UserError(f"--gallery: {name} is no .npz file of cdml embed; write it again") from error
     except Exception as error:  # whatever zipfile, zlib and numpy raise of damaged files
         raise UserError(
             f"--gallery: {name} cannot be read ({error}); write it again with cdml embed"
