@@ -354,7 +354,10 @@ CASES = [
     (
         "name for a label",
         lambda w: w.lists(ROWS + "owl/0.png,owl\n"),
-        LIST + "label that is not a whole number: train.txt line 13 (owl)",
+        (
+            LIST + "label that is not a whole number: train.txt line 13 (owl) (number the classes from 0; "
+            "classes.csv may name them)"
+        ),
     ),
     (
         "absolute path",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cdml_jax.cli import arguments
-from cdml_jax.cli.images import images_of, trained_run
+from cdml_jax.cli.images import Notes, images_of, trained_run
 from cdml_jax.cli.output import takes_unicode
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--top: must be at least 1, not {options.top}")
     trained = trained_run(options.workdir, best=options.best)
     given = images_of(options.images)
-    failed = not given.whole
-    for file, outputs in zip(given.files, trained.each(given.files), strict=True):
+    failed, notes = not given.whole, Notes("predict")
+    for file, outputs in zip(given.files, trained.each(given.files, note=notes), strict=True):
         if isinstance(outputs, UserError):
             failed = True
             console.warn(str(outputs))
@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
             console.result(_json({"image": str(file), "classes": [_plain(g) for g in guesses]}))
         else:
             console.result("\n".join([console.escaped(str(file)), *_lines(guesses)]))
+    notes.say()
     run_folder = shlex.quote(str(options.workdir))
     console.hint(f"Next: cdml embed --workdir={run_folder} FOLDER --out=embeddings.npz")
     return 2 if failed else 0

@@ -94,7 +94,7 @@ def test_all_that_is_worth_a_look_is_listed_and_written(spoilt, tmp_path, capsys
     lines = said.err.replace(f"cdml: folder:{spoilt}: ", "").splitlines()
     together = ", which a drawn split keeps together"
     assert lines == [
-        "left out, .heic: jay/1.heic; save them as JPEG or PNG, with the ending .jpg or .png",
+        "left out, .heic: jay/1.heic (save them as JPEG or PNG, with the ending .jpg or .png)",
         "folder that a system or a program keeps for itself, passed over: jay/@eaDir",
         "image with damaged data, used as it is: jay/half.jpg (premature end of data segment)",
         f"copies of one image in a class{together}: crow/0.png and crow/copy.png",

@@ -51,6 +51,13 @@ _BEGINNINGS = {
     b"qoif": "QOI",
     b"<svg": "SVG",
 }
+_NO_IMAGES = {  # what downloads leave under an image's name
+    b"version https://git-lfs": "a Git LFS pointer, not the image: run git lfs pull",
+    b"<!doctype html": "a web page, not an image: download it again",
+    b"<html": "a web page, not an image: download it again",
+    b"%PDF": "a PDF, which is not read: save it as JPEG or PNG",
+    b"PK\x03\x04": "a ZIP archive, not an image: extract it",
+}
 _READ = frozenset(("JPEG", "PNG", "GIF", "TIFF", "BMP", "WebP"))
 
 
@@ -116,11 +123,15 @@ def kind_of(head: bytes) -> str:
 
 
 def refuse_unread(data: bytes) -> None:
-    """Names the kind of an image that is not read.
+    """Names the kind of an image that is not read, or what else lies under an image's name.
 
     Raises:
-      UserError: the bytes are of such a kind.
+      UserError: the bytes are of a kind that is known.
     """
     kind = kind_of(data[:64])
     if kind and kind not in _READ and not (kind == "AVIF" and reads_avif()):
         raise UserError(f"{kind}, which is not read: save it as JPEG or PNG")
+    start = data[:64].lstrip().lower()
+    for beginning, reason in _NO_IMAGES.items():
+        if start.startswith(beginning.lower()):
+            raise UserError(reason)

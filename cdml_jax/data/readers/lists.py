@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +13,30 @@ import numpy as np
 
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.checking.verify import NO_TRAINING_IMAGE, out_of_range
-from cdml_jax.data.classes import Classes, distinct_names
+from cdml_jax.data.classes import Classes, distinct_names, note_alike
 from cdml_jax.data.dataset import Dataset, FileSource
 from cdml_jax.data.dividing.splits import ALIASES
-from cdml_jax.data.readers.list_lines import Disk, is_header, is_known_header, split_line, whole_number
+from cdml_jax.data.readers.list_lines import (
+    Disk,
+    is_header,
+    is_integer,
+    is_known_header,
+    is_unnamed,
+    split_line,
+    whole_number,
+    without_index,
+)
+from cdml_jax.data.readers.split_folders import role_of
 from cdml_jax.errors import UserError
 from cdml_jax.system.files import path_of
 
+_TABLE = "classes.csv"
+_LISTS = (".txt", ".csv", ".tsv")
+_TABLES = ("classes", "class_names", "classnames", "names", "labels", "label_map", "categories")
+_NO_NUMBER = "label that is not a whole number"
 _UNNAMED = "label without a name"
+_TOO_LARGE = "label that is too large"
+_OUTSIDE = "path that leaves the folder"
 _NO_ROW = "line that is not `path, label[, coarse label]`"
 
 
@@ -58,10 +75,11 @@ def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Datase
     if not root.is_dir():
         raise UserError(f"list:{folder}: there is no such folder")
     listed = _list_files(root, names)
+    _note_unread(root, {path.name for path in listed.values()}, problems)
     lists = {role: _parse(path, root, problems) for role, path in listed.items()}
     if problems.has() and not all(lists.values()):
         problems.raise_if_any()  # what would be said of empty splits and classes only follows from this
-    table = _class_table(root / "classes.csv", problems)
+    table = _class_table(root / _TABLE, problems)
     labels = [row.label for rows in lists.values() for row in rows]
     if table:
         class_names = tuple(name for name, _, _ in table)
@@ -95,8 +113,20 @@ def _list_files(root: Path, names: dict[str, str]) -> dict[str, Path]:
         if path is not None:
             found[role] = path
         elif role == "train" or (name and name != role):
-            raise UserError(f"list:{root}: there is no {' or '.join(choices) or 'training list'}")
+            wanted = " or ".join(choices) or "training list"
+            there = sorted(path.name for path in root.iterdir() if path.suffix.lower() in _LISTS)
+            rename = f" (there is {', '.join(there[:5])}: rename what is meant)" if there else ""
+            raise UserError(f"list:{root}: there is no {wanted}{rename}")
     return found
+
+
+def _note_unread(root: Path, read: set[str], problems: Problems) -> None:
+    """Notes lists of names that one would take for a split's or the classes' table, and that are not read."""
+    for path in sorted(root.iterdir()):
+        stem = path.stem.lower()
+        alike = path.suffix.lower() in _LISTS and (role_of(stem) or stem in _TABLES)
+        if alike and path.is_file() and path.name not in {*read, _TABLE}:
+            problems.note("list that is not read", path.name)
 
 
 def _text(path: Path) -> str:
@@ -118,27 +148,33 @@ def _text(path: Path) -> str:
 def _parse(path: Path, root: Path, problems: Problems) -> Rows:
     rows: Rows = []
     seen: dict[str, int] = {}
-    first, disk = True, Disk(root)
+    first, disk, indexed = True, Disk(root), False
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{path.name} line {number}"
         shown = f"{where} ({line.strip()[:60]})"
-        name, fields = split_line(line)
         is_first, first = first, False
         if is_first and is_header(line, root):
+            indexed = is_unnamed(line)
             if not is_known_header(line):
                 problems.note("first line, taken for a header", shown)
             continue
+        name, fields = split_line(without_index(line) if indexed else line)
         if not 1 <= len(fields) <= 2:
             problems.add(_NO_ROW, shown)
             continue
         label, coarse = whole_number(fields[0]), whole_number(fields[-1])
         if label is None or coarse is None:
-            problems.add("label that is not a whole number", f"{where} ({', '.join(fields)})")
+            if any(field[:1].isalpha() for field in fields[:1]):
+                problems.advise(_NO_NUMBER, f"number the classes from 0; {_TABLE} may name them")
+            kind = _TOO_LARGE if all(is_integer(field) for field in fields) else _NO_NUMBER
+            problems.add(kind, f"{where} ({', '.join(fields)})")
             continue
         if os.path.isabs(name) or name.split("/")[0] == "..":
-            problems.add("path that leaves the folder", f"{name} ({where})")
+            inside = os.path.isabs(name) and Path(name).is_relative_to(root.absolute())
+            kind = f"absolute path, which is to be relative to {root}" if inside else _OUTSIDE
+            problems.add(kind, f"{name} ({where})")
             continue
         file = disk.find(name)
         if seen.setdefault(file or name, number) != number:
@@ -190,10 +226,11 @@ def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, 
 def _note_equal_names(names: tuple[str, ...], problems: Problems) -> None:
     by_name: dict[str, list[str]] = {}
     for number, name in enumerate(names):
-        by_name.setdefault(name, []).append(str(number))
+        by_name.setdefault(unicodedata.normalize("NFC", name), []).append(str(number))
     for name, numbers in by_name.items():
         if len(numbers) > 1:
-            problems.add("class name given twice", f"{name} (classes.csv, labels {' and '.join(numbers)})")
+            problems.add("class name given twice", f"{name} ({_TABLE}, labels {' and '.join(numbers)})")
+    note_alike(tuple(by_name), problems.note)
 
 
 def _columns(header: list[str]) -> dict[str, int]:
