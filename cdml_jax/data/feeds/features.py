@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import tokenize
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,12 @@ from cdml_jax.system.archives import intact, sealed
 
 Front = Callable[[np.ndarray], np.ndarray]
 """Features (batch, …) of the global batch, from this process's images (rows, S, S, 3) uint8."""
+
+# What a damaged note, or a damaged header of an array, leads to.
+_WRONG = (
+    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RecursionError),
+    *(OverflowError, SyntaxError, tokenize.TokenError),
+)
 
 
 def embedded(
@@ -97,24 +104,25 @@ def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
         # To read all of a file that nobody touched would take longer than the rest of the start.
         if (stamp is None or stamp != note["stamp"]) and _digest(features) != note["features"]:
             raise ValueError("another digest")
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
-        console.warn(f"{path} is damaged ({error}): these features are computed again")
+    except _WRONG as error:
+        shut = isinstance(error, PermissionError)
+        wrong = f"cannot be opened ({error.strerror})" if shut else f"is damaged ({error})"
+        console.warn(f"{path} {wrong}: these features are computed again")
         return None
     return features
 
 
 def damage_of(path: epath.Path) -> tuple[epath.Path, str] | None:
     """Which file of features that were kept is not as it was written, after reading all of them, and how."""
-    wrong = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RecursionError)
     try:
         note = json.loads(_note_of(path).read_text())
         if not intact(note):
             return _note_of(path), "is not as it was written"
-    except wrong as error:
+    except _WRONG as error:
         return _note_of(path), f"is damaged: {error}"
     try:
         return None if _digest(_load(path)) == note["features"] else (path, "is damaged: another digest")
-    except wrong as error:
+    except _WRONG as error:
         return path, f"is damaged: {error}"
 
 
