@@ -105,8 +105,9 @@ def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
         if (stamp is None or stamp != note["stamp"]) and _digest(features) != note["features"]:
             raise ValueError("another digest")
     except _WRONG as error:
-        shut = isinstance(error, PermissionError)
-        wrong = f"cannot be opened ({error.strerror})" if shut else f"is damaged ({error})"
+        wrong = f"is damaged ({error})"
+        if isinstance(error, PermissionError):
+            wrong = f"cannot be opened ({error.strerror})"
         console.warn(f"{path} {wrong}: these features are computed again")
         return None
     return features

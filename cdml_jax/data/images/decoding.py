@@ -193,7 +193,7 @@ def _has_more_frames(image: Any, data: bytes) -> bool:
 
     # A GIF has to be searched, which another object does: a damaged second frame is nobody's loss.
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=("GIF",)) as again:
-        return bool(again.is_animated)
+        return bool(getattr(again, "is_animated", False))
     return False
 
 

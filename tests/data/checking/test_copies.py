@@ -119,7 +119,7 @@ def test_an_image_under_several_classes_in_splits_of_ones_own_is_not_kept_togeth
     copy(folder, "train/crow/1.png", "test/owl/2.png")
     problems = Problems("d", whole=True)
     with pytest.raises(
-        UserError, match="image in two splits: train/crow/1.png .in train. and test/owl/2.png"
+        UserError, match=r"image in two splits: train/crow/1.png .in train. and test/owl/2.png"
     ):
         load(f"folder:{folder}", problems=problems)
     note = f"{copies.UNDER_CLASSES}: train/crow/1.png (crow) and test/owl/2.png (owl)"
