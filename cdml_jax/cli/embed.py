@@ -7,11 +7,12 @@ import os
 import shlex
 
 from cdml_jax.cli import arguments
-from cdml_jax.cli.images import images_in, trained_run
+from cdml_jax.cli.images import Notes, images_in, trained_run
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
 from cdml_jax.system.files import absolute
 
+_NPZ = b"PK\x03\x04"  # how a file of arrays begins
 TEXT = "write the embeddings of the images in a folder"
 
 
@@ -44,16 +45,19 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"embed: there is no folder {options.folder}")
     if not absolute(options.out).parent.is_dir():
         raise UserError(f"--out: there is no folder {options.out.parent}")
+    if options.out.exists() and (options.out.is_dir() or options.out.read_bytes()[:4] != _NPZ):
+        raise UserError(f"--out: {options.out} is there and no .npz file; choose another name")
     files, whole = images_in(options.folder)
-    paths, rows = [], []
+    paths, rows, notes = [], [], Notes("embed")
     with console.progress("Embedding images", len(files)) as shown:
-        for file, outputs in zip(files, trained.each(files), strict=True):
+        for file, outputs in zip(files, trained.each(files, note=notes), strict=True):
             shown.advance()
             if isinstance(outputs, UserError):
                 shown.warn(f"{outputs}; left out")
                 continue
             paths.append(file.relative_to(options.folder).as_posix())
             rows.append(outputs if options.logits else outputs._replace(logits=outputs.logits[:0]))
+    notes.say()
     if not paths:
         raise UserError(f"embed: none of the {len(files)} images in {options.folder} can be read")
     embeddings = np.stack([row.embeddings for row in rows])

@@ -39,6 +39,28 @@ class Given(NamedTuple):
     whole: bool
 
 
+class Notes:
+    """What is worth knowing about images that are used as they are, said in a line each kind at the end.
+
+    Args:
+      command: what the lines begin with.
+    """
+
+    def __init__(self, command: str):
+        from cdml_jax.data.checking.problems import Problems  # here: after mistakes in flags
+
+        self._problems = Problems(command)
+
+    def __call__(self, trait: str, photograph: object) -> None:
+        """Notes a trait of an image, "kind: detail" where there is a detail."""
+        kind, _, detail = trait.partition(": ")
+        self._problems.note(kind, f"{photograph} ({detail})" if detail else str(photograph))
+
+    def say(self) -> None:
+        """Prints a line for each kind, with its count and some of the images."""
+        self._problems.warn()
+
+
 def images_in(folder: Path) -> Given:
     """The image files below a folder, by the scan that training uses, which follows links.
 

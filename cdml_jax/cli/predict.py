@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from cdml_jax.cli import arguments
-from cdml_jax.cli.images import images_of, trained_run
+from cdml_jax.cli.images import Notes, images_of, trained_run
 from cdml_jax.cli.output import as_json
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
@@ -57,11 +57,11 @@ def run(options: argparse.Namespace) -> int:
     given = images_of(options.images)
     top = min(options.top, trained.classes.number)
     form = _Json() if options.json else _Csv(top) if options.csv else _Lines()
-    failed, unknown = not given.whole, 0
+    failed, unknown, notes = not given.whole, 0, Notes("predict")
     # Results go to the terminal as they come: there they are the progress.
     quiet = sys.stdout.isatty()
     with console.progress("Predicting", len(given.files), shown=not quiet) as shown:
-        for file, outputs in zip(given.files, trained.each(given.files), strict=True):
+        for file, outputs in zip(given.files, trained.each(given.files, note=notes), strict=True):
             if isinstance(outputs, UserError):
                 failed = True
                 shown.warn(str(outputs))
@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
                 unknown += not known
                 form.guessed(str(file), guesses, known)
             shown.advance()
+    notes.say()
     if unknown:
         console.hint(
             f"{UNKNOWN}: {unknown:,} of {len(given.files):,} images, no class of which has a probability of "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable, Sequence
 
 PREFIXED = "class name in several families, which has the family's name in front"
+ALIKE = "classes whose names differ in capitals or spaces alone"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,3 +67,22 @@ def distinct_names(
                 named[place] = f"{families[place]}/{names[place]}".removeprefix("/")
             note(PREFIXED, " and ".join(named[place] for place in equal))
     return tuple(named)
+
+
+def note_alike(names: Sequence[str], note: Callable[[str, str], None]) -> None:
+    """Notes names of classes that a person would take for one.
+
+    Args:
+      names: one a class.
+      note: takes the kind `ALIKE` and the names.
+
+    >>> note_alike(("Owl", "owl ", "crow"), print)
+    classes whose names differ in capitals or spaces alone 'Owl' and 'owl '
+    """
+    alike: dict[str, dict[str, None]] = {}
+    for name in names:
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        alike.setdefault(plain, {})[name] = None
+    for group in alike.values():
+        if len(group) > 1:
+            note(ALIKE, " and ".join(f"'{name}'" for name in group))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cdml_jax.data.checking.problems import Problems
+from cdml_jax.data.checking.problems import Problems, check_report
 from cdml_jax.data.checking.verify import verify
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.published.catalogue import SETS, PublishedSet
@@ -55,12 +55,15 @@ def prepare(
       report: a file for everything that is wrong, left out or worth a look (`Problems.write`), or None.
 
     Raises:
-      UserError: something is missing or wrong, or a published set is not as it was published.
+      UserError: something is missing or wrong, a published set is not as it was published, or the report's
+        file is one of something else.
     """
     key = source.partition(":")[0]
     if source in SETS:
         console.result(_directions(SETS[source]))
         return
+    if report is not None:
+        check_report(report)
     if images:
         console.say("Reading every image (what was found good before is remembered) ...")
     problems = Problems(source, whole=True)

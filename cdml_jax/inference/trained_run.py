@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from jax.typing import ArrayLike
 
 from cdml_jax.configuration.checks import check_dtype
 from cdml_jax.configuration.settings import Settings, from_plain
+from cdml_jax.data.checking.images import DAMAGED, captured_errors, damage_of, says_damage
 from cdml_jax.data.classes import Classes
-from cdml_jax.data.images.decoding import decode
+from cdml_jax.data.images.decoding import inspect
 from cdml_jax.data.images.transforms import evaluation_view
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
@@ -31,6 +33,7 @@ from cdml_jax.training.evaluation import evaluated
 from cdml_jax.training.state import split_model
 
 Photograph = str | os.PathLike | bytes | np.ndarray
+Note = Callable[[str, Photograph], None]
 
 _BATCH = 64  # the largest batch of one device; smaller ones are powers of two
 
@@ -167,41 +170,64 @@ class TrainedRun:
         Raises:
           UserError: it cannot be read; the message begins with the file's name.
         """
+        return self._seen(photograph)[0]
+
+    def _seen(self, photograph: Photograph) -> tuple[np.ndarray, list[str]]:
+        """`view`, and what is worth knowing about the photograph."""
         if isinstance(photograph, (bytes, np.ndarray)):
-            image = decode(photograph) if isinstance(photograph, bytes) else photograph
+            image, traits = inspect(photograph) if isinstance(photograph, bytes) else (photograph, [])
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
                 raise UserError(f"a photograph is uint8 (height, width, 3), not {image.dtype} {image.shape}")
-            return evaluation_view(image, self.transform)
+            return evaluation_view(image, self.transform), traits
         try:
-            return self.view(Path(photograph).read_bytes())
+            return self._seen(Path(photograph).read_bytes())
         except OSError as error:
             raise UserError(f"{photograph}: cannot be opened ({error.strerror or error})") from error
         except UserError as error:
             raise UserError(f"{photograph}: {error}") from error
 
-    def each(self, photographs: Iterable[Photograph]) -> Iterator[Outputs | UserError]:
+    def each(
+        self, photographs: Iterable[Photograph], *, note: Note | None = None
+    ) -> Iterator[Outputs | UserError]:
         """Logits (classes,) and embedding (size,) of each photograph in turn, or why it cannot be read.
 
         Photographs are decoded by threads, a batch ahead, and never all held.
+
+        Args:
+          photographs: as for `view`.
+          note: takes what is worth knowing about an image, a kind of note as `cdml prepare` prints it, and
+            the photograph. Where it is given, standard error is held back while images are decoded: the JPEG
+            library prints there of damage, and names no file.
         """
 
-        def view(photograph: Photograph) -> np.ndarray | UserError:
+        def seen(photograph: Photograph) -> tuple[np.ndarray | UserError, list[str]]:
             try:
-                return self.view(photograph)
+                return self._seen(photograph)
             except UserError as error:
-                return error
+                return error, []
 
-        remaining = iter(photographs)
-        size = _BATCH * self._mesh.size
+        remaining, size = iter(photographs), _BATCH * self._mesh.size
         with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
-            ahead = [pool.submit(view, photograph) for photograph in islice(remaining, size)]
+
+            def following() -> list[tuple[Photograph, Future]]:
+                return [(photograph, pool.submit(seen, photograph)) for photograph in islice(remaining, size)]
+
+            with _held_back(note) as printed:
+                ahead = following()
+                wait([future for _, future in ahead])
             while ahead:
-                now, ahead = ahead, [pool.submit(view, photograph) for photograph in islice(remaining, size)]
-                views = [future.result() for future in now]
-                good = [image for image in views if not isinstance(image, UserError)]
-                outputs = zip(*self(np.stack(good))) if good else iter(())
-                for image in views:
-                    yield image if isinstance(image, UserError) else Outputs(*next(outputs))
+                results = [(photograph, *future.result()) for photograph, future in ahead]
+                if note is not None:
+                    _note(note, results, damage=bool(says_damage(printed)))
+                views = [view for _, view, _ in results]
+                with _held_back(note) as printed:
+                    ahead = following()
+                    good = [view for view in views if not isinstance(view, UserError)]
+                    outputs = zip(*self(np.stack(good))) if good else iter(())
+                    if note is not None:
+                        wait([future for _, future in ahead])  # so that what is printed is of this batch
+                for view in views:
+                    yield view if isinstance(view, UserError) else Outputs(*next(outputs))
 
     def embed(self, photographs: Iterable[Photograph]) -> Outputs:
         """Logits and embeddings of photographs of any size.
@@ -248,6 +274,22 @@ class TrainedRun:
             for place in np.argsort(-shares, kind="stable")[:most]
             if shares[place] >= rate
         )
+
+
+def _held_back(note: Note | None) -> contextlib.AbstractContextManager[list[str]]:
+    return contextlib.nullcontext([]) if note is None else captured_errors()
+
+
+def _note(note: Note, results: Iterable[tuple[Photograph, Any, list[str]]], *, damage: bool) -> None:
+    """Passes on what is known of a batch; with `damage`, looks for the JPEG files that have it."""
+    for photograph, view, traits in results:
+        for trait in traits:
+            note(trait, photograph)
+        if not damage or isinstance(view, UserError) or isinstance(photograph, np.ndarray):
+            continue
+        data = photograph if isinstance(photograph, bytes) else Path(photograph).read_bytes()
+        if said := damage_of(data):
+            note(f"{DAMAGED}: {said}", photograph)
 
 
 def _apply(

@@ -16,7 +16,7 @@ from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table
 
 _EMBEDDINGS_CAPTION = (
-    "Each test image is sought among the others by its embedding, of length 1; mean ± deviation,\n"
+    "Each test image is sought among the others by its embedding, of length 1; {spread}\n"
     "differences as above. NMI: of the classes and as many k-means clusters. features are what the\n"
     "classifier reads, a projection is what the embedding head makes of them.\n"
 )
@@ -123,7 +123,9 @@ def embeddings_table(table: Table) -> str:
         "R-precision %",
         "NMI %",
     ]
-    caption = _EMBEDDINGS_CAPTION + (_MIXED if len(kinds - {""}) > 1 else "")
+    several = max(map(len, table.runs.values())) >= FEWEST
+    caption = _EMBEDDINGS_CAPTION.format(spread="mean ± deviation," if several else "figures and")
+    caption += _MIXED if len(kinds - {""}) > 1 else ""
     for method, title in table.titles.items():
         warnings = [run.embeddings.warning for run in table.runs[method].values() if run.embeddings]
         found = list(filter(None, warnings))

@@ -56,6 +56,8 @@ class Retrieval:
         )
 
     def __str__(self) -> str:
+        if not self.queries:
+            return "no image has another of its class to find"
         recall = ", ".join(f"Recall@{k} {value:.2%}" for k, value in self.recall.items())
         figures = f"mAP@R {self.map_at_r:.2%}, R-precision {self.r_precision:.2%}"
         return f"{recall}, {figures}, {self.queries} queries"

@@ -151,7 +151,7 @@ class Checkpoints:
                 raise
             except Exception as error:  # whatever Orbax and its storage raise on damaged files
                 opening.refuse_unopened(self.folder / str(step), error)
-                reason = " ".join(str(error).split())[:200]
+                reason = opening.reason_of(error)
             if not processes.largest(run is None):
                 return run
             console.warn(f"checkpoint {step} in {self.folder} is damaged: {reason}")

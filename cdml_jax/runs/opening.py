@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -103,6 +104,18 @@ def refuse_unopened(checkpoint: Path, error: BaseException) -> None:
             raise UserError(f"{checkpoint} cannot be read here ({reason}); it is left as it is") from error
     for file, failed in _unreadable(checkpoint):
         raise _cannot_be_opened(file, failed) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What is wrong with a damaged checkpoint, in a few words, after `error` came of reading it.
+
+    >>> reason_of(KeyError("tree_metadata")), reason_of(ValueError("another digest"))
+    ("a description in it is not as it was written (KeyError: 'tree_metadata')", 'another digest')
+    """
+    said = " ".join(str(error).split())[:200]
+    if isinstance(error, (LookupError, TypeError, AttributeError, UnicodeError, json.JSONDecodeError)):
+        return f"a description in it is not as it was written ({type(error).__name__}: {said})"
+    return said or type(error).__name__
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -68,9 +68,12 @@ def restore_weights(folder: Path, parameters: Tree, batch_statistics: Tree, *, b
             raise
         except Exception as error:  # whatever Orbax and its storage raise on damaged files
             opening.refuse_unopened(kept / str(step), error)
-            reason = " ".join(str(error).split())[:200]
+            reason = opening.reason_of(error)
             console.warn(f"checkpoint {step} in {kept} is damaged: {reason}")
-    raise UserError(f"{kept}: none of the checkpoints {', '.join(map(str, reversed(steps)))} can be read")
+    raise UserError(
+        f"{kept}: none of the checkpoints {', '.join(map(str, reversed(steps)))} can be read; bring their "
+        "files back, or train again in another workdir"
+    )
 
 
 def restore_for_evaluation(

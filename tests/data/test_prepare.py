@@ -94,7 +94,7 @@ def test_all_that_is_worth_a_look_is_listed_and_written(spoilt, tmp_path, capsys
     lines = said.err.replace(f"cdml: folder:{spoilt}: ", "").splitlines()
     together = ", which a drawn split keeps together"
     assert lines == [
-        "left out, .heic: jay/1.heic; save them as JPEG or PNG, with the ending .jpg or .png",
+        "left out, .heic: jay/1.heic (save them as JPEG or PNG, with the ending .jpg or .png)",
         "folder that a system or a program keeps for itself, passed over: jay/@eaDir",
         "image with damaged data, used as it is: jay/half.jpg (premature end of data segment)",
         f"copies of one image in a class{together}: crow/0.png and crow/copy.png",
@@ -107,6 +107,40 @@ def test_all_that_is_worth_a_look_is_listed_and_written(spoilt, tmp_path, capsys
     assert header == ["verdict", "kind", "place"]
     assert [row[0] for row in rows] == ["left out"] + ["note"] * 5
     assert [row[2] for row in rows][:2] == ["jay/1.heic", "jay/@eaDir"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("crow/0.png", "is there and no such report; choose another name"),
+        ("crow", "is a folder; give a file"),
+        ("none/report.tsv", "there is no folder "),
+    ],
+)
+def test_a_report_replaces_nothing_but_a_report(spoilt, tmp_path, capsys, name, message):
+    before = {path: path.read_bytes() for path in spoilt.rglob("*.png")}
+    assert _prepare(tmp_path, f"folder:{spoilt}", f"--report={spoilt / name}") == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("cdml: --report: ")
+    assert message in said.err
+    assert not said.out  # before any image is read
+    assert {path: path.read_bytes() for path in spoilt.rglob("*.png")} == before
+
+
+def test_a_report_is_written_again(spoilt, tmp_path, capsys):
+    for _ in range(2):
+        assert _prepare(tmp_path, f"folder:{spoilt}", f"--report={tmp_path / 'report.tsv'}") == 0
+
+
+def test_what_was_noted_is_said_once_where_the_division_is_refused(write_pictures, tmp_path, capsys):
+    folder = write_pictures("crow/0.png", "owl/0.png")
+    for name in ("crow", "owl"):
+        for k in range(1, 12):
+            shutil.copyfile(folder / name / "0.png", folder / name / f"{k}.png")
+    assert _prepare(tmp_path, f"folder:{folder}") == 2
+    said = capsys.readouterr().err
+    assert said.count("copies of one image in a class") == 1
+    assert "split without an image (2): test (15% of 24 images" in said
 
 
 def test_training_says_the_same_in_a_line_each(spoilt, tmp_path, capsys):

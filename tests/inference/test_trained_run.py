@@ -12,10 +12,13 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 import cdml_jax
 from cdml_jax.cli import main as cli
 from cdml_jax.confusion import TopConfusions
+from cdml_jax.data.checking.images import DAMAGED
+from cdml_jax.data.images.decoding import DARK, SEVERAL, TRANSPARENT
 from cdml_jax.data.sources import load as load_dataset
 from cdml_jax.errors import UserError
 from cdml_jax.inference.trained_run import TrainedRun
@@ -328,6 +331,50 @@ def test_folders_are_searched_as_for_training(place, tmp_path, capsys):
     assert f"cdml: {folder / 'c.heic'}: HEIC, which is not read: save it as JPEG or PNG" in said.err
     headings = [line for line in said.out.splitlines() if not line.startswith(" ")]
     assert headings == [str(folder / name) for name in ("b.jfif", "field/c.bmp")]
+
+
+def test_what_is_worth_knowing_about_an_image_is_said_with_its_name(place, tmp_path, capfd, monkeypatch):
+    """As `cdml prepare` says it: damage, transparency, 16 bits that come out dark, several frames."""
+    monkeypatch.setattr("cdml_jax.inference.trained_run._BATCH", 2)  # so that a batch is decoded ahead
+    folder, rng = tmp_path / "odd", np.random.default_rng(5)
+    folder.mkdir()
+    whole = [
+        cv2.imencode(".jpg", rng.integers(0, 256, (80, 90, 3), np.uint8))[1].tobytes() for _ in range(60)
+    ]
+    for k, data in enumerate(whole):
+        (folder / f"{k:02}.jpg").write_bytes(data[:3000] + b"\xff\xd9" if k in (7, 50) else data)
+    clear = np.dstack([photograph(1, rng), np.full((20, 24), 100, np.uint8)])
+    cv2.imwrite(str(folder / "clear.png"), clear)
+    cv2.imwrite(str(folder / "dark.png"), photograph(1, rng).astype(np.uint16) * 16)
+    frames = [Image.fromarray(photograph(k, rng)) for k in range(2)]
+    frames[0].save(folder / "film.gif", save_all=True, append_images=frames[1:])
+    (folder / "torn.jpg").write_bytes(whole[0][:3000])
+    expected = [
+        f"cdml: predict: {DAMAGED} (2): {folder}/07.jpg (premature end of data segment), {folder}/50.jpg (",
+        f"cdml: predict: {TRANSPARENT}: {folder}/clear.png",
+        f"cdml: predict: {DARK.format(4096)}: {folder}/dark.png",
+        f"cdml: predict: {SEVERAL}: {folder}/film.gif",
+    ]
+    assert cli.main(["predict", f"--workdir={place / 'runs/mine'}", str(folder)]) == 2
+    said = capfd.readouterr()
+    (torn, *lines, _) = said.err.splitlines()
+    assert torn == f"cdml: {folder}/torn.jpg: truncated"
+    assert len(lines) == 4
+    assert all(line.startswith(start) for line, start in zip(lines, expected))
+    assert sum(not line.startswith(" ") for line in said.out.splitlines()) == 63
+    out = tmp_path / "a.npz"
+    assert cli.main(["embed", f"--workdir={place / 'runs/mine'}", str(folder), f"--out={out}"]) == 2
+    said = capfd.readouterr().err
+    assert "Corrupt JPEG" not in said
+    assert all(start.replace("predict:", "embed:") in said for start in expected)
+    assert np.load(out)["paths"].size == 63
+    # What is no file of embeddings is not replaced by one.
+    for name in ("00.jpg", "../odd"):
+        before = (folder / "00.jpg").read_bytes()
+        arguments = ["embed", f"--workdir={place / 'runs/mine'}", str(folder), f"--out={folder / name}"]
+        assert cli.main(arguments) == 2
+        assert f"--out: {folder / name} is there and no .npz file; choose another" in capfd.readouterr().err
+        assert (folder / "00.jpg").read_bytes() == before
 
 
 def test_export_writes_the_network_and_the_names(place, tmp_path, capsys):

@@ -123,6 +123,13 @@ def test_the_table_of_embeddings_to_the_letter():
     )
 
 
+def test_the_table_of_embeddings_of_two_seeds_has_no_deviation():
+    results = [embedded(method, seed, 0.6 + seed / 50) for method in ("baseline", "cdml") for seed in (0, 1)]
+    text = embeddings_table(table(results))
+    assert "| 61.00 (60.00, 62.00) |" in text
+    assert "of length 1; figures and\ndifferences as above." in text
+
+
 def test_embeddings_of_two_kinds_are_told_apart():
     results = [embedded("baseline", 0, 0.6), embedded("cdml", 0, 0.7, embedding="projection")]
     text = embeddings_table(table(results))

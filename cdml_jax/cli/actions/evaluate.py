@@ -115,8 +115,10 @@ def show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, 
     from cdml_jax.reporting.pairs import confused_pairs_of  # here: training needs no scipy
 
     names = dataset.classes
-    console.result("Most confused:")
-    for pair in confused_pairs_of(counts, 5):
+    pairs = confused_pairs_of(counts, 5)
+    if pairs:
+        console.result("Most confused:")
+    for pair in pairs:
         true, called = (console.escaped(names.names[label]) for label in (pair.true, pair.called))
         console.result(
             f"  {pair.rate:6.1%} of {true} are called {called} ({pair.number:,} of {pair.images:,})"

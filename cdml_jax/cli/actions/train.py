@@ -10,6 +10,7 @@ from cdml_jax.cli.actions.cards import looks, write_card
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.configuration.styles import styled
+from cdml_jax.data.dataset import Dataset
 from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Stop
 from cdml_jax.methods import METHODS, Method, named_method
@@ -40,7 +41,7 @@ def train(config: Settings, folder: Path, methods: Mapping[str, Method] = METHOD
     last = run.history[-1]
     shown = [f"{run.epoch} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
     if "validation_accuracy" in last:
-        shown.append(f"validation accuracy {last['validation_accuracy']:.2%}")
+        shown.append(f"validation accuracy {_of_images(last['validation_accuracy'], program.dataset)}")
     titled = f"{method.title}, seed {config.seed}"
     console.say(f"{titled}: {', '.join(shown)}")
     if run.epoch < config.epochs:
@@ -50,9 +51,10 @@ def train(config: Settings, folder: Path, methods: Mapping[str, Method] = METHOD
         )
     best = best_of(run.history)
     if best is not None and best is not last:
+        accuracy = _of_images(best["validation_accuracy"], program.dataset)
         console.say(
-            f"The best epoch by validation was {best['epoch']}, {best['validation_accuracy']:.2%}; --best "
-            "takes it in evaluate, predict, embed and export"
+            f"The best epoch by validation was {best['epoch']}, {accuracy}; --best takes it in evaluate, "
+            "predict, embed and export"
         )
     console.say(timing.summary(run.history))
     write_card(folder, program, config, method, run, looks(program, run))
@@ -63,3 +65,9 @@ def train(config: Settings, folder: Path, methods: Mapping[str, Method] = METHOD
     else:
         say_next("predict", folder, " IMAGE")
     return run
+
+
+def _of_images(accuracy: float, dataset: Dataset) -> str:
+    """A validation accuracy, and of how many images."""
+    images = len(dataset.splits["validation"])
+    return f"{accuracy:.2%} ({round(accuracy * images):,} of {images:,} images)"

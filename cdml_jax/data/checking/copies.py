@@ -77,7 +77,8 @@ def note_copies(images: list[Image], problems: Problems, *, published: bool, tho
         if published and not thorough:
             continue
         if len({image.class_name for image in group}) > 1:
-            problems.note(UNDER_CLASSES + together, _with_classes(group))
+            bound = "" if others else together  # in splits of one's own they are apart already
+            problems.note(UNDER_CLASSES + bound, _with_classes(group))
         elif not others and len({image.name for image in group}) > 1:
             problems.note(IN_ONE_CLASS + together, " and ".join(image.name for image in group))
 

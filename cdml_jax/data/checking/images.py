@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 
 from cdml_jax.data.dataset import Source
 from cdml_jax.data.images.decoding import decode, inspect, is_jpeg
+from cdml_jax.errors import UserError
 from cdml_jax.system import console
 
 DAMAGED = "image with damaged data, used as it is"
@@ -29,6 +31,15 @@ _WARNINGS = (
     "Inconsistent progression",
     "Invalid SOS",
     *_HARMLESS,
+)
+# Of libpng and libtiff, where the image cannot be decoded, which is said with its name.
+_REFUSED = (
+    "libpng error",
+    "LZWDecode:",
+    "ZIPDecode:",
+    "PackBitsDecode:",
+    "TIFFReadEncoded",
+    "TIFFFillStrip:",
 )
 
 
@@ -70,7 +81,7 @@ def check_images(images: Sequence[tuple[Source, int]], *, small: bool) -> Iterat
     for part in _parts(images, "Checking images"):
         with part.errors as printed:
             found = list(part.pool.map(check, part.images))
-        yield from _with_damage(part.images, found) if _says_damage(printed) else found
+        yield from _with_damage(part.images, found) if says_damage(printed) else found
 
 
 def digest_images(images: Sequence[tuple[Source, int]]) -> Iterator[Checked]:
@@ -141,15 +152,25 @@ def _with_damage(images: Sequence[tuple[Source, int]], found: list[Checked]) -> 
         damage = ""
         if checked.decoded:
             image = source.image(index)
-            if isinstance(image, bytes) and is_jpeg(image):
-                with captured_errors() as printed:
-                    decode(image)
-                damage = _says_damage(printed)
+            if isinstance(image, bytes):
+                damage = damage_of(image)
         more = (f"{DAMAGED}: {damage}",) if damage else ()
         yield checked._replace(traits=(*checked.traits, *more))
 
 
-def _says_damage(printed: list[str]) -> str:
+def damage_of(image: bytes) -> str:
+    """What the JPEG library says of one file's data, in a few words; "" for nothing, and for other kinds.
+
+    Nothing else may be decoded meanwhile.
+    """
+    if not is_jpeg(image):
+        return ""
+    with captured_errors() as printed, contextlib.suppress(UserError):
+        decode(image)
+    return says_damage(printed)
+
+
+def says_damage(printed: list[str]) -> str:
     """The first warning of the JPEG library that speaks of damage, in a few words."""
     for line in printed:
         if not any(harmless in line for harmless in _HARMLESS):
@@ -161,25 +182,28 @@ def _says_damage(printed: list[str]) -> str:
 def captured_errors() -> Iterator[list[str]]:
     """Collects what the JPEG library prints of damaged files, which it does on standard error alone.
 
-    Nothing else may print meanwhile; what does comes out at the end. Where standard error is closed, nothing
-    is collected.
+    Nothing else may print meanwhile; what does comes out at the end, but for what image libraries print of
+    files that are refused by name, and Pillow's warnings, which name no file. Where standard error is closed,
+    nothing is collected.
     """
-    warnings: list[str] = []
+    damage: list[str] = []
     try:
         saved = os.dup(2)
     except OSError:
-        yield warnings
+        yield damage
         return
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             os.dup2(file.fileno(), 2)
-            yield warnings
+            yield damage
         finally:
             os.dup2(saved, 2)
             os.close(saved)
             file.seek(0)
             others: list[str] = []
             for line in file.read().decode(errors="replace").splitlines():
-                (warnings if line.startswith(("Warning: ", *_WARNINGS)) else others).append(line)
+                if not line.startswith(_REFUSED):
+                    (damage if line.startswith(("Warning: ", *_WARNINGS)) else others).append(line)
             if others:
                 os.write(2, ("\n".join(others) + "\n").encode())

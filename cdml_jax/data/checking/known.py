@@ -12,7 +12,7 @@ from cdml_jax.data.checking.images import Checked
 from cdml_jax.data.dataset import Dataset, stamp_of
 from cdml_jax.system import files
 
-_VERSION = 2  # raise it when decoding becomes stricter, or more is to be known
+_VERSION = 3  # raise it when decoding becomes stricter, or more is to be known
 Stamp = tuple[str, int, int]
 
 

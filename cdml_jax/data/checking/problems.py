@@ -13,6 +13,7 @@ _NAMED = 10  # how many files one message names, over all kinds of problems
 _WIDTH = 200  # characters of a place where some are named
 _ON_A_LINE = 3  # how many places stand on one line where all are named
 _LEFT_OUT = "left out"
+_COLUMNS = "verdict\tkind\tplace"
 
 
 class Problems:
@@ -104,11 +105,11 @@ class Problems:
             yield self._line(kind, places, shown, self._advice.get(kind, ""))
 
     def warn(self) -> None:
-        """Prints a warning for each kind of note, and one for all images that are left out; each once."""
+        """Prints a warning for each kind of note, and one for all images that are left out, each once."""
         for line in self.lines():
             if line not in self._said:
                 console.warn(f"{self.where}: {line}")
-            self._said.add(line)
+                self._said.add(line)
 
     def lines(self) -> Iterator[str]:
         """What was noted and left out: a line for each kind, with its count and some of the places."""
@@ -117,7 +118,7 @@ class Problems:
             yield f"{_LEFT_OUT}: {self.images_left_out()} (such as {first}); {ADVICE}"
         elif self._left_out:
             for ending, found in sorted(self._left_out.items()):
-                yield f"{self._line(f'{_LEFT_OUT}, {ending}', found, 2)}; {ADVICE}"
+                yield self._line(f"{_LEFT_OUT}, {ending}", found, 2, ADVICE)
         for kind, places in self._notes.items():
             yield self._line(kind, places, 2)
 
@@ -149,9 +150,29 @@ class Problems:
             *((_LEFT_OUT, ending, file) for ending, found in self._left_out.items() for file in found),
             *(("note", kind, place) for kind, places in self._notes.items() for place in places),
         ]
-        lines = ["verdict\tkind\tplace", *("\t".join(map(console.escaped, row)) for row in rows)]
+        lines = [_COLUMNS, *("\t".join(map(console.escaped, row)) for row in rows)]
         files.write_text(path, "\n".join(lines) + "\n")
         return len(rows)
+
+
+def check_report(path: str | os.PathLike) -> None:
+    """Refuses a file for `Problems.write` before anything is read.
+
+    Args:
+      path: the file.
+
+    Raises:
+      UserError: its folder is not there, or it is something else than such a report, which would be lost.
+    """
+    file = files.absolute(path)
+    if not file.parent.is_dir():
+        raise UserError(f"--report: there is no folder {file.parent}")
+    if file.is_dir():
+        raise UserError(f"--report: {path} is a folder; give a file")
+    with files.writing(path):
+        other = file.exists() and not file.read_bytes().startswith(_COLUMNS.encode())
+    if other:
+        raise UserError(f"--report: {path} is there and no such report; choose another name")
 
 
 def _shortened(place: str) -> str:

@@ -38,7 +38,6 @@ _DAMAGE = (
 Front = Callable[[np.ndarray], np.ndarray]
 """Features (batch, …) of the global batch, from this process's images (rows, S, S, 3) uint8."""
 
-
 def embedded(
     images: ImageFeed,
     front: Front,
@@ -113,7 +112,10 @@ def _read(path: epath.Path, shape: tuple[int, int]) -> np.ndarray | None:
         if (stamp is None or stamp != note["stamp"]) and _digest(features) != note["features"]:
             raise ValueError("another digest")
     except _DAMAGE as error:
-        console.warn(f"{path} is damaged ({error}): these features are computed again")
+        wrong = f"is damaged ({error})"
+        if isinstance(error, PermissionError):
+            wrong = f"cannot be opened ({error.strerror})"
+        console.warn(f"{path} {wrong}: these features are computed again")
         return None
     return features
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from typing import Any
@@ -16,6 +17,7 @@ MAX_PIXELS = 178_956_970
 """The largest width x height that is decoded: a small file can claim any size (a decompression bomb)."""
 
 TRANSPARENT = "image with transparency, composed over white"
+SEVERAL = "file of several frames or pages, of which the first is used"
 DARK = "16-bit image whose values nearly all lie below {:d}, which comes out dark; scale them to 16 bits"
 
 # Named, because Pillow's other readers start programs (EPS) or hold no photographs.
@@ -57,7 +59,7 @@ def inspect(data: bytes) -> tuple[np.ndarray, list[str]]:
       data: the file's bytes.
 
     Returns:
-      The image, and any of `TRANSPARENT` and `DARK`.
+      The image, and any of `TRANSPARENT`, `DARK` and `SEVERAL`.
 
     Raises:
       UserError: as by `decode`.
@@ -84,7 +86,8 @@ def inspect(data: bytes) -> tuple[np.ndarray, list[str]]:
         except cv2.error:
             image = None
         if image is not None:
-            return image, _darkness(image) if deep else []
+            animated = [SEVERAL] if data.startswith(_PNG) and _png_is_animated(data) else []
+            return image, (_darkness(image) if deep else []) + animated
     return _decode_with_pillow(data)
 
 
@@ -145,6 +148,10 @@ def _png_is_transparent(data: bytes) -> bool:
     return data[25:26] in (b"\x04", b"\x06") or data.find(b"tRNS", 33, max(data.find(b"IDAT"), 33)) >= 0
 
 
+def _png_is_animated(data: bytes) -> bool:
+    return data.find(b"acTL", 33, max(data.find(b"IDAT"), 33)) >= 0
+
+
 def _darkness(image: np.ndarray) -> list[str]:
     """What is to be said of a 16-bit image of which the high bytes are given."""
     few = image.size // 1000  # a scale bar or a broken pixel may reach any value
@@ -165,7 +172,8 @@ def _decode_with_pillow(data: bytes) -> tuple[np.ndarray, list[str]]:
             if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
                 raise UserError("32-bit or floating-point pixels: save it with 8 bits a channel")
             pixels, traits = _pixels(ImageOps.exif_transpose(image), *_scale(image))
-            return pixels, traits + (_darkness(pixels) if deep else [])
+            traits += _darkness(pixels) if deep else []
+            return pixels, traits + ([SEVERAL] if _has_more_frames(image, data) else [])
     except UserError:
         raise
     except UnidentifiedImageError:
@@ -176,6 +184,18 @@ def _decode_with_pillow(data: bytes) -> tuple[np.ndarray, list[str]]:
     except Exception as error:  # Pillow's readers raise whatever the damage leads to, SyntaxError included
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged ({error})"
         raise UserError(reason) from None
+
+
+def _has_more_frames(image: Any, data: bytes) -> bool:
+    """Whether a Pillow image has a second frame or page."""
+    if image.format != "GIF":
+        return bool(getattr(image, "is_animated", False))
+    from PIL import Image
+
+    # A GIF has to be searched, which another object does: a damaged second frame is nobody's loss.
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=("GIF",)) as again:
+        return bool(getattr(again, "is_animated", False))
+    return False
 
 
 def _is_deep(image: Any, data: bytes) -> bool:

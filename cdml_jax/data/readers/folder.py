@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.checking.verify import NO_TRAINING_IMAGE
-from cdml_jax.data.classes import Classes, distinct_names
+from cdml_jax.data.classes import Classes, distinct_names, note_alike
 from cdml_jax.data.dataset import Dataset, FileSource
 from cdml_jax.data.images.kinds import readable_endings
 from cdml_jax.data.readers.scanning import Folder, scan
@@ -61,10 +61,14 @@ def read_folder(folder: str, names: dict[str, str], problems: Problems) -> Datas
         splits[split] = FileSource(root, [file for file, _ in items], [label for _, label in items])
     families, family_names = _families(classes)
     class_names = _class_names(where, classes, families, family_names, problems)
+    note_alike(class_names, problems.note)
     for path, name in zip(classes, class_names):
         left_out = problems.images_left_out("/".join((*filter(None, (roots["train"].path,)), *path)))
-        if left_out:
-            problems.explain(NO_TRAINING_IMAGE, name, f"{left_out} left out")
+        others = "" if left_out else _others(roots["train"], path)
+        if left_out or others:
+            problems.explain(
+                NO_TRAINING_IMAGE, name, f"{left_out} left out" if left_out else f"it has {others}"
+            )
     return Dataset(root.resolve().name, Classes(class_names, families, family_names), splits)
 
 
@@ -77,6 +81,12 @@ def _classes(root: Folder, problems: Problems) -> dict[Parts, list[str]]:
         if folder.images and inner and parts:
             beside = f"{folder.path} holds {inner[0].path} too"
             problems.add(_OUTSIDE, f"{folder.images[0]} ({beside})")
+        elif folder.images and not parts and folder.path and not inner:
+            count = f"{len(folder.images):,} in {folder.path}"
+            advice = (
+                "one folder a class is needed; images without labels belong elsewhere, as for cdml predict"
+            )
+            problems.add(_OUTSIDE, f"{folder.images[0]} ({count}: {advice})")
         elif folder.images and not parts:
             problems.add(_OUTSIDE, folder.images[0])
         elif folder.images:
@@ -93,6 +103,16 @@ def _classes(root: Folder, problems: Problems) -> dict[Parts, list[str]]:
 
     visit(root, ())
     return classes
+
+
+def _others(root: Folder, path: Parts) -> str:
+    """How many files of which endings, none of an image, lie in a class folder; "" for none."""
+    folder: Folder | None = root
+    for part in path:
+        inside = folder.folders if folder else []
+        folder = next((f for f in inside if unicodedata.normalize("NFC", f.name) == part), None)
+    counts = Counter(folder.others if folder else []).most_common(3)
+    return ", ".join(f"{count:,} {ending}" for ending, count in counts)
 
 
 def _families(classes: list[Parts]) -> tuple[tuple[int, ...] | None, tuple[str, ...] | None]:

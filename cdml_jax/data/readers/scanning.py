@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from cdml_jax.data.checking.problems import Problems
-from cdml_jax.data.images.kinds import is_readable, left_out
+from cdml_jax.data.images.kinds import NO_ENDING, is_readable, left_out
 
 PASSED_OVER = "folder that a system or a program keeps for itself, passed over"
-
 HIDDEN = "hidden image, or hidden folder with images, passed over"
 
 _NOT_UTF8 = "name that is not UTF-8"
@@ -19,7 +19,7 @@ _NOWHERE = "link that leads nowhere"
 _SPECIAL = "neither a file nor a folder"  # a pipe, a socket, a device: to open it might never end
 _UNOPENED = "folder that cannot be opened"
 
-# Of macOS, Windows, Linux, and network storage by Synology, QNAP, NetApp and others, in lower case.
+# Of macOS, Windows, Linux, Android, and network storage by Synology, QNAP, NetApp and others, in lower case.
 _KEPT = frozenset(
     (
         "__macosx",
@@ -33,17 +33,20 @@ _KEPT = frozenset(
         "~snapshot",
         "$recycle.bin",
         "recycler",
+        "recycled",
         "system volume information",
-        "found.000",
         "lost+found",
+        "lost.dir",
         "network trash folder",
         "temporary items",
         "thevolumesettingsfolder",
         "__pycache__",
-        "recycled",
         "captureone",
     )
 )
+
+
+_RECOVERED = re.compile(r"found\.\d{3}")  # of Windows: FOUND.000 and on
 
 
 @dataclasses.dataclass
@@ -55,6 +58,7 @@ class Folder:
       path: relative to the folder where the scan began, "" for that one.
       images: paths of the images in it, in the order of their names.
       folders: those in it, likewise.
+      others: the endings of its files that are no images.
       opened: whether it could be opened.
     """
 
@@ -62,6 +66,7 @@ class Folder:
     path: str
     images: list[str] = dataclasses.field(default_factory=list)
     folders: list[Folder] = dataclasses.field(default_factory=list)
+    others: list[str] = dataclasses.field(default_factory=list)
     opened: bool = True
 
     def holds_images(self) -> bool:
@@ -98,7 +103,7 @@ def scan(root: Path, problems: Problems) -> Folder:
                     problems.note(HIDDEN, below)
                 continue
             kind = _kind(entry)
-            if kind == "folder" and entry.name.lower() in _KEPT:
+            if kind == "folder" and _is_kept(entry.name.lower()):
                 problems.note(PASSED_OVER, below)
             elif kind == "folder" and not (entry.is_symlink() and os.path.realpath(entry.path) in above):
                 folder.folders.append(visit(entry.name, below, above))
@@ -106,11 +111,17 @@ def scan(root: Path, problems: Problems) -> Folder:
                 folder.images.append(below)
             elif kind == "file" and (ending := left_out(entry.path)):
                 problems.leave_out(ending, below)
+            elif kind == "file":
+                folder.others.append(os.path.splitext(entry.name)[1].lower() or NO_ENDING)
             elif kind in (_NOWHERE, _SPECIAL, _NOT_UTF8):
                 problems.add(kind, os.fsencode(below).decode(errors="backslashreplace"))
         return folder
 
     return visit(root.name, "", frozenset())
+
+
+def _is_kept(name: str) -> bool:
+    return name in _KEPT or bool(_RECOVERED.fullmatch(name))
 
 
 def _hides_images(entry: os.DirEntry[str]) -> bool:
@@ -122,7 +133,6 @@ def _hides_images(entry: os.DirEntry[str]) -> bool:
             is_readable(file) for _, _, files in os.walk(entry.path) for file in files if file[0] != "."
         )
     return is_readable(entry.name)
-
 
 def _kind(entry: os.DirEntry[str]) -> str:
     if not entry.name.isprintable() and any("\udc80" <= c <= "\udcff" for c in entry.name):

@@ -111,6 +111,21 @@ def test_copies_in_splits_of_ones_own_are_all_listed(write_pictures, noted):
     )
 
 
+def test_an_image_under_several_classes_in_splits_of_ones_own_is_not_kept_together(write_pictures):
+    names = [
+        f"{split}/{name}/{k}.png" for split in ("train", "test") for name in ("crow", "owl") for k in "13"
+    ]
+    folder = write_pictures(*names)
+    copy(folder, "train/crow/1.png", "test/owl/2.png")
+    problems = Problems("d", whole=True)
+    with pytest.raises(
+        UserError, match=r"image in two splits: train/crow/1.png .in train. and test/owl/2.png"
+    ):
+        load(f"folder:{folder}", problems=problems)
+    note = f"{copies.UNDER_CLASSES}: train/crow/1.png (crow) and test/owl/2.png (owl)"
+    assert note in list(problems.lines())
+
+
 def changed(image, change):
     """A picture as people copy it."""
     height, width = image.shape[:2]

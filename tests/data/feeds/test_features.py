@@ -127,6 +127,33 @@ def test_damaged_features_are_computed_again_with_a_warning(source, tmp_path, ca
     assert "allow_pickle" not in line
 
 
+def test_any_flipped_bit_of_a_header_is_damage(source, tmp_path, capsys):
+    """NumPy parses it as Python, which fails in many ways."""
+    whole = embedded(source, tmp_path)
+    (path,) = tmp_path.glob("*.npy")
+    data = path.read_bytes()
+    for bit in range(0, 8 * 128, 5):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        read = features._read(path, whole.shape[:2])
+        said = capsys.readouterr().err
+        assert (read is None and "is damaged (" in said) or (np.array_equal(read, whole) and not said)
+    path.write_bytes(data.replace(b"(6, 3, 3)", b"(10**99,)"))
+    np.testing.assert_array_equal(embedded(source, tmp_path), whole)
+
+
+def test_features_without_rights_are_not_called_damaged(source, tmp_path, capsys, monkeypatch):
+    whole = embedded(source, tmp_path)
+
+    def shut(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(features, "_load", shut)
+    np.testing.assert_array_equal(embedded(source, tmp_path), whole)
+    assert "npy cannot be opened (Permission denied): these features" in capsys.readouterr().err
+
+
 def test_features_that_were_copied_are_whole(source, tmp_path, capsys):
     whole = embedded(source, tmp_path)
     (path,) = tmp_path.glob("*.npy")

@@ -216,7 +216,7 @@ def test_a_class_table_of_names_alone(read):
     [
         ({"train": "a/1.png, crow\n"}, r"label that is not a whole number: train.txt line 1 \(crow\)"),
         ({"train": "a/1.png, 1.5\n"}, r"label that is not a whole number: train.txt line 1 \(1.5\)"),
-        ({"train": "a/1.png, 99999999999999999999\n"}, "label that is not a whole number"),
+        ({"train": "a/1.png, 99999999999999999999\n"}, "label that is too large: train.txt line 1"),
         ({"train": "a/1.png, 0, red\n"}, r"not a whole number: train.txt line 1 \(0, red\)"),
         ({"train": "a/1.png\n"}, r"line that is not `path, label\[, coarse label\]`: train.txt line 1"),
         ({"train": "a/1.png, 0, 0, 0\n"}, "line that is not `path, label"),
