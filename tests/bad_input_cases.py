@@ -597,7 +597,8 @@ CASES = [
         "no whole checkpoint",
         lambda w: w.continued(change=_empty_checkpoints),
         (
-            "checkpoint 0 in DIR/run/checkpoints is damaged: Expecting value: …\ncdml: "
+            "checkpoint 0 in DIR/run/checkpoints is damaged: a description in it is not as it was written "
+            "(JSONDecodeError: Expecting value: …)\ncdml: "
             "DIR/run/checkpoints: none of the checkpoints 0 can be read; delete the workdir "
             "to start again"
         ),

@@ -68,6 +68,7 @@ def test_nothing_to_find_is_not_a_number():
     found = retrieval([[0.0], [1.0]], [0, 1])
     assert found.queries == 0
     assert np.isnan([found.map_at_r, found.r_precision, *found.recall.values()]).all()
+    assert str(found) == "no image has another of its class to find"
 
 
 def test_perfect_and_hopeless_embeddings():

@@ -38,6 +38,7 @@ _DAMAGE = (
 Front = Callable[[np.ndarray], np.ndarray]
 """Features (batch, …) of the global batch, from this process's images (rows, S, S, 3) uint8."""
 
+
 def embedded(
     images: ImageFeed,
     front: Front,

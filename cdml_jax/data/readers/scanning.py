@@ -134,6 +134,7 @@ def _hides_images(entry: os.DirEntry[str]) -> bool:
         )
     return is_readable(entry.name)
 
+
 def _kind(entry: os.DirEntry[str]) -> str:
     if not entry.name.isprintable() and any("\udc80" <= c <= "\udcff" for c in entry.name):
         return _NOT_UTF8
