@@ -34,6 +34,29 @@ def whole_number(text: str) -> int | None:
     return value if abs(value) <= _LARGEST else None
 
 
+def is_integer(text: str) -> bool:
+    """Whether a field holds a whole number, of any size."""
+    return bool(re.fullmatch(r"[+-]?\d+", text))
+
+
+def is_unnamed(header: str) -> bool:
+    """Whether the first column of a header has no name, as that of the rows' numbers in pandas.
+
+    >>> is_unnamed(",path,label"), is_unnamed("path,label")
+    (True, False)
+    """
+    return bool(re.match(rf'(?:"")?{_BETWEEN}', header))
+
+
+def without_index(line: str) -> str:
+    """A line without the row's number in front, where there is one.
+
+    >>> without_index("12,crow/1.png,0"), without_index("crow/1.png,0")
+    ('crow/1.png,0', 'crow/1.png,0')
+    """
+    return re.sub(rf'^"?\d+"?{_BETWEEN}', "", line)
+
+
 def is_known_header(line: str) -> bool:
     """Whether a line is a header beyond doubt.
 
@@ -84,7 +107,10 @@ def split_line(line: str) -> tuple[str, list[str]]:
     else:
         path, rest = ",".join(fields[: max(end, 1)]), fields[max(end, 1) :]
     path = path.strip().strip('"').replace("\\", "/")
-    return os.path.normpath(path) if path else "", [field.strip().strip('"') for field in rest]
+    fields = [field.strip().strip('"') for field in rest]
+    if len(fields) > 1 and not fields[-1]:
+        fields.pop()  # what ends in a separator has no further field
+    return os.path.normpath(path) if path else "", fields
 
 
 class Disk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,24 +13,30 @@ import numpy as np
 
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.checking.verify import NO_TRAINING_IMAGE, out_of_range
-from cdml_jax.data.classes import Classes, distinct_names
+from cdml_jax.data.classes import Classes, distinct_names, note_alike
 from cdml_jax.data.dataset import Dataset, FileSource
 from cdml_jax.data.dividing.splits import ALIASES
 from cdml_jax.data.readers.list_lines import (
     Disk,
     is_header,
+    is_integer,
     is_known_header,
+    is_unnamed,
     misplaced,
     split_line,
     whole_number,
+    without_index,
 )
+from cdml_jax.data.readers.split_folders import role_of
 from cdml_jax.errors import UserError
 from cdml_jax.system.files import path_of
 
+_LISTS = (".txt", ".csv", ".tsv")
 _UNREAD_NAMES = ("classes.txt", "class_names.txt", "names.txt", "labels.txt", "classes.tsv", "labels.csv")
 _UNNAMED = "label without a name"
 _NO_ROW = "line that is not `path, label[, coarse label]`"
 _OUTSIDE = "path that leaves the folder"
+_TOO_LARGE = "label that is too large"
 _NO_NUMBER = "label that is not a whole number"
 _NO_COLUMNS = "header whose columns are not `path, label[, coarse label]`"
 _NOT_FROM_0 = "labels that do not count from 0"
@@ -73,6 +80,7 @@ def read_lists(folder: str, names: dict[str, str], problems: Problems) -> Datase
     listed = _list_files(root, names)
     problems.advise(_NO_NUMBER, "a line is `path, label`; labels are numbers, which classes.csv can name")
     problems.advise(_OUTSIDE, f"paths are relative to {root}, and stay in it")
+    _note_unread(root, {path.name for path in listed.values()}, problems)
     lists = {role: _parse(path, root, problems) for role, path in listed.items()}
     if problems.has() and not all(lists.values()):
         problems.raise_if_any()  # what would be said of empty splits and classes only follows from this
@@ -119,6 +127,13 @@ def _list_files(root: Path, names: dict[str, str]) -> dict[str, Path]:
     return found
 
 
+def _note_unread(root: Path, read: set[str], problems: Problems) -> None:
+    """Notes lists of a name that one would take for a split's, and that are not read."""
+    for path in sorted(root.iterdir()):
+        if path.suffix.lower() in _LISTS and role_of(path.stem.lower()) and path.name not in read:
+            problems.note("list that is not read", path.name)
+
+
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
@@ -138,27 +153,29 @@ def _text(path: Path) -> str:
 def _parse(path: Path, root: Path, problems: Problems) -> Rows:
     rows: Rows = []
     seen: dict[str, tuple[int, int]] = {}  # the line and the label
-    first, disk, here = True, Disk(root), os.path.abspath(root)
+    first, disk, here, indexed = True, Disk(root), os.path.abspath(root), False
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{path.name} line {number}"
         shown = f"{where} ({line.strip()[:60]})"
-        name, fields = split_line(line)
         is_first, first = first, False
         if is_first and is_header(line, root):
             if misplaced(line):
                 problems.add(_NO_COLUMNS, shown)
                 return []
+            indexed = is_unnamed(line)
             if not is_known_header(line):
                 problems.note("first line, taken for a header", shown)
             continue
+        name, fields = split_line(without_index(line) if indexed else line)
         if not 1 <= len(fields) <= 2:
             problems.add(_NO_ROW, shown)
             continue
         label, coarse = whole_number(fields[0]), whole_number(fields[-1])
         if label is None or coarse is None:
-            problems.add(_NO_NUMBER, f"{where} ({', '.join(fields)})")
+            kind = _TOO_LARGE if all(is_integer(field) for field in fields) else _NO_NUMBER
+            problems.add(kind, f"{where} ({', '.join(fields)})")
             continue
         name = name.removeprefix(f"{here}/")
         if os.path.isabs(name) or name.split("/")[0] == "..":
@@ -223,10 +240,11 @@ def _class_table(path: Path, problems: Problems) -> list[tuple[str, int | None, 
 def _note_equal_names(names: tuple[str, ...], problems: Problems) -> None:
     by_name: dict[str, list[str]] = {}
     for number, name in enumerate(names):
-        by_name.setdefault(name, []).append(str(number))
+        by_name.setdefault(unicodedata.normalize("NFC", name), []).append(str(number))
     for name, numbers in by_name.items():
         if len(numbers) > 1:
             problems.add("class name given twice", f"{name} (classes.csv, labels {' and '.join(numbers)})")
+    note_alike(tuple(by_name), problems.note)
 
 
 def _columns(header: list[str]) -> dict[str, int]:

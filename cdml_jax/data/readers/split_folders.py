@@ -74,6 +74,11 @@ def split_folders(
         alone = not others and (len(root.folders) == 1 or not found["train"].images)
         if len(found) > 1 or alone or names["train"] != "train":
             _refuse_two_of_a_split(where, found, names, others)
+            # Another name for a split that is lacking: to leave it out would draw that split from train.
+            lacking = [name for name in others if role_of(name) and role_of(name) not in found]
+            lacking = [name for name in lacking if names[role_of(name)] == role_of(name)]
+            if lacking:
+                raise UserError(f"{where}: {_beside(lacking)}")
             for name in others:
                 problems.note(_LEFT_OUT, name)
             for image in root.images:

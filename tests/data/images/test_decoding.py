@@ -209,7 +209,7 @@ def _broken(kind: str) -> bytes:
     [
         ("empty", "zero bytes"),
         ("text", "not an image that can be read"),
-        ("html", "a web page, not an image: download it again"),
+        ("html", "not an image that can be read: a web page"),
         ("truncated jpeg", "truncated"),
         ("truncated progressive jpeg", "truncated"),
         ("truncated png", "truncated"),

@@ -44,10 +44,10 @@ def test_a_damaged_second_frame_is_nobodys_loss(picture):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\n<!DOCTYPE HTML><title>404</title>", "a web page, not an image"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, .* git lfs pull"),
-        (b"%PDF-1.7\n", "a PDF, which is not read"),
-        (b"PK\x03\x04" + bytes(30), "a ZIP archive, not an image: extract it"),
+        (b"\n<!DOCTYPE HTML><title>404</title>", "not an image that can be read: a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS; run git lfs pull"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"PK\x03\x04" + bytes(30), "a ZIP archive"),
     ],
 )
 def test_what_downloads_leave_under_an_images_name_is_named(data, message):

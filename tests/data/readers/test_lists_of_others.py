@@ -41,33 +41,13 @@ def test_what_tables_write_is_read(read, text):
     assert read({"train.txt": text}) == ([("a/1.png", 0), ("a/2.png", 1)], [])
 
 
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"train.csv": TRAIN}, r"there is no train.txt \(there is train.csv: rename what is meant\)$"),
-        ({"Train.txt": TRAIN, "my.tsv": ""}, r"no train.txt \(there is Train.txt, my.tsv: rename"),
-        (
-            {"train.txt": "DIR/a/1.png,0\na/2.png,1\n"},
-            r"absolute path, which is to be relative to .*: .*a/1.png \(train.txt line 1\)$",
-        ),
-        (
-            {"train.txt": "a/1.png,crow\na/2.png,owl\n"},
-            r"train.txt line 1 .crow., .*2 .owl. .number the classes from 0; classes.csv may name them",
-        ),
-        (
-            {"train.txt": TRAIN, "classes.csv": "caf\u00e9,0\ncafe\u0301,1\n"},
-            "class name given twice: caf\u00e9 .classes.csv, labels 0 and 1",
-        ),
-    ],
-)
-def test_what_is_meant_is_said(read, files, message):
-    with pytest.raises(UserError, match=message):
+def test_equal_names_in_other_code_points_are_named(read):
+    files = {"train.txt": TRAIN, "classes.csv": "caf\u00e9,0\ncafe\u0301,1\n"}
+    with pytest.raises(UserError, match=r"class name given twice: caf. .classes.csv, labels 0 and 1"):
         read(files)
 
 
 def test_lists_that_are_not_read_are_noted(read):
-    others = {"val.txt": "", "validation.txt": "", "classes.txt": "crow", "test.csv": "", "README.txt": ""}
-    assert read({"train.txt": TRAIN, **others})[1] == [
-        "list that is not read (3): classes.txt, test.csv and 1 more"
-    ]
+    others = {"val.txt": "", "validation.txt": "a/1.png,0", "test.csv": "", "README.txt": ""}
+    assert "list that is not read (2): test.csv, val.txt" in read({"train.txt": TRAIN, **others})[1]
     assert read({"train.txt": TRAIN, "classes.csv": "Owl,0\nowl,1\n"})[1][-1] == f"{ALIKE}: 'Owl' and 'owl'"
