@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from safetensors import safe_open
@@ -137,9 +137,9 @@ def _located(name: str) -> tuple[Path, str]:
 
 def _holds_arrays_of_numpy(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+        with np.load(path, allow_pickle=False) as archive:  # of any zip file, read when asked for
+            return any(name.endswith(".npy") for name in archive.zip.namelist())
+    except (OSError, ValueError, BadZipFile):
         return False  # the reader of pickles says what is wrong with it
 
 
