@@ -85,8 +85,8 @@ def test_closed_streams_are_no_mistake_and_no_file_gets_their_number(closed):
 
 def test_json_stays_json_on_a_stream_of_few_characters(tmp_path):
     code = (
-        "from cdml_jax.cli.predict import _json; from cdml_jax.cli.output import careful_output\n"
-        "with careful_output(): print(_json({'name': 'caf\\xe9 \\U0001f426 \\udce9'}))"
+        "from cdml_jax.cli.output import as_json, careful_output\n"
+        "with careful_output(): print(as_json({'name': 'caf\\xe9 \\U0001f426 \\udce9'}))"
     )
     for encoding in ("ascii", "utf-8"):
         said = subprocess.run(
