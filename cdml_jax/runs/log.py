@@ -22,13 +22,19 @@ class Writers:
 
     A run that begins or continues writes its history again, in both: what a kill took is there, and no epoch
     stands there twice. A warm-up that was trained elsewhere is in it.
+
+    Args:
+      folder: the run's.
+      history: an entry for each epoch that it has trained.
+      kept: whether epochs of the log that have no checkpoint are lost, which a warning then says; those of
+        a table's warm-up are trained again for methods that are added.
     """
 
-    def __init__(self, folder: Path, history: list[dict[str, Any]]):
+    def __init__(self, folder: Path, history: list[dict[str, Any]], kept: bool = True):
         self._path = folder / "metrics.jsonl"
         self._lines = [json.dumps(entry) + "\n" for entry in history]
         self._board = folder / "tensorboard"
-        if not history:
+        if not history and kept:
             self._say_lost()
         with files.writing(folder):
             self._board.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,8 @@ def fit(
             console.say(f"{method.title}, seed {seed}: continuing at step {int(run.state.step)}")
         else:
             run = start or begin(program, seed)
-        writers = Writers(folder, run.history) if folder and processes.is_first() else None
+        log = folder if processes.is_first() else None
+        writers = Writers(log, run.history, kept=until_epoch is None) if log else None
         end = program.config.epochs if until_epoch is None else until_epoch
         titled = f"{method.title}, seed {seed}"
         bar = console.progress(

@@ -1,5 +1,6 @@
 """TensorBoard's events hold the epochs of metrics.jsonl, each once, whatever ended the run."""
 
+import contextlib
 import json
 import struct
 
@@ -54,3 +55,14 @@ def test_files_of_others_stay(tmp_path):
     (tmp_path / "tensorboard/notes.txt").write_text("mine")
     Writers(tmp_path, entries(1))
     assert (tmp_path / "tensorboard/notes.txt").read_text() == "mine"
+
+
+def test_epochs_without_a_checkpoint_are_lost_but_for_those_of_a_warm_up(tmp_path, capsys):
+    with contextlib.closing(Writers(tmp_path, [])) as writers:
+        writers.write(entries(1)[0])
+    Writers(tmp_path, [], kept=False).close()
+    assert capsys.readouterr().err == ""
+    with contextlib.closing(Writers(tmp_path, [])) as writers:
+        writers.write(entries(1)[0])
+    Writers(tmp_path, []).close()
+    assert "has 1 epoch, of which no checkpoint is left" in capsys.readouterr().err
