@@ -51,8 +51,7 @@ def main() -> None:
         loaded = load_arguments([*arguments, *(f"--config.{word}" for word in words)])
         config, method = loaded.settings, named_method(name, known_methods(loaded.methods))
         check(config)
-        devices = devices_here()
-        config = fitted(config, dataset, devices=len(devices), kind=devices[0].platform)
+        config = fitted(config, dataset, devices_here())
         fill = beginning(config, dataset.classes)
         whole = Program(config, dataset, structure=method.structure, fill=fill)
         parts = (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import cv2
+import jax
 import numpy as np
 from flax import nnx
 
@@ -36,7 +37,7 @@ def as_begun(settings: S, begun: Mapping[str, Any] | None) -> S:
     return changed(settings, found) if found else settings  # type: ignore[return-value]
 
 
-def fitted(settings: S, dataset: Dataset, *, devices: int, kind: str) -> S:
+def fitted(settings: S, dataset: Dataset, devices: Sequence[jax.Device]) -> S:
     """The settings with all keys chosen that were left open; a line says what was chosen, and for what.
 
     A network that is fine-tuned needs some thousands of augmented views: the fewer the images, the more
@@ -46,8 +47,7 @@ def fitted(settings: S, dataset: Dataset, *, devices: int, kind: str) -> S:
     Args:
       settings: of a run.
       dataset: its images, by which the sizes are chosen.
-      devices: how many train.
-      kind: "cpu", "gpu" or "tpu".
+      devices: those that train, all of one kind.
 
     Raises:
       UserError: what was chosen and what was given do not go together.
@@ -55,16 +55,16 @@ def fitted(settings: S, dataset: Dataset, *, devices: int, kind: str) -> S:
     left = left_open(settings)
     if not left:
         return settings
-    number = len(dataset.splits["train"])
+    number, kind = len(dataset.splits["train"]), devices[0].platform
     side = _short_side(dataset.splits["train"])
-    chosen = _sizes(settings, number, dataset.num_classes, side, devices, kind)
+    chosen = _sizes(settings, number, dataset.num_classes, side, len(devices), kind)
     network = _network(settings, dataset.num_classes)
     chosen["image.image_size"] = max(1, chosen["image.image_size"] // network.patch) * network.patch
     frozen = kind == "cpu" and settings.model.weights and not settings.test_time_flip
     chosen["model.frozen"] = str(len(network.blocks) // 2) if frozen else ""
     found = {key: chosen[key] for key in left}
     values = " ".join(f"{key}={keys.text_of(value)}" for key, value in found.items())
-    console.say(f"Chosen for {number:,} training images on {devices} {kind} device(s): {values}")
+    console.say(f"Chosen for {number:,} training images on {len(devices)} {kind} device(s): {values}")
     whole: S = changed(settings, found)  # type: ignore[assignment]
     check(whole)
     return whole
@@ -129,11 +129,11 @@ def _network(settings: Settings, num_classes: int) -> Network:
     return nnx.eval_shape(lambda: build(settings.model.name, spec, rngs=nnx.Rngs(0)))
 
 
-def _sample(source: Source) -> list[np.ndarray]:
+def _sample(source: Source) -> Iterator[np.ndarray]:
     """Some images, evenly spread over the source, uint8 (height, width, 3)."""
     places = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int)).tolist()
-    images = (source.image(place) for place in places)
-    return [decode(image) if isinstance(image, bytes) else np.asarray(image) for image in images]
+    for image in map(source.image, places):
+        yield decode(image) if isinstance(image, bytes) else np.asarray(image)
 
 
 def _short_side(source: Source) -> int:

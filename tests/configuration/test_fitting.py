@@ -1,6 +1,7 @@
 """Keys that are left to the images and the machine, and what a person should know of the images."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,10 @@ def own():
     return load("own_images").settings
 
 
+def some(number, kind):
+    return [SimpleNamespace(platform=kind)] * number
+
+
 def images(number, side=200, classes=3, draw=None):
     """So many equal images; memory is taken by one."""
     picture = np.full((side, side + 9, 3), 90, np.uint8) if draw is None else draw
@@ -28,7 +33,7 @@ def images(number, side=200, classes=3, draw=None):
 
 
 def test_all_that_is_left_open_is_chosen_and_said_in_one_line(own, capsys):
-    found = fitted(own, images(548), devices=2, kind="cpu")
+    found = fitted(own, images(548), some(2, "cpu"))
     assert left_open(found) == []
     said = capsys.readouterr().out
     assert said.count("\n") == 1
@@ -42,7 +47,7 @@ def test_all_that_is_left_open_is_chosen_and_said_in_one_line(own, capsys):
 @pytest.mark.parametrize("number", [2, 9, 33, 100, 548, 4_000, 20_000])
 @pytest.mark.parametrize(("devices", "kind"), [(1, "cpu"), (2, "cpu"), (1, "gpu"), (8, "tpu")])
 def test_what_is_chosen_can_be_trained(own, number, devices, kind):
-    found = fitted(own, images(number, side=8), devices=devices, kind=kind)
+    found = fitted(own, images(number, side=8), some(devices, kind))
     check(found)
     assert found.batch_size % devices == 0
     assert found.batch_size <= max(number, devices)
@@ -51,28 +56,27 @@ def test_what_is_chosen_can_be_trained(own, number, devices, kind):
 
 
 def test_fewer_images_are_seen_more_often_and_a_larger_set_costs_more(own):
-    chosen = [fitted(own, images(n, side=8), devices=2, kind="cpu").epochs for n in (100, 1_000, 20_000)]
+    chosen = [fitted(own, images(n, side=8), some(2, "cpu")).epochs for n in (100, 1_000, 20_000)]
     assert chosen == sorted(chosen, reverse=True)
     assert chosen[0] * 100 < chosen[1] * 1_000 < chosen[2] * 20_000
 
 
 def test_more_classes_are_seen_more_often(own):
     few, many = (
-        fitted(own, images(9_000, side=8, classes=classes), devices=2, kind="gpu").epochs
-        for classes in (2, 200)
+        fitted(own, images(9_000, side=8, classes=classes), some(2, "gpu")).epochs for classes in (2, 200)
     )
     assert few < many
 
 
 def test_a_gpu_trains_the_whole_network_on_larger_images(own):
-    processor, gpu = (fitted(own, images(100), devices=1, kind=kind) for kind in ("cpu", "gpu"))
+    processor, gpu = (fitted(own, images(100), some(1, kind)) for kind in ("cpu", "gpu"))
     assert (processor.model.frozen, gpu.model.frozen) == ("8", "")
     assert processor.image.image_size < gpu.image.image_size
 
 
 @pytest.mark.parametrize(("side", "size"), [(28, 64), (48, 96), (71, 144), (150, 144)])
 def test_small_images_are_not_enlarged_more_than_twice(own, side, size):
-    found = fitted(own, images(20, side=side), devices=1, kind="cpu").image.image_size
+    found = fitted(own, images(20, side=side), some(1, "cpu")).image.image_size
     assert found == size
 
 
@@ -86,28 +90,28 @@ def test_small_images_are_not_enlarged_more_than_twice(own, side, size):
     ],
 )
 def test_what_is_given_stays(own, given):
-    found = flat(to_plain(fitted(changed(own, given), images(100), devices=1, kind="cpu")))
+    found = flat(to_plain(fitted(changed(own, given), images(100), some(1, "cpu"))))
     assert {key: found[key] for key in given} == given
 
 
 def test_nothing_is_said_where_nothing_is_left_open(own, capsys):
     whole = load("own_images_scratch").settings
-    assert fitted(whole, images(100), devices=1, kind="cpu") is whole
+    assert fitted(whole, images(100), some(1, "cpu")) is whole
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("other", [{"model.weights": ""}, {"test_time_flip": True}])
 def test_no_front_is_frozen_that_cannot_be(own, other):
-    assert fitted(changed(own, other), images(100), devices=1, kind="cpu").model.frozen == ""
+    assert fitted(changed(own, other), images(100), some(1, "cpu")).model.frozen == ""
 
 
 def test_what_was_chosen_and_what_is_given_may_not_go_together(own):
     with pytest.raises(UserError, match="warmup_epochs: 500 exceeds epochs"):
-        fitted(changed(own, {"warmup_epochs": 500}), images(100), devices=1, kind="cpu")
+        fitted(changed(own, {"warmup_epochs": 500}), images(100), some(1, "cpu"))
 
 
 def test_a_run_goes_on_with_what_was_chosen_when_it_began(own):
-    began = to_plain(fitted(own, images(100), devices=1, kind="gpu"))
+    began = to_plain(fitted(own, images(100), some(1, "gpu")))
     again = as_begun(changed(own, {"epochs": 77}), began)
     assert left_open(again) == []
     assert again == changed(own, {key: flat(began)[key] for key in left_open(own)} | {"epochs": 77})
@@ -171,5 +175,5 @@ def test_classes_that_are_not_validated_are_named(own, capsys):
 
 def test_the_size_suits_the_patches_of_a_transformer(own):
     changes = {"model.name": "vit_small_patch14_dinov2", "model.embedding_from": "features"}
-    found = fitted(changed(own, changes), images(100), devices=1, kind="cpu")
+    found = fitted(changed(own, changes), images(100), some(1, "cpu"))
     assert (found.image.image_size, found.model.frozen) == (140, "6")

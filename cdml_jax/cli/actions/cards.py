@@ -79,8 +79,10 @@ def write_card(
 
 def add_to_card(folder: Path, classes: Classes, of: str, figures: SplitFigures | None) -> None:
     """Add figures to the card of a run, where it has one."""
-    made = card.read(folder) if figures is not None else None
-    if made is not None and figures is not None:
+    if figures is None:
+        return
+    made = card.read(folder)
+    if made is not None:
         _write(folder, made.with_figures(of, figures), classes)
 
 

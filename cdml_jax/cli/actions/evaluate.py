@@ -100,14 +100,15 @@ def print_counts(counts: Confusion, split: str, names: Classes) -> None:
 
 def print_thresholds(seen: Evaluated) -> None:
     """How many answers are of at least some probabilities, and how many of those are right."""
+    if not len(seen.labels):
+        return
     probability, right = seen.top_probabilities[:, 0], seen.top_classes[:, 0] == seen.labels
     parts = []
     for threshold in _THRESHOLDS:
         kept = probability >= threshold
         share = f", {right[kept].mean():.1%} of them right" if kept.any() else ""
         parts.append(f"{threshold}: {kept.mean():.1%} of the images{share}")
-    if len(right):
-        console.result(f"answers by --threshold of cdml predict: {'; '.join(parts)}")
+    console.result(f"answers by --threshold of cdml predict: {'; '.join(parts)}")
 
 
 def show_confusion(counts: Confusion, title: str, split: str, dataset: Dataset, folder: Path) -> None:

@@ -82,7 +82,7 @@ def prepare(
                 "test accuracy; use cdml train, and cdml evaluate --split=test for the embedding"
             )
     if stored is None:
-        config = fitted(config, dataset, devices=len(devices), kind=devices[0].platform)
+        config = fitted(config, dataset, devices)
         if config.model.weights:
             note_images(config, dataset)
     program = Program(

@@ -273,26 +273,29 @@ def test_the_grocery_store_photographs(tmp_path):
     assert np.bincount(dataset.splits["train"].labels, minlength=81).min() > 0
 
 
+def problems_of(write_pictures, tmp_path, text):
+    """The lines that refuse a training list of two images, after the first."""
+    folder = write_pictures("a/1.png", "a/2.png")
+    (folder / "train.txt").write_text(text)
+    with pytest.raises(UserError) as caught:
+        load(f"list:{folder}", data_dir=str(tmp_path / "cache"))
+    return str(caught.value).splitlines()[1:]
+
+
 @pytest.mark.parametrize(
     "header", ["label,path", "path,width,label", "path,label,split", "idx,path,label", "image;class;x1;y1"]
 )
 def test_a_header_of_other_columns_is_the_whole_message(write_pictures, tmp_path, header):
-    folder = write_pictures("a/1.png", "a/2.png")
-    (folder / "train.txt").write_text(f"{header}\na/1.png,0,640\na/2.png,1,640\n")
-    with pytest.raises(UserError) as caught:
-        load(f"list:{folder}", data_dir=str(tmp_path / "cache"))
-    assert str(caught.value).splitlines()[1:] == [
+    text = f"{header}\na/1.png,0,640\na/2.png,1,640\n"
+    assert problems_of(write_pictures, tmp_path, text) == [
         f"  header whose columns are not `path, label[, coarse label]`: train.txt line 1 ({header})"
     ]
 
 
 @pytest.mark.parametrize(("labels", "shown"), [((2, 3), "2 to 3"), ((10001, 15001), "10001 to 15001")])
 def test_labels_that_do_not_count_from_0_are_the_whole_message(write_pictures, tmp_path, labels, shown):
-    folder = write_pictures("a/1.png", "a/2.png")
-    (folder / "train.txt").write_text(f"a/1.png,{labels[0]}\na/2.png,{labels[1]}\n")
-    with pytest.raises(UserError) as caught:
-        load(f"list:{folder}", data_dir=str(tmp_path / "cache"))
-    assert str(caught.value).splitlines()[1:] == [
+    text = f"a/1.png,{labels[0]}\na/2.png,{labels[1]}\n"
+    assert problems_of(write_pictures, tmp_path, text) == [
         f"  labels that do not count from 0: they are {shown}; number the classes 0, 1, 2, …"
     ]
 
