@@ -32,6 +32,8 @@ def write_card(
     method: Method,
     run: Run,
     figures: Mapping[str, SplitFigures | None],
+    *,
+    say: bool = True,
 ) -> None:
     """Write the card of a finished run; one that cannot be written is a warning.
 
@@ -41,6 +43,7 @@ def write_card(
       settings: of this run.
       method: what was trained.
       figures: by what was evaluated; None where there is nothing to measure.
+      say: print where the card is.
     """
     if not processes.is_first():
         return
@@ -74,7 +77,7 @@ def write_card(
         made = dataclasses.replace(
             made, provenance=before.provenance, figures={**before.figures, **made.figures}
         )
-    _write(folder, made, dataset.classes)
+    _write(folder, made, dataset.classes, say=say)
 
 
 def add_to_card(folder: Path, classes: Classes, of: str, figures: SplitFigures | None) -> None:
@@ -101,8 +104,11 @@ def looks(program: Program[Settings], run: Run) -> dict[str, SplitFigures]:
     return found
 
 
-def _write(folder: Path, made: Card, classes: Classes) -> None:
+def _write(folder: Path, made: Card, classes: Classes, *, say: bool = True) -> None:
     try:
-        console.say(f"Model card: {card.write(folder, made, classes)}")
+        page = card.write(folder, made, classes)
     except UserError as error:
         console.warn(f"the model card is not written: {error}")
+        return
+    if say:
+        console.say(f"Model card: {page}")

@@ -100,8 +100,7 @@ def reproduce(
                 seen = {"test": figures_of(result.test_counts, run.epoch)}
                 if not folds:
                     seen = {"validation": figures_of(result.validation_counts, run.epoch)} | seen
-                with console.verbosity(console.Verbosity.QUIET):
-                    write_card(place, own, settings, method, run, seen)
+                write_card(place, own, settings, method, run, seen, say=False)
                 processes.wait_for_all("saved")
                 asked = processes.largest(stop.signal_number or 0)
                 if asked:  # while it was evaluated
