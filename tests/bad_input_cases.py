@@ -13,8 +13,8 @@ from PIL import Image
 
 from cdml_jax.system.archives import sealed
 
-ONE = "folder:DIR/birds cannot be used: 1 problem; mend or remove\n  "
-LIST = "list:DIR/birds cannot be used: 1 problem; mend or remove\n  "
+ONE = "folder:DIR/birds cannot be used: 1 problem; correct or remove\n  "
+LIST = "list:DIR/birds cannot be used: 1 problem; correct or remove\n  "
 
 
 def _into_splits(birds):
@@ -241,7 +241,7 @@ CASES = [
         "name in Latin-1",
         lambda w: w.change(lambda d: os.rename(d / "crow", os.fsencode(d) + b"/cr\xe9w")),
         (
-            "folder:DIR/birds cannot be used: 2 problems; mend or remove\n  name that is not "
+            "folder:DIR/birds cannot be used: 2 problems; correct or remove\n  name that is not "
             "UTF-8: cr\\xe9w\n  fewer than two classes: owl"
         ),
     ),
@@ -249,7 +249,7 @@ CASES = [
         "image in two splits",
         lambda w: w.change(_into_splits),
         (
-            "folder:DIR/birds cannot be used: 2 problems; mend or remove\n  image in two "
+            "folder:DIR/birds cannot be used: 2 problems; correct or remove\n  image in two "
             "splits (2): train/crow/0.png (in train) and val/crow/0.png (in validation), "
             "train/owl/0.png (in train) and val/owl/0.png (in validation)"
         ),
@@ -336,7 +336,7 @@ CASES = [
         "no rows",
         lambda w: w.lists(""),
         (
-            "list:DIR/birds cannot be used: 4 problems; mend or remove\n  fewer than two "
+            "list:DIR/birds cannot be used: 4 problems; correct or remove\n  fewer than two "
             "classes: none found\n  split without an image (3): train, test, validation"
         ),
     ),
@@ -382,7 +382,7 @@ CASES = [
         "too few and too many columns",
         lambda w: w.lists(ROWS + "crow/0.png\ncrow/1.png,0,1,2\n"),
         (
-            "list:DIR/birds cannot be used: 2 problems; mend or remove\n  line that is not "
+            "list:DIR/birds cannot be used: 2 problems; correct or remove\n  line that is not "
             "`path, label[, coarse label]` (2): train.txt line 13 (crow/0.png), train.txt "
             "line 14 (crow/1.png,0,1,2)"
         ),

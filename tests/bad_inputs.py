@@ -63,7 +63,7 @@ def jpeg_of(width, height):
 
 
 class World:
-    """A folder in which one mistake is made; its methods give what the command line is told."""
+    """A folder in which one mistake is made; its methods give the arguments of the command line."""
 
     def __init__(self, root: Path, trained: Path):
         self.root, self.trained = root, trained

@@ -28,7 +28,7 @@ class Problems:
     >>> problems.raise_if_any()
     Traceback (most recent call last):
     ...
-    cdml_jax.errors.UserError: folder:birds cannot be used: 1 problem; mend or remove
+    cdml_jax.errors.UserError: folder:birds cannot be used: 1 problem; correct or remove
       image that cannot be read: crow/1.jpg (zero bytes)
     """
 
@@ -91,7 +91,7 @@ class Problems:
             return
         total = sum(map(len, self._found.values()))
         plural = "s" if total > 1 else ""
-        lines = [f"{self.where} cannot be used: {total:,} problem{plural}; mend or remove"]
+        lines = [f"{self.where} cannot be used: {total:,} problem{plural}; correct or remove"]
         lines += [f"  {line}" for line in self.problems()]
         shown = max(2, _NAMED // len(self._found))
         if not self._whole and any(len(places) > shown for places in self._found.values()):

@@ -66,7 +66,7 @@ class PublishedSet:
 _DOGS = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 _FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 _INAT = "https://ml-inat-competition-datasets.s3.amazonaws.com/2021"
-# Where copies are is told there: since 2023 the publisher's own page, ai.stanford.edu/~jkrause/cars, is gone.
+# That thread names copies: since 2023 the publisher's own page, ai.stanford.edu/~jkrause/cars, is gone.
 _CARS = "https://github.com/pytorch/vision/issues/7545"
 _NON_COMMERCIAL = "non-commercial research and education; the photographs belong to their owners"
 _INAT_TERMS = "non-commercial research and education; each photograph has a licence of its own"

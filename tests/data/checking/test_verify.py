@@ -97,7 +97,7 @@ def _copy_one_of_two(folder):
 def test_what_is_wrong_is_told_with_the_file(good, find, spoil, message):
     spoil(good)
     total = message.count("\n") + 1
-    header = f"folder:DIR cannot be used: {total} problem{'s' if total > 1 else ''}; mend or remove"
+    header = f"folder:DIR cannot be used: {total} problem{'s' if total > 1 else ''}; correct or remove"
     assert find(good) == f"{header}\n  {message}"
 
 
@@ -112,7 +112,7 @@ def test_everything_wrong_is_in_one_message_that_stays_short(good, find):
     _copy(good)
     shown = ", ".join(f"train/crow/bad0{i}.png (zero bytes)" for i in range(3))
     assert find(good).splitlines() == [
-        "folder:DIR cannot be used: 32 problems; mend or remove",
+        "folder:DIR cannot be used: 32 problems; correct or remove",
         "  class without a training image: emu",
         f"  image that cannot be read (30): {shown} and 27 more",
         "  image in two splits: train/crow/2.png (in train) and test/owl/again.png (in test)",
@@ -130,14 +130,14 @@ def test_labels_out_of_range(tmp_path, good):
     with pytest.raises(UserError) as caught:
         _verify(tmp_path, train, FileSource(good, list(GOOD[4:]), [0, 1]))
     found = "label out of range 0 to 1 (2): train/owl/1.png has 2, train/owl/2.png has -1"
-    assert str(caught.value) == f"d cannot be used: 2 problems; mend or remove\n  {found}"
+    assert str(caught.value) == f"d cannot be used: 2 problems; correct or remove\n  {found}"
 
 
 @pytest.mark.parametrize("images", [True, False])
 def test_one_path_in_two_splits_is_found_without_looking_inside(tmp_path, good, images):
     with pytest.raises(
         UserError,
-        match=r"1 problem; mend or remove\n  image in two splits: train/owl/1.png .in train and test.$",
+        match=r"1 problem; correct or remove\n  image in two splits: train/owl/1.png .in train and test.$",
     ):
         _verify(
             tmp_path,
