@@ -1,7 +1,7 @@
 """CUB-200-2011 at 160 pixels, the whole of EfficientNet-Lite0 fine-tuned from ImageNet, on one GPU.
 
 Command:  cdml reproduce --config=cub200_160_whole --config.source=cub200:DIR
-Hardware: one GPU. On 2 CPU cores a run would take two hours.
+Hardware: one GPU. On 2 CPU cores an epoch takes more than two minutes.
 Expect:   docs/results.md, "CUB-200-2011 at 160 pixels, the whole network".
 
 The settings, the seeds and the comparisons were fixed before the test split was read:
