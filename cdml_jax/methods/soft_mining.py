@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from cdml_jax.methods.cdml import CDML
 from cdml_jax.methods.facts import ones, uniform
 from cdml_jax.methods.method import Method
-from cdml_jax.methods.structure import EMBEDDING, Structure
+from cdml_jax.methods.structure import EMBEDDING, GATHER, Structure
 from cdml_jax.regularizers import class_aware_attention, soft_mined_contrastive_loss
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class SoftMining:
       width: ρ of the attention.
       factor: weight of the term; the softmax has 1 too.
       name: key of its weight, and of its value in the log.
+      needs: all rows on every device, B D numbers gathered once.
       trains: its gradient is of the embedding.
 
     Source: Wang et al., AAAI 2019.
@@ -45,6 +46,7 @@ class SoftMining:
     width: float = 0.68
     factor: float = 1.0
     name: str = "soft_mining"
+    needs: tuple[str, ...] = (GATHER,)
     trains: str = EMBEDDING
 
     def weight(self, num_classes: int) -> float:
@@ -65,11 +67,13 @@ class SoftMining:
         embeddings: Float[Array, "rows size"],
         labels: Int[Array, " rows"],
         prepared: Bool[Array, " rows"],
+        **needed: Any,
     ) -> Float[Array, ""]:
         """The microbatch's ratio."""
-        attention = class_aware_attention(logits, labels, width=self.width)
+        gather = needed[GATHER]
+        attention = gather(class_aware_attention(logits, labels, width=self.width))
         return soft_mined_contrastive_loss(
-            embeddings, labels, attention, sigma=self.sigma, margin=self.margin, where=prepared
+            gather(embeddings), labels, attention, sigma=self.sigma, margin=self.margin, where=prepared
         )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _LOGGED = ("softmax", "triplet")  # terms that every method logs
 EMBEDDING = "embedding"  # what a term trains, in its `trains`
+GATHER = "gather"  # what a term needs that compares all rows with each other
 
 
 class Term(Protocol):
@@ -23,10 +24,11 @@ class Term(Protocol):
     What it divides by is known from labels before the network runs, so accumulation is exact. A term is a
     frozen dataclass of static numbers around pure functions; it is hashed and compared by them.
 
-    A term may say more, each by an attribute that most terms lack: `needs`, names of what it takes as further
-    keywords, "map" (the last map of the network) or what the structure's part gives; `refusal(num_classes,
-    shapes)`, why it cannot be computed from `needs` of these shapes, or ""; `trains`, "embedding" where its
-    gradient is of the embedding, which is then what is measured.
+    A term may say more, each by an attribute that most terms lack. `needs`: names of what it takes as further
+    keywords, "map" (the last map of the network), "gather" (a function that makes rows whole on every device)
+    or what the structure's part gives. `refusal(num_classes, shapes)`: why it cannot be computed from what it
+    needs, of these shapes, or "". `trains`: "embedding" where its gradient is of the embedding, which is then
+    what is measured.
     """
 
     @property
@@ -112,9 +114,10 @@ class Structure:
         return Structure(self.part or PLAIN.name, part=self.part)
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """What its terms take besides logits, embeddings and labels."""
-        return tuple(dict.fromkeys(need for term in self.terms for need in needs_of(term)))
+    def taps(self) -> tuple[str, ...]:
+        """What its terms take of the network besides logits and embeddings."""
+        needs = dict.fromkeys(need for term in self.terms for need in needs_of(term))
+        return tuple(need for need in needs if need != GATHER)
 
     @property
     def trains_embedding(self) -> bool:

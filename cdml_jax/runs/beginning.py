@@ -150,7 +150,7 @@ def _check_structure(method: Method, program: Program[Settings]) -> None:
             nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0), **part))
         except UserError as error:
             raise UserError(f"{method.title}: {error}") from error
-    if not structure.part and "map" not in structure.needs:
+    if not structure.part and "map" not in structure.taps:
         return
     state, cut = program.abstract_state().in_use, program.cut
 
@@ -161,7 +161,7 @@ def _check_structure(method: Method, program: Program[Settings]) -> None:
                 f"{method.title}: model.frozen={config.model.frozen} leaves features and no map, which"
                 f" this method needs; freeze at most {len(network.blocks)} blocks"
             )
-        return observed(network, images, cut=cut, needs=("map",))[1]["map"]
+        return observed(network, images, cut=cut, taps=("map",))[1]["map"]
 
     shapes = {"map": jax.eval_shape(last_map, state, program.abstract_batch()["image"]).shape}
     for term in structure.terms:

@@ -21,7 +21,7 @@ from cdml_jax.losses import (
     triplet_margin_loss,
     weighted_softmax_cross_entropy,
 )
-from cdml_jax.methods.structure import Term, needs_of
+from cdml_jax.methods.structure import GATHER, Term, needs_of
 from cdml_jax.models.heads import Outputs
 from cdml_jax.sampling.mining import MINERS, mineable
 from cdml_jax.sampling.triplets import Sample, Triplets, sample_triplets
@@ -143,9 +143,12 @@ def micro_sums(
         embeddings, labels, drawn.triplets, costs, margin=margin, mesh=mesh
     )
 
+    offered = {**extras, GATHER: functools.partial(mesh_lib.gather_rows, mesh)}
+
     def total(term: Any) -> jax.Array:
-        needed = {name: extras[name] for name in needs_of(term)}
-        return term(logits, embeddings, labels, drawn.terms[term.name], **needed)
+        # Whole here, or XLA would divide what they were made of like the rows that they meet.
+        known = jax.lax.with_sharding_constraint((labels, drawn.terms[term.name]), mesh_lib.replicated(mesh))
+        return term(logits, embeddings, *known, **{name: offered[name] for name in needs_of(term)})
 
     added = {term.name: total(term) for term in terms}
     return Sums(softmax, triplet, active, positive, negative, watched, added)

@@ -64,13 +64,13 @@ def forward(model: Network, images: jax.Array, *, cut: int | None, train: bool) 
 
 
 def observed(
-    model: Network, images: jax.Array, *, cut: int | None, needs: tuple[str, ...]
+    model: Network, images: jax.Array, *, cut: int | None, taps: tuple[str, ...]
 ) -> tuple[Outputs, dict[str, jax.Array]]:
     """As `forward` in training, and what else of the network terms need, by name."""
-    if not needs:
+    if not taps:
         return forward(model, images, cut=cut, train=True), {}
     x = images if cut is not None else model.front(_pixels(model, images), 0, train=True)
-    return model.observe(x, cut or 0, train=True, taps=needs)
+    return model.observe(x, cut or 0, train=True, taps=taps)
 
 
 def _pixels(model: Network, images: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def train_step(
     def micro_loss(parameters, statistics, rows, labels, drawn):
         parameters = mesh_lib.gather_parameters(parameters, shardings)
         model = nnx.merge(graph, parameters, statistics)
-        outputs, extras = observed(model, rows["image"], cut=settings.cut, needs=settings.structure.needs)
+        outputs, extras = observed(model, rows["image"], cut=settings.cut, taps=settings.structure.taps)
         sums = micro_sums(
             outputs,
             extras,
@@ -159,7 +159,8 @@ def train_step(
         looked_at = given | {"mask": given["mask"] & (costs.dropped >= 0)}
         updated = updated._replace(images=seen(state.images, looked_at, logits, mesh))
         dropped = given["mask"] & ~batch["mask"]
-        metrics["dropped_share"] = average(dropped.sum(dtype=jnp.float32), given["mask"].sum())
+        real = given["mask"].sum(dtype=jnp.float32)
+        metrics["dropped_share"] = average(dropped.sum(dtype=jnp.float32), real)
     return updated._replace(
         step=state.step + 1,
         counts=storage.add(state.counts, batch, logits, soft=settings.soft_counts),
