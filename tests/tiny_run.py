@@ -40,10 +40,40 @@ class TinyPlain(Tiny):
         return self.heads(nnx.tanh(self.body(quarters)))
 
 
+class Squares(nnx.Module):
+    """A convolution with a ReLU; blocks are told whether they are trained."""
+
+    def __init__(self, spec, *, rngs):
+        self.dtype = spec.dtype
+        self.conv = nnx.Conv(12, 15, (3, 3), dtype=spec.dtype, param_dtype=spec.param_dtype, rngs=rngs)
+
+    def __call__(self, x, *, train):
+        return nnx.relu(self.conv(x))
+
+
+class TinyMap(Network):
+    """Squares of 4 pixels, a block, a last map of 15 channels; no batch norm."""
+
+    def __init__(self, spec, *, rngs):
+        super().__init__(spec)
+        self.stem = nnx.Conv(
+            3, 12, (4, 4), strides=4, dtype=spec.dtype, param_dtype=spec.param_dtype, rngs=rngs
+        )
+        self.blocks = nnx.List([Squares(spec, rngs=rngs)])
+        self.heads = Heads(15, spec, rngs=rngs)
+
+    def enter(self, images, *, train):
+        return nnx.relu(self.stem(images.astype(self.dtype)))
+
+    def pool(self, x, *, train):
+        return x.astype(self.heads.dtype).mean((1, 2))
+
+
 @pytest.fixture(autouse=True)
 def tiny_networks(monkeypatch):
     monkeypatch.setitem(NETWORKS, "tiny", Variant(Tiny))
     monkeypatch.setitem(NETWORKS, "tiny_plain", Variant(TinyPlain))
+    monkeypatch.setitem(NETWORKS, "tiny_map", Variant(TinyMap))
 
 
 def make_images(rng, labels, size=16):

@@ -26,6 +26,7 @@ from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.models import build, spec_of
 from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.claims import part_of
 from cdml_jax.runs.trained_weights import Weights, restore_weights
 from cdml_jax.system.files import path_of
 from cdml_jax.system.trees import digest_of_arrays
@@ -80,7 +81,8 @@ def load(
     devices = mesh_lib.devices_here(local=True) if devices is None else devices
     name, names = class_names.read(folder)
     spec = spec_of(config.model, names.number)
-    network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
+    part: Any = {"part": part_of(stored), "families": names.families}
+    network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0), **part))
     graph, *shapes = split_model(network)
     return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes, best=best), devices)
 

@@ -81,8 +81,11 @@ class MobileNetV2(Network):
         x = scale_input(images, self.convention).astype(self.dtype)
         return self.stem(x, train=train)
 
+    def finish(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return self.last(x, train=train)
+
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return mean_pool(self.last(x, train=train))
+        return mean_pool(x)
 
 
 def tables() -> dict[str, Table]:

@@ -62,6 +62,10 @@ class VGG(Network):
         x = jax.nn.relu(self.dense1(adaptive_mean_pool(x, GRID)))
         return jax.nn.relu(self.dense2(x[:, 0, 0]))
 
+    @property
+    def map_channels(self) -> int:
+        return WIDTHS[-1]
+
 
 def adaptive_mean_pool(x: jax.Array, size: int) -> jax.Array:
     """Means over size x size windows that cover the image, as PyTorch's `AdaptiveAvgPool2d` lays them.

@@ -49,11 +49,12 @@ class Evaluated(NamedTuple):
 def measured_embedding(config: TrainingSettings, method: Method) -> str:
     """Which embedding of a method is measured: "projection" or "features".
 
-    A projection learns from triplets alone. In a method without them it stays as it was drawn, so the pooled
-    features that the classifier reads are measured there, scaled to length 1, as is done of any network
-    that was trained to classify.
+    A projection learns from triplets, and from terms that say so, alone. In a method without them it stays
+    as it was drawn, so the features that the classifier reads are measured there, scaled to length 1, as is
+    done of any network that was trained to classify.
     """
     trained = bool(method.miner) and config.objective.triplet_weight > 0
+    trained |= method.structure.trains_embedding and config.objective.term_factor > 0
     return "projection" if trained and config.model.embedding_from == "projection" else "features"
 
 

@@ -48,11 +48,11 @@ def begin(program: Program[Settings], seed: int) -> Run:
 def fork(program: Program[Settings], run: Run) -> Run:
     """A copy that can be trained on by `program` while the original stays.
 
-    The run may be of a program whose structure has other terms: both are at an epoch's end, where all
-    metrics are 0.
+    The run may be of a program whose structure has other terms: both are at an epoch's end, where nothing
+    is counted yet.
     """
-    state = run.state._replace(metrics=program.empty_metrics())
-    return dataclasses.replace(run, state=program.copy(state), history=copy.deepcopy(run.history))
+    state = program.copy(program.taken_over(run.state))
+    return dataclasses.replace(run, state=state, history=copy.deepcopy(run.history))
 
 
 def fit(
