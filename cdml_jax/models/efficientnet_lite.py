@@ -102,6 +102,12 @@ class EfficientNetLite(Network):
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         return mean_pool(self.last(x, train=train))
 
+    def as_map(self, x: jax.Array, images: jax.Array) -> jax.Array:
+        return self.last(x, train=False)
+
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        return self.blocks[number].expand(x, train=False)  # what blocks give has no activation
+
 
 def tables(width: float, depth: float) -> dict[str, Table]:
     """Names of the PyTorch port (`efficientnet_lite_pytorch`) and of timm's `tf_efficientnet_lite…`."""

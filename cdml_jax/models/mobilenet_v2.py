@@ -84,6 +84,12 @@ class MobileNetV2(Network):
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         return mean_pool(self.last(x, train=train))
 
+    def as_map(self, x: jax.Array, images: jax.Array) -> jax.Array:
+        return self.last(x, train=False)
+
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        return self.blocks[number].expand(x, train=False)  # what blocks give has no activation
+
 
 def tables() -> dict[str, Table]:
     """Names of torchvision's `mobilenet_v2` and of timm's `mobilenetv2_100`."""

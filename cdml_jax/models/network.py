@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 from flax import nnx
@@ -16,6 +16,18 @@ from cdml_jax.models.spec import Spec
 if TYPE_CHECKING:
     from cdml_jax.models.weights.conversion import Table
     from cdml_jax.models.weights.imagenet import Package
+
+
+class FeatureMaps(NamedTuple):
+    """What a network gives at each position of an image, (batch, height, width, channels) each.
+
+    Attributes:
+      last: what is pooled.
+      earlier: of a layer before, in general twice as high and as wide.
+    """
+
+    last: jax.Array
+    earlier: jax.Array
 
 
 class Network(nnx.Module):
@@ -50,6 +62,35 @@ class Network(nnx.Module):
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Features (batch, features) from what the last block gives."""
         raise NotImplementedError
+
+    def feature_maps(self, images: jax.Array) -> FeatureMaps:
+        """The map that is pooled, and the last one that is finer, by running statistics.
+
+        Where no block makes it coarser, as in a vision transformer, `earlier` is what the last one takes.
+
+        Raises:
+          UserError: what the last block gives is not a map.
+        """
+        through = [self.enter(images, train=False)]
+        for block in self.blocks:
+            through.append(block(through[-1], train=False))
+        last = self.as_map(through[-1], images)
+        heights = [x.shape[1] for x in through]
+        coarser = [k for k in range(len(self.blocks)) if heights[k] > heights[k + 1]]
+        if not coarser:
+            return FeatureMaps(last, self.as_map(through[-2], images))
+        return FeatureMaps(last, self.before_coarser(coarser[-1], through[coarser[-1]]))
+
+    def as_map(self, x: jax.Array, images: jax.Array) -> jax.Array:
+        """The map that is pooled, (batch, height, width, channels), from what the last block gives."""
+        if x.ndim != 4:
+            name = type(self).__name__
+            raise UserError(f"{name}: its last block gives {x.shape}, not a map; define {name}.as_map")
+        return x
+
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        """The last map that a block, which takes `x` and makes it coarser, computes before it does."""
+        return x
 
     def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
         return self.back(self.front(images, 0, train=train), 0, train=train)

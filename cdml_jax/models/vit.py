@@ -127,6 +127,10 @@ class VisionTransformer(Network):
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         return self.norm(x[:, 0])
 
+    def as_map(self, x: jax.Array, images: jax.Array) -> jax.Array:
+        height, width = (side // self.patch for side in images.shape[1:3])
+        return self.norm(x[:, 1:]).reshape(x.shape[0], height, width, x.shape[2])
+
 
 def resample_positions(positions: jax.Array, grid: int, shape: tuple[int, int]) -> jax.Array:
     """Position embeddings (1, 1 + grid², width) on another map, by antialiased bicubic interpolation.
