@@ -32,9 +32,9 @@ def bounding_boxes(
     masks = np.asarray(masks, bool)
     images, height, width = masks.shape
     boxes = np.tile(np.array(WHOLE), (images, 1))
-    found: np.ndarray = masks.reshape(images, -1).any(axis=1)
+    found = np.array([mask.any() for mask in masks], bool)
     for axis, number, place in ((1, width, 0), (2, height, 1)):
-        line = masks.any(axis)[found]
+        line = np.asarray(masks.any(axis))[found]
         boxes[found, place] = line.argmax(1) / number
         boxes[found, place + 2] = (number - line[:, ::-1].argmax(1)) / number
     return boxes, found
