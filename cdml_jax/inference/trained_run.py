@@ -19,8 +19,8 @@ from cdml_jax.data.images.transforms import evaluation_view
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.inference import photographs as batches
-from cdml_jax.inference.photographs import Note, Photograph, Rows, each, in_parts, seen
-from cdml_jax.models import Network, build, spec_of
+from cdml_jax.inference.photographs import Note, Photograph, Rows, each, in_parts, placed_parts, seen
+from cdml_jax.models import build, spec_of
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.trained_weights import Weights, restore_weights
 from cdml_jax.system.files import path_of
@@ -140,19 +140,38 @@ class TrainedRun:
             )
         return Outputs(*in_parts(images, self._mesh, lambda part: self._apply(*self._placed, part)))
 
-    def computing(
-        self, function: Callable[[Network, jax.Array], tuple[jax.Array, ...]]
-    ) -> Callable[[np.ndarray], Rows]:
-        """Another function of the network and of images uint8 (batch, side, side, 3), compiled for a run.
+    def computing(self, function: Callable[..., tuple[jax.Array, ...]]) -> Callable[..., Rows]:
+        """Another function of the network and of images uint8 (batch, side, side, 3), compiled.
 
         Args:
-          function: gives arrays of as many rows as images; images have whatever side they are given with.
+          function: of the network, images of any side and more arrays; gives arrays with a row an image.
 
         Returns:
-          The same of images on the host, in parts as calling the run takes them.
+          The same of images and more arrays on the host, in parts as calling the run takes them.
         """
-        compiled = jax.jit(lambda p, s, images: function(nnx.merge(self._graph, p, s), images))
-        return lambda images: in_parts(images, self._mesh, lambda part: compiled(*self._placed, part))
+        compiled = self._compiled(function)
+        return lambda images, *more: in_parts(
+            images, self._mesh, lambda part: compiled(*self._placed, part, *more)
+        )
+
+    def summing(self, function: Callable[..., Any]) -> Callable[[np.ndarray], Iterator[Any]]:
+        """As `computing`, of a function of the network, images and a mask of those that count.
+
+        Returns:
+          What it gives for each part of the images, one after another.
+        """
+        compiled = self._compiled(function)
+        return lambda images: (
+            compiled(*self._placed, part["image"], part["mask"])
+            for _, part in placed_parts(images, self._mesh)
+        )
+
+    def shapes_of(self, function: Callable[..., Any], *arrays: jax.ShapeDtypeStruct) -> Any:
+        """What a function of the network and of arrays of such shapes would give; nothing is computed."""
+        return jax.eval_shape(self._compiled(function), *self._placed, *arrays)
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(lambda p, s, *arrays: function(nnx.merge(self._graph, p, s), *arrays))
 
     @property
     def batch_size(self) -> int:
@@ -171,7 +190,7 @@ class TrainedRun:
         Raises:
           UserError: it cannot be read; the message begins with the file's name.
         """
-        return seen(photograph, self._view)[0]
+        return seen(photograph, self._view).view
 
     def _view(self, image: np.ndarray) -> np.ndarray:
         return evaluation_view(image, self.transform)
@@ -187,8 +206,8 @@ class TrainedRun:
           photographs: as for `view`.
           note: as `photographs.each` takes it.
         """
-        for rows in each(photographs, self._view, self, size=self.batch_size, note=note):
-            yield rows if isinstance(rows, UserError) else Outputs(*rows)
+        for found in each(photographs, self._view, self, size=self.batch_size, note=note):
+            yield found if isinstance(found, UserError) else Outputs(*found.outputs)
 
     def embed(self, photographs: Iterable[Photograph]) -> Outputs:
         """Logits and embeddings of photographs of any size.
