@@ -29,6 +29,7 @@ MOVED = (
 _PLACES = (
     "source",
     "data.data_dir",
+    "data.boxes",
     "data.check",
     "data.cache_bytes",
     "data.num_threads",

@@ -27,6 +27,11 @@ def trained_run(workdir: Path, *, best: bool = False) -> TrainedRun:
 
     run = load(workdir, best=best)
     keep_compiled(run.config.compilation_cache)
+    if run.config.data.boxes:
+        console.warn(
+            f"{workdir} was trained on what is inside the boxes of {run.config.data.boxes}; images that are "
+            "given here are taken whole"
+        )
     return run
 
 

@@ -121,12 +121,8 @@ def read(path: os.PathLike | str) -> Gallery:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it is one array")
             paths, embeddings = file["paths"], file["embeddings"]
-            gallery = Gallery(
-                tuple(map(str, paths)),
-                embeddings,
-                *(file[key].item() for key in ("workdir", "best", "network")),
-                descriptor=_descriptor(file),
-            )
+            workdir, best, network = (file[key].item() for key in ("workdir", "best", "network"))
+            gallery = Gallery(tuple(map(str, paths)), embeddings, workdir, best, network, _descriptor(file))
     except FileNotFoundError:
         raise UserError(f"--gallery: there is no file {name}; cdml embed writes one") from None
     except KeyError as error:

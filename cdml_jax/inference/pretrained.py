@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -11,12 +12,14 @@ from flax import nnx
 
 from cdml_jax.configuration.checks import check
 from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.styles import styled
 from cdml_jax.confusion import DenseConfusion
 from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.models import build, spec_of
 from cdml_jax.models.weights.loading import load_weights
+from cdml_jax.runs.beginning import beginning
 from cdml_jax.runs.trained_weights import Weights
 from cdml_jax.system import console, ranges
 from cdml_jax.training.state import split_model
@@ -35,6 +38,7 @@ def pretrained(settings: Settings, *, devices: Sequence[jax.Device] | None = Non
       UserError: no weights are named, or they cannot be read or do not fit.
     """
     check(settings)
+    settings = styled(settings)
     if not settings.model.weights:
         raise UserError(
             "model.weights: without a trained run a network needs weights, as --config.model.weights=imagenet"
@@ -47,9 +51,9 @@ def pretrained(settings: Settings, *, devices: Sequence[jax.Device] | None = Non
     classes = Classes(("",))
     network = build(model.name, spec_of(model, classes.number), rngs=nnx.Rngs(0))
     graph, parameters, statistics = split_model(network)
-    filled = load_weights(
-        model.weights, parameters, statistics, network=model.name, style=model.style, quiet=False
+    fill = beginning(settings, classes) or functools.partial(
+        load_weights, model.weights, network=model.name, style=model.style
     )
-    parameters, statistics = jax.tree.map(np.asarray, filled)
+    parameters, statistics = jax.tree.map(np.asarray, fill(parameters, statistics, quiet=False))
     weights = Weights(parameters, statistics, DenseConfusion(np.zeros((1, 1), np.float32)), 0)
     return TrainedRun(settings, "", classes, graph, weights, devices)

@@ -154,15 +154,15 @@ class TrainedRun:
             images, self._mesh, lambda part: compiled(*self._placed, part, *more)
         )
 
-    def summing(self, function: Callable[..., Any]) -> Callable[[np.ndarray], Iterator[Any]]:
-        """As `computing`, of a function of the network, images and a mask of those that count.
+    def summing(self, function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+        """As `computing`, of a function of the network, images, a mask of those that count, and more arrays.
 
         Returns:
           What it gives for each part of the images, one after another.
         """
         compiled = self._compiled(function)
-        return lambda images: (
-            compiled(*self._placed, part["image"], part["mask"])
+        return lambda images, *more: (
+            compiled(*self._placed, part["image"], part["mask"], *more)
             for _, part in placed_parts(images, self._mesh)
         )
 
@@ -172,6 +172,11 @@ class TrainedRun:
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(lambda p, s, *arrays: function(nnx.merge(self._graph, p, s), *arrays))
+
+    @property
+    def number_of_devices(self) -> int:
+        """How many share the work."""
+        return self._mesh.size
 
     @property
     def batch_size(self) -> int:

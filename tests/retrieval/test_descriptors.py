@@ -17,6 +17,7 @@ from cdml_jax.retrieval.descriptors import (
     descriptor_transform,
     indicator_maps,
     largest_component,
+    leading_eigenvector,
     principal_direction,
     selected_positions,
 )
@@ -138,6 +139,18 @@ def test_ddt_has_the_values_worked_out_in_float64():
     streamed = principal_direction(parts[0].plus(parts[1]))
     found = jax.jit(indicator_maps)(padded[:2], streamed.mean, streamed.vector)
     np.testing.assert_allclose(np.ravel(found), P, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gap", [0.5, 0.0])
+def test_the_leading_eigenvector_of_a_large_matrix_is_that_of_the_decomposition(gap):
+    """Without a gap between eigenvalues the iteration ends undecided, and the decomposition decides."""
+    rng = np.random.default_rng(4)
+    frame = np.linalg.qr(rng.normal(size=(128, 128)))[0]
+    values = np.linspace(0.99, 1, 128)
+    values[-1] += gap
+    matrix = (frame * values) @ frame.T
+    value, vector = leading_eigenvector((matrix + matrix.T) / 2)
+    np.testing.assert_allclose([value, abs(vector @ frame[:, -1])], [values[-1], 1], rtol=1e-9)
 
 
 def test_ddt_does_not_depend_on_the_frame_of_the_descriptors():
