@@ -14,10 +14,12 @@ from cdml_jax.cli import (
     check,
     compare,
     config,
+    descriptors,
     embed,
     evaluate,
     export,
     lacking,
+    localize,
     predict,
     prepare,
     reproduce,
@@ -40,6 +42,8 @@ COMMANDS = {
     "predict": predict,
     "embed": embed,
     "search": search,
+    "localize": localize,
+    "descriptors": descriptors,
     "export": export,
 }
 _EXAMPLES = """\

@@ -20,6 +20,7 @@ class DataSettings:
     validation_fraction: float
     test_fraction: float
     class_disjoint: bool
+    boxes: str
     check: bool
     cache_bytes: int
     num_threads: int

@@ -105,6 +105,9 @@ class EfficientNetLite(Network):
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         return mean_pool(x)
 
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        return self.blocks[number].expand(x, train=False)  # what blocks give has no activation
+
 
 def tables(width: float, depth: float) -> dict[str, Table]:
     """Names of the PyTorch port (`efficientnet_lite_pytorch`) and of timm's `tf_efficientnet_lite…`."""

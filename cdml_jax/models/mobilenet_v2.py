@@ -87,6 +87,9 @@ class MobileNetV2(Network):
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         return mean_pool(x)
 
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        return self.blocks[number].expand(x, train=False)  # what blocks give has no activation
+
 
 def tables() -> dict[str, Table]:
     """Names of torchvision's `mobilenet_v2` and of timm's `mobilenetv2_100`."""

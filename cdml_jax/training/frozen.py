@@ -116,6 +116,8 @@ def frozen_feeds(
         "style": config.model.style,
         "weights": digest_of_arrays((parameters, statistics)),
     }
+    if config.data.boxes:
+        made_by["boxes"] = hashlib.sha256(path_of(config.data.boxes).read_bytes()).hexdigest()
     data_dir = config.data.data_dir
     folder = (path_of(data_dir) if data_dir else cache_directory()) / "features"
     return {
