@@ -11,6 +11,7 @@ from typing import Any
 
 import cdml_jax
 from cdml_jax.cli import (
+    calibrate,
     check,
     compare,
     config,
@@ -34,6 +35,7 @@ COMMANDS = {
     "reproduce": reproduce,
     "config": config,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "compare": compare,
     "check": check,
     "prepare": prepare,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cdml_jax.confusion.figures import accuracy, mean_class_error
+from cdml_jax.reporting import answers
 from cdml_jax.reporting.comparison import FEWEST, Comparison, compare, points
 from cdml_jax.reporting.markdown import markdown_table
 from cdml_jax.reporting.provenance import differences
@@ -19,6 +20,10 @@ _EMBEDDINGS_CAPTION = (
     "Each test image is sought among the others by its embedding, of length 1; {spread}\n"
     "differences as above. NMI: of the classes and as many k-means clusters. features are what the\n"
     "classifier reads, a projection is what the embedding head makes of them.\n"
+)
+_ANSWERS_CAPTION = (
+    "Top-5: the class is among the five likeliest. Macro F1: the mean over the classes. Calibration error:\n"
+    "how far probabilities are from shares of right answers, in 15 bins (Guo et al., ICML 2017).\n"
 )
 _MIXED = (
     "The methods' embeddings differ in kind: without triplets a projection stays as it was drawn, so the\n"
@@ -132,6 +137,29 @@ def embeddings_table(table: Table) -> str:
         if found:
             caption += f"{title}, {len(found)} of {len(warnings)} runs: {found[0]}.\n"
     return markdown_table(header, lines, "ll" + "r" * (len(header) - 2)) + "\n" + caption
+
+
+def answers_table(table: Table, costs: np.ndarray | None = None) -> str:
+    """How good each method's answers to the test images are beyond the first: top-5, macro F1, calibration.
+
+    Args:
+      table: results of all methods and seeds; a dash stands where answers were not kept.
+      costs: (C, C) of calling an image of class i class j, for the expected cost; None leaves it out.
+
+    Returns:
+      A Markdown table with its notes below, as `methods_table`.
+    """
+    figures = (answers.top_5, answers.macro_f1, answers.calibration)
+    header = ["method", "top-5 %", "macro F1 %", "calibration error %"]
+    header += ["expected cost"] if costs is not None else []
+    lines = []
+    for method, title in table.titles.items():
+        runs = list(table.runs[method].values())
+        line = [title, *(_spread_of(runs, figure) for figure in figures)]
+        if costs is not None:
+            line.append(_spread([answers.expected_cost(run.test_counts, costs) for run in runs]))
+        lines.append(line)
+    return markdown_table(header, lines, "l" + "r" * (len(header) - 1)) + "\n" + _ANSWERS_CAPTION
 
 
 def recall_at_1(result: RunResult) -> float:
