@@ -21,6 +21,7 @@ from cdml_jax.cli import (
     lacking,
     predict,
     prepare,
+    report,
     reproduce,
     search,
     train,
@@ -37,6 +38,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "calibrate": calibrate,
     "compare": compare,
+    "report": report,
     "check": check,
     "prepare": prepare,
     "predict": predict,
@@ -51,6 +53,7 @@ examples:
   cdml train --config=own_images --config.source=folder:~/photographs --workdir=runs/mine
   cdml evaluate --workdir=runs/mine --split=test
   cdml compare runs/mine runs/other
+  cdml report --workdir=runs/mine
   cdml predict --workdir=runs/mine photo.jpg
 """
 

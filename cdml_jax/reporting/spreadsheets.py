@@ -18,7 +18,7 @@ from cdml_jax.system.files import write_text, writing
 
 PREDICTIONS, CLASSES, PAIRS, SUSPECTS = "predictions.csv", "classes.csv", "pairs.csv", "suspects.csv"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_TOP = 5
+_TOP, _FEW = 5, 8
 
 
 def cell(text: str) -> str:
@@ -60,24 +60,28 @@ def _shown(value: object) -> object:
 
 
 def write_predictions(table: Table, split: Split, folder: Path) -> Path | None:
-    """predictions.csv: a row for each image of a split and each run; None where no run kept its answers."""
-    names = [*table.classes.names]
+    """predictions.csv: a row for each image of a split and each run; None where no run kept its answers.
+
+    Of more than `_FEW` runs it has the likeliest class alone, else the five likeliest.
+    """
+    names, most = [*table.classes.names], _TOP if len(table.results) <= _FEW else 1
 
     def rows() -> Iterable[Sequence[object]]:
         for result in table.results:
             said = getattr(result, split)
             if said is None:
                 continue
-            width = said.top_classes.shape[1]
-            columns = (said.labels.tolist(), said.top_classes.tolist(), said.top_probabilities.tolist())
+            top_classes, shares = said.top_classes[:, :most], said.top_probabilities[:, :most]
+            width = top_classes.shape[1]
+            columns = (said.labels.tolist(), top_classes.tolist(), shares.tolist())
             for name, label, top, shares, own in zip(said.names, *columns, said.true_probability.tolist()):
                 more = [value for pair in zip((names[c] for c in top), shares) for value in pair]
                 right = int(top[0] == label)
-                blank = [""] * (2 * (_TOP - width))
+                blank = [""] * (2 * (most - width))
                 yield [result.method, result.seed, split, name, names[label], right, own, *more, *blank]
 
     answers = [
-        column for place in range(1, _TOP + 1) for column in (f"class_{place}", f"probability_{place}")
+        column for place in range(1, most + 1) for column in (f"class_{place}", f"probability_{place}")
     ]
     header = ["method", "seed", "split", "image", "class", "right", "class_probability", *answers]
     if all(getattr(result, split) is None for result in table.results):

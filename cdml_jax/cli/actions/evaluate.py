@@ -9,6 +9,7 @@ from etils.epath import Path
 
 from cdml_jax.cli.actions.answers import costs_of, keep_evaluation, print_answers
 from cdml_jax.cli.actions.cards import add_to_card
+from cdml_jax.cli.actions.page import attempt
 from cdml_jax.cli.actions.running import NO_CHANGES, prepare, refuse_trained_on, say_next, settings_for_use
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
@@ -87,6 +88,7 @@ def evaluate(
         console.result(figures.warning)
     if not disjoint and processes.is_first():
         show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
+        attempt(folder, split, best=best, changes=changes)
     say_next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
 

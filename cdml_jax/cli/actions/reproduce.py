@@ -11,6 +11,7 @@ from etils.epath import Path
 from cdml_jax.cli.actions.answers import costs_of
 from cdml_jax.cli.actions.cards import write_card
 from cdml_jax.cli.actions.outcome import result_of, settings_of_run
+from cdml_jax.cli.actions.page import attempt
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.fitting import as_begun
@@ -115,6 +116,7 @@ def reproduce(
     console.result(f"\n{report.table}\n{report.answers}\n{report.embeddings}\n")
     report = _report(dataset, wanted, config, folder, command, methods, draw=True)
     console.result("\n".join(map(str, report.paths)))
+    attempt(folder, command=command)
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
 
