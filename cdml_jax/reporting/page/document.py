@@ -18,6 +18,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.reporting import spreadsheets
 from cdml_jax.reporting.page import summary
 from cdml_jax.reporting.page.data import as_text, page_data
+from cdml_jax.reporting.page.drawings import calibrations
 from cdml_jax.reporting.page.pictures import Small, small_pictures
 from cdml_jax.reporting.page.shown import MOST_CLASSES, Shown, with_suspects
 from cdml_jax.system import console
@@ -58,7 +59,7 @@ def write_page(shown: Shown, path: Path, *, inside: int = INSIDE) -> Written:
     images, listed = with_suspects(pictures, places, found, shown.split)
     small = _small(shown, images)
     data = page_data(shown, images, places, listed, small.copies)
-    beside = _placed(small.files, path, inside)
+    beside = placed(small.files, path, inside)
     data |= {"thumbs": [], "folder": beside} if beside else {"thumbs": as_text(small.files), "folder": ""}
     write_text(path, document(shown, data))
     return Written(path, _files(shown, found, images, small.copies, path.parent))
@@ -76,7 +77,7 @@ def _small(shown: Shown, images: Sequence[Any]) -> Small:
     return small
 
 
-def _placed(files: Sequence[bytes], path: Path, inside: int) -> str:
+def placed(files: Sequence[bytes], path: Path, inside: int) -> str:
     """The folder beside the page that has the small pictures, with a slash; "" where the page holds them."""
     folder = path.parent / (path.stem + _FOLDER)
     with writing(path.parent):
@@ -136,6 +137,8 @@ def document(shown: Shown, data: Mapping[str, Any]) -> str:
         command=shown.command,
         settings=summary.settings_rows(shown),
         origins=summary.origins(shown),
+        calibrations=[(title, error) for title, _, error, _ in calibrations(shown)],
+        labelled=True,
         evaluated=not shown.epochs_alone,
         pictured=bool(data["thumbs"] or data["folder"]),
     )

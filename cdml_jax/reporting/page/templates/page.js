@@ -40,6 +40,7 @@
   }
   function said(i, run) {
     if (answer(run, i) < 0) return null;
+    if (D.labels[i] < 0) return make("span", {}, bdi(name(run.called[i])), ` ${percent(run.p[i])}`);
     const right = isRight(run, i);
     return make("span", { class: right ? "fine" : "said" }, right ? "✓ rightly, " : "✗ called ",
       right ? "" : bdi(name(run.called[i])), right ? "" : ", ", percent(run.p[i]));
@@ -69,6 +70,7 @@
     const cdml = D.methods.findIndex((method, m) => method.key === "cdml" && m !== D.first);
     return cdml >= 0 ? cdml : D.methods.findIndex((_, m) => m !== D.first);
   };
+  const byCalled = (c) => D.labels.map((_, i) => i).filter((i) => i < HELD && D.runs[0].called[i] === c);
   const called = (m, i, j) => byLabel[i].filter((image) => D.methods[m].runs.some((r) => D.runs[r].called[image] === j));
 
   // Dialogs.
@@ -160,6 +162,7 @@
       wrong.length > 12 ? make("button", { type: "button", onclick: () => openList(`${name(a)} and ${name(b)}`, wrong) }, `All ${wrong.length}`) : null);
   }
   function cards() {
+    if (!$("cards")) return;
     const kept = D.pairs.filter((pair) => fits(name(pair.true), name(pair.called)));
     $("cards").replaceChildren(...kept.map(card));
     $("no-cards").hidden = kept.length > 0;
@@ -167,6 +170,7 @@
 
   // Classes.
   function classes() {
+    if (!D.labelled) return answers();
     const m = state.method, method = D.methods[m];
     const rows = byLabel.map((_, c) => {
       const right = count(m, c, c), images = method.rows[c], times = method.columns[c];
@@ -186,6 +190,12 @@
       m !== D.first ? make("td", {}, row.images ? (100 * (row.recall - row.before)).toFixed(1) : "–") : null,
       make("td", { class: "text" }, row.taken ? make("button", { type: "button", onclick: () => cell(m, row.c, row.taken[0]) }, bdi(name(row.taken[0])), ` ${row.taken[1]} (${share(row.taken[1], row.images, 0)})`) : "–"))));
   }
+  function answers() {
+    const rows = D.order.map((c) => [c, byCalled(c)]).filter(([c, list]) => list.length && fits(name(c))).sort((a, b) => b[1].length - a[1].length);
+    $("class-table").tHead.rows[0].replaceChildren(...["class", "images called so", "share"].map((text) => make("th", { scope: "col" }, text)));
+    $("class-table").tBodies[0].replaceChildren(...rows.map(([c, list]) => make("tr", {}, make("th", { scope: "row" }, make("button", { type: "button", class: "plain", onclick: () => openList(name(c), list) }, bdi(name(c)))),
+      make("td", {}, String(list.length)), make("td", {}, share(list.length, HELD)))));
+  }
   const taken = D.methods.map((method) => {
     const most = new Array(C);
     for (const [key, n] of method.cells) {
@@ -196,7 +206,7 @@
   });
 
   // Images.
-  const kinds = {
+  const kinds = !D.labelled ? { unsure: ["least sure first", () => true], sure: ["surest first", () => true] } : {
     wrong: ["wrong, surest first", (i) => !isRight(runOf(state.method), i)],
     fixed: ["right here, wrong by the first method", (i) => isRight(runOf(state.method), i) && !isRight(runOf(D.first), i)],
     broken: ["wrong here, right by the first method", (i) => !isRight(runOf(state.method), i) && isRight(runOf(D.first), i)],
@@ -206,7 +216,8 @@
   function images() {
     const run = runOf(state.method), keep = (kinds[$("which").value] || kinds.all)[1], list = [];
     if (run) for (let i = 0; i < HELD; i++) if (keep(i) && imageFits(i, run)) list.push(i);
-    if ($("which").value !== "all") list.sort((x, y) => run.p[y] - run.p[x] || x - y);
+    const sign = $("which").value === "unsure" ? 1 : -1;
+    if ($("which").value !== "all") list.sort((x, y) => sign * (run.p[x] - run.p[y]) || x - y);
     $("gallery").replaceChildren(...list.slice(0, state.shown).map((i) => face(i, list)));
     const of = D.total > HELD ? `${HELD} held of ${D.total}` : `${HELD}`;
     $("how-many").textContent = run ? `${list.length} of ${of} images, ${D.methods[state.method].title}, seed ${run.seed}` : "What was said of each image was not kept.";
@@ -216,9 +227,12 @@
   // Suspects and copies.
   const suspectFits = ([i, , suggested]) => fits(name(D.labels[i]), name(suggested), D.names[i]);
   function suspects() {
+    if (!$("suspect-list")) return;
     const kept = D.suspects.filter(suspectFits), list = kept.map(([i]) => i);
     $("suspect-list").replaceChildren(...(kept.length ? kept.slice(0, PAGE).map(([i, label, suggested, own, probability]) => face(i, list, bdi(name(label)), ` ${percent(own)}`, make("br"),
       make("span", { class: "said" }, bdi(name(suggested)), ` ${percent(probability)}`))) : [make("p", { class: "note" }, "None.")]));
+  }
+  function copies() {
     $("copies").replaceChildren(...(D.copies.length ? D.copies.slice(0, PAGE).map((group) => make("div", { class: "card faces small" }, ...faces(group))) : [make("p", { class: "note" }, D.folder || D.thumbs.length ? "None was found among the images of this page." : "The images are not at hand, so none was sought.")]));
   }
   function exported() {
@@ -233,8 +247,9 @@
   // Drawings, each once it is seen.
   const dark = () => document.documentElement.dataset.theme === "dark";
   const ink = (key) => getComputedStyle(document.documentElement).getPropertyValue(`--${key}`).trim();
-  const visible = (colour) => (dark() && /^#0(00000|064a0)$/i.test(colour) ? "#7cbcf5" : !dark() && colour === "#a6a6a6" ? "#7d7d7d" : colour);
-  const draws = { "matrix-plot": matrix, "map-plot": map, "calibration-plot": calibration, "curve-plot": curve, "weights-plot": weights };
+  const swapped = { "#000000": ["#000000", "#e8eaee"], "#0064a0": ["#0064a0", "#4aa3ea"], "#a6a6a6": ["#7d7d7d", "#a6a6a6"] };
+  const visible = (colour) => (swapped[colour] || [colour, colour])[dark() ? 1 : 0];
+  const draws = { "matrix-plot": matrix, "map-plot": map, "calibration-plot": () => composed("calibration"), "curve-plot": () => composed("curve"), "weights-plot": () => composed("weights") };
   const seen = new Set(), stale = new Set(Object.keys(draws));
   function drawn(id) {
     if (!$(id) || !seen.has(id) || !stale.has(id)) return;
@@ -244,7 +259,7 @@
   const redraw = (...ids) => { for (const id of ids) { stale.add(id); drawn(id); } };
   const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   const axis = (more) => ({ gridcolor: ink("line"), zeroline: false, linecolor: ink("line"), automargin: true, ...more });
-  const layout = (more) => ({ paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("ink"), size: 12 }, margin: { t: 10, r: 10, l: 60, b: 50 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, hovermode: "closest", ...more });
+  const layout = (more) => ({ paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("ink"), size: 12 }, margin: { t: 10, r: 10, l: 60, b: 50 }, ...(innerWidth < 640 ? { legend: { orientation: "h", y: -0.25, yanchor: "top" }, height: 540 } : { legend: { orientation: "h", y: 1.02, yanchor: "bottom" } }), hovermode: "closest", ...more });
   function tell(event, i, text) {
     const tip = $("tip");
     tip.replaceChildren(...(i >= 0 && source(i) ? [picture(i)] : []), ...text);
@@ -310,6 +325,7 @@
     });
   }
   function cells() {
+    if (!$("cells")) return;
     const m = state.method, list = [...D.methods[m].cells].map(([key, n]) => [Math.floor(key / C), key % C, n]).filter(([i, j]) => i !== j && fits(name(i), name(j)));
     list.sort((a, b) => b[2] - a[2] || a[0] - b[0]);
     $("cells").tBodies[0].replaceChildren(...list.slice(0, 40).map(([i, j, n]) => make("tr", {}, make("th", { scope: "row" }, bdi(name(i))), make("td", { class: "text" }, make("button", { type: "button", onclick: () => cell(m, i, j) }, bdi(name(j)))),
@@ -329,36 +345,17 @@
       .then(() => hovering(plot, (event, point) => tell(event, point.customdata, [bdi(name(D.labels[point.customdata])), make("br"), said(point.customdata, run) ?? ""]), (point) => detail(point.customdata, groups[point.curveNumber])));
   }
 
-  function calibration() {
-    const lines = D.reliability.map((each) => ({ type: "scatter", mode: "lines+markers", name: plain(each.title), x: each.bins.map((b) => 100 * b[1]), y: each.bins.map((b) => 100 * b[2]), text: each.bins.map((b) => `${b[0]} answers`),
-      hovertemplate: "said %{x:.1f} %, right %{y:.1f} %, %{text}", line: { color: visible(each.colour), dash: each.calibrated ? "dot" : "solid" } }));
-    Plotly.react($("calibration-plot"), [{ type: "scatter", mode: "lines", x: [0, 100], y: [0, 100], name: "as it should be", line: { color: ink("soft"), dash: "dash", width: 1 }, hoverinfo: "skip" }, ...lines],
-      layout({ xaxis: axis({ title: { text: "probability of the answers, %" }, range: [0, 101] }), yaxis: axis({ title: { text: "right, %" }, range: [0, 101] }) }), config);
-  }
-
-  function curve() {
-    const key = $("curve").value, traces = [];
-    for (const each of D.curves.series) {
-      const points = each.figures[key] || [], colour = visible(each.colour), x = points.map((p) => p[0]);
-      if (!points.length) continue;
-      if (points.some((p) => p[4] > 1)) traces.push({ type: "scatter", x: [...x, ...x.slice().reverse()], y: [...points.map((p) => p[3]), ...points.map((p) => p[2]).reverse()], fill: "toself", fillcolor: `${colour}2e`, line: { width: 0 }, hoverinfo: "skip", showlegend: false, legendgroup: each.title });
-      traces.push({ type: "scatter", mode: points.length > 1 ? "lines" : "markers", x, y: points.map((p) => p[1]), name: plain(each.title), line: { color: colour, width: 2 }, legendgroup: each.title });
-    }
-    const shapes = D.curves.warmup ? [{ type: "rect", xref: "x", yref: "paper", x0: 0.5, x1: D.curves.warmup + 0.5, y0: 0, y1: 1, fillcolor: "#8884", line: { width: 0 }, layer: "below" }] : [];
-    Plotly.react($("curve-plot"), traces, layout({ shapes, xaxis: axis({ title: { text: "epoch" } }), yaxis: axis({ title: { text: D.curves.labels[key] || "" } }), hovermode: "x unified" }), config);
-  }
-
-  function weights() {
-    const what = Number($("weights-what").value), found = D.weights[Number($("weights-of").value)] || { pairs: [], classes: [] };
-    const lines = (what === 2 ? found.classes : found.pairs).map(([title, points]) => ({ type: "scatter", mode: points.length > 1 ? "lines+markers" : "markers", name: plain(short(title, 44)), x: points.map((p) => p[0]), y: points.map((p) => p[what === 1 ? 2 : 1]) }));
-    const titles = ["weight of the pair", "share of the epoch's triplets", "weight of the class"];
-    Plotly.react($("weights-plot"), lines, layout({ xaxis: axis({ title: { text: "epoch" } }), yaxis: axis({ title: { text: titles[what] }, rangemode: "tozero" }), legend: { orientation: "h", y: -0.2 }, height: 560,
-      annotations: lines.length ? [] : [{ text: "This run's log does not have them.", showarrow: false, font: { size: 14 } }] }), config);
+  // What was composed elsewhere: traces and a layout of each choice.
+  function composed(id) {
+    const chosen = $(id) && $(id).tagName === "SELECT" ? Number($(id).value) : 0;
+    const [, traces, own] = D.figures[id][chosen] || ["", [], { annotations: [{ text: "Nothing was kept.", showarrow: false }] }];
+    const coloured = traces.map((t) => (t.line && t.line.color ? { ...t, line: { ...t.line, color: visible(t.line.color) } } : t));
+    Plotly.react($(`${id}-plot`), coloured, layout({ ...own, xaxis: axis(own.xaxis), yaxis: axis(own.yaxis) }), config);
   }
 
   // The beginning.
   const options = (select, list) => select.replaceChildren(...list.map(([value, text]) => make("option", { value }, text)));
-  function everything() { cards(); cells(); classes(); images(); suspects(); redraw("matrix-plot"); }
+  const lists = () => { cards(); cells(); classes(); images(); suspects(); };
   function themed(name, keep) {
     document.documentElement.dataset.theme = name;
     $("theme").setAttribute("aria-pressed", String(name === "dark"));
@@ -380,24 +377,27 @@
     if ($("detail").open && event.key === "ArrowLeft") step("before");
     if ($("detail").open && event.key === "ArrowRight") step("after");
   });
-  options($("curve"), Object.entries(D.curves.labels));
-  options($("weights-of"), D.weights.map((each, k) => [k, each.title]));
-  for (const [id, plots] of [["curve", ["curve-plot"]], ["weights-of", ["weights-plot"]], ["weights-what", ["weights-plot"]]]) $(id).addEventListener("change", () => redraw(...plots));
+  for (const id of ["curve", "weights"].filter($)) {
+    options($(id), D.figures[id].map(([label], k) => [k, label]));
+    $(id).addEventListener("change", () => redraw(`${id}-plot`));
+  }
   if ($("search")) {
     options($("method"), D.methods.map((method, m) => [m, method.title]));
     $("method").value = D.first;
     options($("which"), Object.entries(kinds).filter(([key]) => D.methods.length > 1 || !["fixed", "broken", "never"].includes(key)).map(([key, [text]]) => [key, text]));
     options($("map-of"), D.maps.length ? D.maps.map((each, k) => [k, each.title]) : [[0, "nothing was kept"]]);
-    $("method").addEventListener("change", () => { state.method = Number($("method").value); state.shown = PAGE; everything(); });
+    $("method").addEventListener("change", () => { state.method = Number($("method").value); state.shown = PAGE; lists(); redraw("matrix-plot"); });
     let waiting = 0;
-    $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => { state.query = fold($("search").value.trim()); state.shown = PAGE; cards(); cells(); classes(); images(); suspects(); }, 150); });
+    $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => { state.query = fold($("search").value.trim()); state.shown = PAGE; lists(); }, 150); });
     $("which").addEventListener("change", () => { state.shown = PAGE; images(); });
     $("more").addEventListener("click", () => { state.shown += PAGE; images(); });
-    $("difference").addEventListener("change", () => redraw("matrix-plot"));
     $("map-of").addEventListener("change", () => redraw("map-plot"));
-    $("export").addEventListener("click", exported);
-    $("calibration-table").tBodies[0].replaceChildren(...D.reliability.map((each) => make("tr", {}, make("th", { scope: "row" }, bdi(each.title)), make("td", {}, each.error))));
-    everything();
+    if (D.labelled) {
+      $("difference").addEventListener("change", () => redraw("matrix-plot"));
+      $("export").addEventListener("click", exported);
+    }
+    lists();
+    copies();
   }
   const watch = new IntersectionObserver((entries) => { for (const entry of entries) if (entry.isIntersecting) { seen.add(entry.target.id); drawn(entry.target.id); } }, { rootMargin: "300px" });
   for (const id of Object.keys(draws)) if ($(id)) watch.observe($(id));
