@@ -11,6 +11,7 @@ from typing import Any
 
 import cdml_jax
 from cdml_jax.cli import (
+    calibrate,
     check,
     compare,
     config,
@@ -22,6 +23,7 @@ from cdml_jax.cli import (
     localize,
     predict,
     prepare,
+    report,
     reproduce,
     search,
     train,
@@ -36,7 +38,9 @@ COMMANDS = {
     "reproduce": reproduce,
     "config": config,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "compare": compare,
+    "report": report,
     "check": check,
     "prepare": prepare,
     "predict": predict,
@@ -53,6 +57,7 @@ examples:
   cdml train --config=own_images --config.source=folder:~/photographs --workdir=runs/mine
   cdml evaluate --workdir=runs/mine --split=test
   cdml compare runs/mine runs/other
+  cdml report --workdir=runs/mine
   cdml predict --workdir=runs/mine photo.jpg
 """
 

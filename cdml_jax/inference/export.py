@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,7 +26,8 @@ def export(run: TrainedRun, out: Path) -> tuple[str, ...]:
     """Write the network of a run as a `jax.export` artifact, and its classes' names as JSON beside it.
 
     The artifact holds the weights. It takes uint8 (batch, image_size, image_size, 3) for any batch from 1 on
-    and gives logits (batch, classes) and embeddings (batch, size).
+    and gives logits (batch, classes) and embeddings (batch, size). The logits of a run that `cdml calibrate`
+    has seen are divided by its temperature: their softmax is what `cdml predict` prints.
 
     Args:
       run: as `cdml_jax.load` gives.
@@ -41,6 +43,8 @@ def export(run: TrainedRun, out: Path) -> tuple[str, ...]:
     side = run.image_size
     images: Any = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)
     bound = functools.partial(run.apply, run.weights.parameters, run.weights.batch_statistics)
+    if run.temperature != 1.0:
+        bound = functools.partial(_divided, bound, run.temperature)
     blob, platforms = _serialized(jax.jit(bound), images)
     about = {
         "dataset": run.dataset,
@@ -48,11 +52,18 @@ def export(run: TrainedRun, out: Path) -> tuple[str, ...]:
         "input": f"uint8 (batch, {side}, {side}, 3), RGB",
         "view": f"scaled to a short side of {run.transform.short_side} pixels, centre square of {side}",
         "outputs": ["logits", "embeddings"],
+        "temperature": run.temperature,
         "platforms": platforms,
     }
     _write(out, blob)
     _write(beside(out), (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
     return platforms
+
+
+def _divided(apply: Callable[..., Any], temperature: float, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What `apply` gives, its logits divided by a temperature."""
+    logits, embeddings = apply(images)
+    return logits / temperature, embeddings
 
 
 def beside(out: Path) -> Path:

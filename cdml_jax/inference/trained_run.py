@@ -21,7 +21,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.inference import photographs as batches
 from cdml_jax.inference.photographs import Note, Photograph, Rows, each, in_parts, placed_parts, seen
 from cdml_jax.models import build, spec_of
-from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs import calibration, class_names, workdir
 from cdml_jax.runs.claims import part_of
 from cdml_jax.runs.trained_weights import Weights, restore_weights
 from cdml_jax.system.files import path_of
@@ -75,7 +75,10 @@ def load(
     part: Any = {"part": part_of(stored), "families": names.families}
     network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0), **part))
     graph, *shapes = split_model(network)
-    return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes, best=best), devices)
+    weights = restore_weights(folder, *shapes, best=best)
+    calibrated = calibration.read(folder, weights.epoch, best=best)
+    temperature = calibrated.temperature if calibrated else 1.0
+    return TrainedRun(config, name, names, graph, weights, devices, temperature=temperature)
 
 
 class TrainedRun:
@@ -88,6 +91,7 @@ class TrainedRun:
       transform: how a photograph becomes what the network takes.
       image_size: side in pixels of what the network takes.
       weights: on the host, with the confusion counts of the training.
+      temperature: by which `guesses` divides logits: what `cdml calibrate` stored, else 1.
     """
 
     def __init__(
@@ -98,7 +102,10 @@ class TrainedRun:
         graph: nnx.GraphDef,
         weights: Weights,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        temperature: float = 1.0,
     ):
+        self.temperature = temperature
         self.config, self.dataset, self.classes, self.weights = config, dataset, names, weights
         self.transform = config.image
         self.image_size: int = config.image.image_size
@@ -240,7 +247,7 @@ class TrainedRun:
 
     def guesses(self, logits: ArrayLike, *, top: int = 5) -> list[Guess]:
         """The classes of the largest of an image's logits (classes,), the likeliest first."""
-        logits = np.asarray(logits, np.float64)
+        logits = np.asarray(logits, np.float64) / self.temperature
         shifted = np.exp(logits - logits.max())
         probabilities = shifted / shifted.sum()
         likeliest = np.argsort(-probabilities, kind="stable")[:top]

@@ -1,4 +1,4 @@
-"""What every picture shares: the paper-white figure, the methods' colours, and how a PNG is saved."""
+"""What every picture shares: the paper-white figure, its letters, and how it is saved."""
 
 from __future__ import annotations
 
@@ -14,22 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
-from cdml_jax.reporting.paper import TABLE_2
 from cdml_jax.system.console import escaped
 from cdml_jax.system.files import write_bytes, writing
 
 DPI = 130
 INK = "#222222"
-
-# Okabe and Ito's palette: distinguishable with any of the usual colour blindnesses, and in grey.
-PAPER_COLOURS = dict(zip(TABLE_2, ("#a6a6a6", "#e69f00", "#56b4e9", "#0064a0"), strict=True))
-_OTHER_COLOURS = ("#cc79a7", "#009e73", "#d55e00", "#000000", "#b8a800", "#7b4b94")
-
-
-def colours(methods: Iterable[str]) -> dict[str, str]:
-    """Method -> colour: the paper's methods have their own, the others take turns in order of appearance."""
-    others = [method for method in methods if method not in PAPER_COLOURS]
-    return PAPER_COLOURS | {name: _OTHER_COLOURS[k % len(_OTHER_COLOURS)] for k, name in enumerate(others)}
 
 
 def shortened(name: str, longest: int = 32) -> str:

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cdml_jax.confusion.figures import class_error
-from cdml_jax.reporting.canvas import PAPER_COLOURS, blank, colours, literal, plain, save, shortened
+from cdml_jax.reporting.canvas import blank, literal, plain, save, shortened
+from cdml_jax.reporting.colours import PAPER_COLOURS, colours
 from cdml_jax.reporting.pairs import confused_subcategories
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table

@@ -22,6 +22,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.runs.best import Best, waited_enough
 from cdml_jax.runs.checkpoint import Checkpoints, Run
+from cdml_jax.runs.entries import weights_of_epoch
 from cdml_jax.runs.log import Writers
 from cdml_jax.runs.profiling import Profile, annotated, memory_report
 from cdml_jax.runs.timing import StepClock, input_advice, peak_memory, seconds_since_start
@@ -276,7 +277,6 @@ class _Trainer:
         run, names = self.run, self.program.dataset.classes.names
         values = {name: np.asarray(value) for name, value in compute(run.state.metrics).items()}
         shares = values.pop("watched_share")
-        weights = run.statistics.pairs.at(costs.watched_pairs)
         step = int(run.state.step)
         return {
             "epoch": run.epoch + 1,
@@ -285,15 +285,7 @@ class _Trainer:
             "mean_class_error": mean_class_error(counts),
             "learning_rate": float(self.program.schedule(step - 1)),
             "triplet_weight": float(costs.triplet_weight),
-            "confused_pairs": [
-                {
-                    "true": names[i],
-                    "called": names[j],
-                    "weight": float(weight),
-                    "share": float(share),
-                }
-                for (i, j), weight, share in zip(costs.watched_pairs.tolist(), weights, shares)
-            ],
+            **weights_of_epoch(costs, run.statistics, shares, names),
         }
 
     def _check_finite(self) -> None:

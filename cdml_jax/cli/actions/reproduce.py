@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from etils.epath import Path
 
+from cdml_jax.cli.actions.answers import costs_of
 from cdml_jax.cli.actions.cards import write_card
 from cdml_jax.cli.actions.outcome import result_of, settings_of_run
+from cdml_jax.cli.actions.page import attempt
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.fitting import as_begun
@@ -114,9 +116,10 @@ def reproduce(
         return None
     wanted = [r for r in results.load(kept) if r.method in config.reproduce.methods and r.seed in seeds]
     report = _report(dataset, wanted, config, folder, command, methods, draw=False)
-    console.result(f"\n{report.table}\n{report.embeddings}\n")
+    console.result(f"\n{report.table}\n{report.answers}\n{report.embeddings}\n")
     report = _report(dataset, wanted, config, folder, command, methods, draw=True)
     console.result("\n".join(map(str, report.paths)))
+    attempt(folder, command=command)
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
 
@@ -190,6 +193,7 @@ def _report(
     from cdml_jax.reporting.report import write_report  # here: training needs no scipy
 
     titles = {name: method.title for name, method in methods.items()}
+    found = costs_of(config.confusion.source, None, dataset.classes)
     return write_report(
         tabulate(wanted, dataset.classes, titles=titles),
         folder,
@@ -198,4 +202,5 @@ def _report(
         settings=keys.fitted(dataclasses.asdict(config))
         | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
         draw=draw,
+        costs=found[0] if found else None,
     )
