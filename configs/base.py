@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
                 "test_fraction": 0.0,
                 "class_disjoint": False,  # train on the first classes, test on the others (CUB, Cars)
                 "boxes": "",  # a file of cdml localize: each image is cut out by its box
+                # Share of the training images that get a wrong label, by their names; 0 for none
+                "label_noise": 0.0,
                 "check": True,  # decode every image once before training
                 "cache_bytes": 4 << 30,  # decoded images are kept in memory up to this
                 "num_threads": 2,

@@ -28,6 +28,7 @@ PAGES = [
     "docs/datasets.md",
     "docs/extending.md",
     "docs/models.md",
+    "docs/peers.md",
     "docs/results.md",
     "docs/performance.md",
 ]

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.datasets import noisy
 from cdml_jax.configuration.fitting import as_begun, fitted
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.configuration.styles import styled
@@ -91,7 +92,7 @@ def _train(
     check(settings)
     keep_compiled(settings.compilation_cache)
     dataset = verify(dataset, Problems(dataset.name), cache=None, images=settings.data.check)
-    dataset = cut_out(dataset, settings.data.boxes)
+    dataset = noisy(cut_out(dataset, settings.data.boxes), settings.data.label_noise)
     settings = fitted(settings, dataset, devices_here())
     fill = beginning(settings, dataset.classes)
     program = Program(settings, dataset, structure=chosen.structure, fill=fill)

@@ -61,7 +61,8 @@ def compiled_step(config, dataset, devices=8, **options):
     """A program and the collectives of its step."""
     program = Program(config, dataset, devices=jax.devices()[:devices], **options)
     arguments = program.abstract_state(), program.abstract_batch(), program.abstract_costs()
-    return program, collectives(program.step.lower(*arguments).compile().as_text())
+    quick = {"xla_backend_optimization_level": 0}  # of the machine code, which is not run
+    return program, collectives(program.step.lower(*arguments).compile(quick).as_text())
 
 
 def of_kind(found, kind):

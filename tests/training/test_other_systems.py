@@ -1,6 +1,7 @@
 """The step of the other systems: last maps, all pairs, two levels of labels, and images left out."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -100,10 +101,22 @@ def began(program):
     return state._replace(images=images)
 
 
+def compiled(function, *arguments):
+    """In slow machine code: it runs once or twice, and would take long to be optimised."""
+    return function.lower(*arguments).compile({"xla_backend_optimization_level": 0})
+
+
+@functools.lru_cache(maxsize=4)
+def step_of(program):
+    """The compiled step."""
+    arguments = program.abstract_state(), program.abstract_batch(), program.abstract_costs()
+    return compiled(program.step, *arguments)
+
+
 def after_a_step(program, batch, **options):
     costs = make_costs(program.structure, **options)
     placed = mesh_lib.put_batch(program.mesh, batch), mesh_lib.put_replicated(program.mesh, costs)
-    return program.step(began(program), *placed)
+    return step_of(program)(began(program), *placed)
 
 
 def assert_close(ours, theirs, **tolerance):
@@ -149,9 +162,8 @@ def test_one_step_is_the_one_by_hand_whatever_padding_and_microbatches(wide, dat
         loss = mean(softmax) + sum(WEIGHTS[name] * value for name, value in terms.items())
         return loss, (terms, logits, embeddings)
 
-    (loss, (terms, logits, embeddings)), gradients = jax.jit(jax.value_and_grad(by_hand, has_aux=True))(
-        before
-    )
+    differentiated = compiled(jax.jit(jax.value_and_grad(by_hand, has_aux=True)), before)
+    (loss, (terms, logits, embeddings)), gradients = differentiated(before)
     found = after_a_step(program, batch)
     for name, value in terms.items():
         logged = found.metrics[f"{name}_loss"]
