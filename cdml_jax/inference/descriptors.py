@@ -19,12 +19,12 @@ from cdml_jax.inference.photographs import Note, Photograph, each
 from cdml_jax.inference.trained_run import Outputs, TrainedRun
 from cdml_jax.models.network import FeatureMaps, Network
 from cdml_jax.models.pixels import normalize_images
+from cdml_jax.retrieval.components import largest_component
 from cdml_jax.retrieval.descriptors import (
     DescriptorSums,
     Direction,
     descriptor_sums,
     indicator_maps,
-    largest_component,
     of_length_one,
     pooled_descriptors,
     principal_direction,
