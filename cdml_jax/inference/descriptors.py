@@ -19,12 +19,12 @@ from cdml_jax.inference.photographs import Note, Photograph, each
 from cdml_jax.inference.trained_run import Outputs, TrainedRun
 from cdml_jax.models.network import FeatureMaps, Network
 from cdml_jax.models.pixels import normalize_images
+from cdml_jax.retrieval.components import largest_component
 from cdml_jax.retrieval.descriptors import (
     DescriptorSums,
     Direction,
     descriptor_sums,
     indicator_maps,
-    largest_component,
     of_length_one,
     pooled_descriptors,
     principal_direction,
@@ -39,23 +39,28 @@ def maps_of(network: Network, images: jax.Array) -> FeatureMaps:
     return network.feature_maps(normalize_images(images))
 
 
-def _scda(network: Network, images: jax.Array) -> jax.Array:
-    return selective_descriptors(maps_of(network, images).last)
+def _scda(network: Network, images: jax.Array) -> tuple[jax.Array]:
+    return (of_length_one(selective_descriptors(maps_of(network, images).last)),)
 
 
-def _scda_plus(network: Network, images: jax.Array) -> jax.Array:
-    return selective_descriptors(*maps_of(network, images))
+def _scda_plus(network: Network, images: jax.Array) -> tuple[jax.Array]:
+    return (of_length_one(selective_descriptors(*maps_of(network, images))),)
 
 
-def _scda_flip_plus(network: Network, images: jax.Array) -> jax.Array:
-    both = [_scda_plus(network, view) for view in (images, images[:, :, ::-1])]
-    return jnp.concatenate(both, axis=1)
+def _scda_flip_plus(network: Network, images: jax.Array) -> tuple[jax.Array]:
+    both = [_scda_plus(network, view)[0] for view in (images, images[:, :, ::-1])]
+    return (of_length_one(jnp.concatenate(both, axis=1)),)
 
 
-def _ddt(network: Network, images: jax.Array, mean: jax.Array, vector: jax.Array) -> jax.Array:
+def _ddt(network: Network, images: jax.Array, mean: jax.Array, vector: jax.Array) -> tuple[jax.Array]:
     feature_map = maps_of(network, images).last
     positions = common_positions(feature_map, mean, vector)
-    return pooled_descriptors(feature_map, positions | ~positions.any((1, 2), keepdims=True))
+    chosen = positions | ~positions.any((1, 2), keepdims=True)
+    return (of_length_one(pooled_descriptors(feature_map, chosen)),)
+
+
+def _sums(network: Network, images: jax.Array, where: jax.Array) -> DescriptorSums:
+    return descriptor_sums(maps_of(network, images).last, where=where)
 
 
 def common_positions(feature_map: jax.Array, mean: jax.Array, vector: jax.Array) -> jax.Array:
@@ -63,13 +68,13 @@ def common_positions(feature_map: jax.Array, mean: jax.Array, vector: jax.Array)
     return largest_component(indicator_maps(feature_map, mean, vector) > 0)
 
 
-DESCRIPTORS: dict[str, Callable[..., jax.Array]] = {
+DESCRIPTORS: dict[str, Callable[..., tuple[jax.Array]]] = {
     "scda": _scda,
     "scda+": _scda_plus,
     "scda_flip+": _scda_flip_plus,
     DDT: _ddt,
 }
-"""By their names: functions of the network, images as bytes and, for DDT, the direction of a set."""
+"""By their names: rows of length 1 of the network, images as bytes and, for DDT, the direction of a set."""
 
 
 def check_side(run: TrainedRun, side: int) -> None:
@@ -102,8 +107,7 @@ class Descriptor:
         self, run: TrainedRun, photographs: Iterable[Photograph], *, note: Note | None = None
     ) -> Iterator[Outputs | UserError]:
         """The descriptor of each photograph in turn, of length 1, as its embedding; or why there is none."""
-        function = DESCRIPTORS[self.name]
-        compute = run.computing(lambda *arrays: (of_length_one(function(*arrays)),))
+        compute = run.computing(DESCRIPTORS[self.name])
         more = () if self.direction is None else _narrow(self.direction)
         found = each(
             photographs,
@@ -133,9 +137,7 @@ def direction_of(run: TrainedRun, photographs: Iterable[Photograph], side: int) 
     Raises:
       UserError: none can be read.
     """
-    compute = run.summing(
-        lambda network, images, where: descriptor_sums(maps_of(network, images).last, where=where)
-    )
+    compute = run.summing(_sums)
     sums: list[DescriptorSums] = []
 
     def add(images: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -24,12 +24,12 @@ from cdml_jax.inference.localization import box_of
 from cdml_jax.inference.photographs import Computed, each
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.models.network import Network
+from cdml_jax.retrieval.components import largest_component
 from cdml_jax.retrieval.descriptors import (
     DescriptorSums,
     Direction,
     above_mean,
     descriptor_sums,
-    largest_component,
     pooled_descriptors,
     principal_direction,
     selected_positions,

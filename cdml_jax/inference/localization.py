@@ -16,7 +16,8 @@ from cdml_jax.inference.photographs import Note, Photograph, each
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.models.network import Network
 from cdml_jax.retrieval.boxes import bounding_boxes
-from cdml_jax.retrieval.descriptors import Direction, above_mean, largest_component
+from cdml_jax.retrieval.components import largest_component
+from cdml_jax.retrieval.descriptors import Direction, above_mean
 
 SCDA = "scda"
 METHODS = (DDT, SCDA)

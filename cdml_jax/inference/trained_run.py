@@ -113,6 +113,7 @@ class TrainedRun:
         self._mesh = mesh_lib.make_mesh(len(devices), devices=devices)
         self._placed = mesh_lib.put_replicated(self._mesh, (weights.parameters, weights.batch_statistics))
         self._graph = graph
+        self._functions: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.apply = functools.partial(_apply, graph=graph, flip=config.test_time_flip)
         self._apply = jax.jit(self.apply)
 
@@ -180,7 +181,12 @@ class TrainedRun:
         return jax.eval_shape(self._compiled(function), *self._placed, *arrays)
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(lambda p, s, *arrays: function(nnx.merge(self._graph, p, s), *arrays))
+        """The function under jit, the same for every call: it is compiled once for each shape."""
+        if function not in self._functions:
+            self._functions[function] = jax.jit(
+                lambda p, s, *arrays: function(nnx.merge(self._graph, p, s), *arrays)
+            )
+        return self._functions[function]
 
     @property
     def number_of_devices(self) -> int:

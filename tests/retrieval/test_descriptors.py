@@ -10,13 +10,13 @@ import scipy.ndimage
 from jax.sharding import Mesh, PartitionSpec
 
 from cdml_jax.retrieval.boxes import bounding_boxes, corloc, intersection_over_union
+from cdml_jax.retrieval.components import largest_component
 from cdml_jax.retrieval.descriptors import (
     DescriptorSums,
     above_mean,
     descriptor_sums,
     descriptor_transform,
     indicator_maps,
-    largest_component,
     leading_eigenvector,
     principal_direction,
     selected_positions,
