@@ -134,6 +134,9 @@ def get_config() -> ConfigDict:
             },
             "checkpoint": {"every_seconds": 60.0, "keep": 2},
             "profile": {"steps": 0, "start_step": 20},  # a trace of so many steps, into the workdir
+            # Where the figures of each epoch go besides metrics.jsonl and TensorBoard, if installed: "wandb"
+            # (WANDB_MODE=offline works too) or "mlflow" (MLFLOW_TRACKING_URI, else runs in the workdir).
+            "live": "",
             # Where compiled programs are kept for the next start: a folder; "auto" is one in the user's cache
             # folder, "" none. JAX_COMPILATION_CACHE_DIR comes first.
             "compilation_cache": "auto",

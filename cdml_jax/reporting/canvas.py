@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from etils.epath import Path
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
@@ -105,22 +106,31 @@ def _charmap(file: str) -> set[int]:
         return set()
 
 
-def save(figure: Figure, path: str | Path) -> Path:
+def save(figure: Figure, path: str | Path, *, vector: bool = False) -> Path:
     """Write the figure as PNG, whole or not at all, making its folder; returns the path.
+
+    Args:
+      figure: whatever.
+      path: of the picture.
+      vector: write it as SVG next to it too, for documents that scale it.
 
     Raises:
       UserError: it cannot be written.
     """
     path = Path(path)
+    # No software tag, no date and no drawn ids: the same results give the same files.
+    _write(figure, path, "png", {"Software": None})
+    if vector:
+        _write(figure, path.with_suffix(".svg"), "svg", {"Date": None})
+    return path
+
+
+def _write(figure: Figure, path: Path, form: str, metadata: dict) -> None:
     picture = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none", "svg.hashsalt": "cdml"}):
         # One for each glyph and picture; `without_glyph` gives them for one line.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
-        # No software tag: the same results give the same file.
-        figure.savefig(
-            picture, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None}
-        )
+        figure.savefig(picture, format=form, dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata=metadata)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, picture.getvalue())
-    return path

@@ -118,7 +118,12 @@ def write_report(
     pictures = _pictures(table, folder) if draw else {}
     if pictures:
         write(pictures)
-    return Report(methods, answers, embeddings, [page, *data, *pictures.values()])
+    return Report(
+        methods,
+        answers,
+        embeddings,
+        [page, *data, *(f for p in pictures.values() for f in (p, p.with_suffix(".svg")))],
+    )
 
 
 def _pictures(table: Table, folder: Path) -> dict[str, Path]:
@@ -144,7 +149,7 @@ def _drawings(table: Table) -> dict[str, Callable[[Path], object]]:
     drawings: dict[str, Callable[[Path], object]] = {}
     if table.has_baseline and len(confused_subcategories(table)):
         drawings["misclassification"] = functools.partial(
-            figures.misclassification_figure, table, number=_NUMBER
+            figures.misclassification_figure, table, number=_NUMBER, vector=True
         )
     first = _first(table)
     panels = {
@@ -153,11 +158,13 @@ def _drawings(table: Table) -> dict[str, Callable[[Path], object]]:
         if method in table.runs
     }
     alone = {f"{table.titles[first]}, test images": table.counts(first)}
-    drawings["confusion"] = functools.partial(matrices.confusion_figure, alone, table.classes)
+    drawings["confusion"] = functools.partial(matrices.confusion_figure, alone, table.classes, vector=True)
     if len(panels) > 1:
-        drawings["confusion_compared"] = functools.partial(matrices.confusion_figure, panels, table.classes)
+        drawings["confusion_compared"] = functools.partial(
+            matrices.confusion_figure, panels, table.classes, vector=True
+        )
     if any(result.history for result in table.results):
-        drawings["learning_curves"] = functools.partial(figures.learning_curves, table)
+        drawings["learning_curves"] = functools.partial(figures.learning_curves, table, vector=True)
     return drawings
 
 

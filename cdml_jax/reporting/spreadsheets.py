@@ -1,4 +1,7 @@
-"""Answers, classes, pairs and suspects as comma-separated values, which programs and spreadsheets read."""
+"""Answers, classes, pairs and suspects as comma-separated values, which programs and spreadsheets read.
+
+A table's test images are written; `split` is what they are called, since a page may show others as such.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from etils.epath import Path
 from cdml_jax.confusion.figures import class_figures
 from cdml_jax.reporting.pairs import call_rates
 from cdml_jax.reporting.suspects import Suspect
-from cdml_jax.reporting.table import Split, Table
+from cdml_jax.reporting.table import Table
 from cdml_jax.system.files import write_text, writing
 
 PREDICTIONS, CLASSES, PAIRS, SUSPECTS = "predictions.csv", "classes.csv", "pairs.csv", "suspects.csv"
@@ -59,7 +62,7 @@ def _shown(value: object) -> object:
     return "" if value is None else value
 
 
-def write_predictions(table: Table, split: Split, folder: Path) -> Path | None:
+def write_predictions(table: Table, split: str, folder: Path) -> Path | None:
     """predictions.csv: a row for each image of a split and each run; None where no run kept its answers.
 
     Of more than `_FEW` runs it has the likeliest class alone, else the five likeliest.
@@ -68,7 +71,7 @@ def write_predictions(table: Table, split: Split, folder: Path) -> Path | None:
 
     def rows() -> Iterable[Sequence[object]]:
         for result in table.results:
-            said = getattr(result, split)
+            said = result.test
             if said is None:
                 continue
             top_classes, shares = said.top_classes[:, :most], said.top_probabilities[:, :most]
@@ -84,12 +87,12 @@ def write_predictions(table: Table, split: Split, folder: Path) -> Path | None:
         column for place in range(1, most + 1) for column in (f"class_{place}", f"probability_{place}")
     ]
     header = ["method", "seed", "split", "image", "class", "right", "class_probability", *answers]
-    if all(getattr(result, split) is None for result in table.results):
+    if all(result.test is None for result in table.results):
         return None
     return written(folder / PREDICTIONS, header, rows())
 
 
-def write_classes(table: Table, split: Split, folder: Path) -> Path:
+def write_classes(table: Table, split: str, folder: Path) -> Path:
     """classes.csv: a row for each method and class: images, called, precision, recall, F1, taken for."""
     classes = table.classes
     known = zip(classes.families or (), [classes.family_names or ()] * classes.number)
@@ -97,7 +100,7 @@ def write_classes(table: Table, split: Split, folder: Path) -> Path:
 
     def rows() -> Iterable[Sequence[object]]:
         for method, runs in table.runs.items():
-            counts = table.counts(method, split)
+            counts = table.counts(method)
             figures, called = class_figures(counts), counts.sum(axis=0)
             wrong = counts.copy()
             np.fill_diagonal(wrong, 0)
@@ -124,13 +127,13 @@ def write_classes(table: Table, split: Split, folder: Path) -> Path:
     return written(folder / CLASSES, [*header, "recall", "f1", "taken_for", "taken_for_images"], rows())
 
 
-def write_pairs(table: Table, split: Split, folder: Path) -> Path:
+def write_pairs(table: Table, split: str, folder: Path) -> Path:
     """pairs.csv: a row for each method and pair of classes that it confuses, the largest share first."""
     names = table.classes.names
 
     def rows() -> Iterable[Sequence[object]]:
         for method, runs in table.runs.items():
-            counts = table.counts(method, split)
+            counts = table.counts(method)
             rates = call_rates(counts)
             wrong = counts.copy()
             np.fill_diagonal(wrong, 0)

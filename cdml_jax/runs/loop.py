@@ -103,9 +103,10 @@ def fit(
         else:
             run = start or begin(program, seed)
         log = folder if processes.is_first() else None
-        writers = Writers(log, run.history, kept=until_epoch is None) if log else None
-        end = program.config.epochs if until_epoch is None else until_epoch
         titled = f"{method.title}, seed {seed}"
+        kept, to = until_epoch is None, program.config.live if until_epoch is None else ""
+        writers = Writers(log, run.history, kept, live=to, title=titled) if log else None
+        end = program.config.epochs if until_epoch is None else until_epoch
         bar = console.progress(
             titled,
             end * program.steps_per_epoch * program.config.batch_size,

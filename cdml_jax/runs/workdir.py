@@ -27,6 +27,7 @@ FREE = (
     "checkpoint.",
     "reproduce.",
     "profile.",
+    "live",
     "compilation_cache",
     "early_stopping",
 )

@@ -97,7 +97,8 @@ def shown(**changes):
         table,
         "test",
         open=image,
-        settings={"warmup_epochs": 1, "objective": {"margin": 0.2}, "note": "</style><script>"},
+        warmup=1,
+        settings={"objective": {"margin": 0.2}, "note": "</style><script>"},
         command="cdml reproduce --config='</pre>'",
     )
     return dataclasses.replace(made, **changes)

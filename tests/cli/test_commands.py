@@ -59,6 +59,7 @@ def test_no_home_folder_is_named(monkeypatch, capsys):
 def test_every_command_can_be_quiet_or_verbose(command, flag, verbosity):
     needed = {
         "evaluate": ["--workdir=a"],
+        "calibrate": ["--workdir=a"],
         "compare": ["a", "b"],
         "prepare": ["b"],
         "predict": ["--workdir=a", "b"],

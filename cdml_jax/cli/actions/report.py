@@ -97,6 +97,7 @@ def report(
         open=opener(found.stored, changes),
         out_of_fold=held_out(found.folder / "folds") if len(founds) == 1 else None,
         settings=found.stored["config"],
+        warmup=max(0, int(found.stored["config"]["warmup_epochs"])),
         command=command,
         notes=found.notes,
     )

@@ -107,10 +107,9 @@ def _curves(shown: Shown) -> list[Figure]:
     """Figures of each epoch: the mean over a method's seeds, a band from the lowest to the highest."""
     present = {key for result in shown.table.results for entry in result.history for key in entry}
     palette = colours(shown.table.runs)
-    warmup = shown.settings.get("warmup_epochs")
     shapes = []
-    if isinstance(warmup, int) and warmup > 0:
-        place = {"x0": 0.5, "x1": warmup + 0.5, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
+    if shown.warmup > 0:
+        place = {"x0": 0.5, "x1": shown.warmup + 0.5, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
         shapes = [{"type": "rect", "fillcolor": "rgba(136,136,136,0.25)", "line": {"width": 0}} | place]
     found = []
     for key, label in CURVES.items():
@@ -123,7 +122,7 @@ def _curves(shown: Shown) -> list[Figure]:
                 traces += _with_band(points, palette[method], literal(title))
         layout = {
             "shapes": shapes,
-            "xaxis": {"title": {"text": "epoch"}},
+            "xaxis": _epochs(traces),
             "yaxis": {"title": {"text": label}},
             "hovermode": "x unified",
         }
@@ -194,7 +193,7 @@ def _weights(result: RunResult, title: str) -> list[Figure]:
                 }
             )
         layout: dict[str, Any] = {
-            "xaxis": {"title": {"text": "epoch"}},
+            "xaxis": _epochs(traces),
             "yaxis": {"title": {"text": kind}, "rangemode": "tozero"},
             "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
             "height": 560,
@@ -202,6 +201,12 @@ def _weights(result: RunResult, title: str) -> list[Figure]:
         if traces:
             found.append((f"{title}: {kind}", traces, layout))
     return found
+
+
+def _epochs(traces: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The axis of epochs, which are whole numbers."""
+    last = max((epoch for trace in traces for epoch in trace["x"]), default=0)
+    return {"title": {"text": "epoch"}, "dtick": 1} if last <= 20 else {"title": {"text": "epoch"}}
 
 
 def _listed(entry: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

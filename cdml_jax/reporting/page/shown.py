@@ -59,6 +59,7 @@ class Shown:
       open: gives an image by its name; None where images are not at hand.
       out_of_fold: what folds said of training and validation images; None where there are none.
       settings: what the run was configured with; may be nested.
+      warmup: epochs in which every method is the baseline.
       command: that makes the results again.
       notes: lines about the results that a reader must know, such as of which epoch they are.
     """
@@ -69,6 +70,7 @@ class Shown:
     open: Open | None = None
     out_of_fold: Predictions | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    warmup: int = 0
     command: str = ""
     notes: Sequence[str] = ()
 
