@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from cdml_jax.confusion.figures import class_figures
 from cdml_jax.reporting.colours import colours
 from cdml_jax.reporting.page.drawings import figures
 from cdml_jax.reporting.page.shown import ListedSuspect, Picture, Shown
@@ -31,7 +33,7 @@ def page_data(
       suspects: that the page lists.
       copies: groups of places of images that are nearly equal.
     """
-    classes, table = shown.classes, shown.table
+    classes, table, order = shown.classes, shown.table, shown.order()
     methods, said = list(table.runs), shown.said
     palette = colours(methods)
     keys = list(said)
@@ -42,7 +44,8 @@ def page_data(
         "classes": classes.names,
         "family": classes.families,
         "familyNames": classes.family_names,
-        "order": shown.order().tolist(),
+        "order": order.tolist(),
+        "frames": _frames(np.asarray(classes.families)[order]) if classes.families is not None else [],
         "names": [image.name for image in images],
         "labels": [image.label for image in images],
         "splits": [image.split for image in images[len(places) :]],
@@ -55,6 +58,7 @@ def page_data(
                 "colour": palette[method],
                 "runs": [k for k, (name, _) in enumerate(keys) if name == method],
                 "counts": _sparse(shown.counts(method)),
+                "figures": _class_figures(shown.counts(method)),
             }
             for method in methods
         ],
@@ -76,6 +80,21 @@ def page_data(
         ],
         "copies": [list(group) for group in copies],
         "figures": figures(shown),
+    }
+
+
+def _frames(families: np.ndarray) -> list[list[float]]:
+    """Ends of each family's box on the matrix, whose rows are in this order."""
+    edges = [0, *(np.flatnonzero(np.diff(families)) + 1).tolist(), len(families)]
+    return [[start - 0.5, end - 0.5] for start, end in itertools.pairwise(edges)]
+
+
+def _class_figures(counts: np.ndarray) -> dict[str, list[float]]:
+    """Figures of every class, shares in per cent, −1 where there is none."""
+    found = class_figures(counts)
+    return {"support": found.support.tolist()} | {
+        name: [-1 if math.isnan(value) else round(100 * value, 4) for value in getattr(found, name).tolist()]
+        for name in ("precision", "recall", "f1")
     }
 
 

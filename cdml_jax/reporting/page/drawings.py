@@ -37,13 +37,19 @@ Figure = tuple[str, list[dict[str, Any]], dict[str, Any]]
 
 def figures(shown: Shown) -> dict[str, list[Figure]]:
     """The figures of each drawing of the page, by the name of its element."""
+    moved = [
+        figure
+        for method, title in shown.table.titles.items()
+        for figure in _weights(shown.result(method), f"{title}, seed {shown.result(method).seed}")
+    ]
+    nothing: Figure = (
+        "nothing was kept",
+        [],
+        {"annotations": [{"text": "Nothing was kept.", "showarrow": False}]},
+    )
     return {
-        "curve": _curves(shown),
-        "weights": [
-            figure
-            for method, title in shown.table.titles.items()
-            for figure in _weights(shown.result(method), f"{title}, seed {shown.result(method).seed}")
-        ],
+        "curve": _curves(shown) or [nothing],
+        "weights": moved or [nothing],
         "calibration": [_calibration(shown)],
     }
 

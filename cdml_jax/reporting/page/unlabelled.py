@@ -86,6 +86,7 @@ def write_unlabelled(
         "suspects": [],
         "copies": small.copies,
         "figures": {},
+        "frames": [],
     }
     beside = placed(small.files, path, inside)
     data |= {"thumbs": [], "folder": beside} if beside else {"thumbs": as_text(small.files), "folder": ""}
