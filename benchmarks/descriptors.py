@@ -1,6 +1,6 @@
 """Photographs described by SCDA beside the same photographs embedded, by one network at one size.
 
-    python benchmarks/descriptors.py FOLDER [--images=512] [--image-size=160] [--turns=7]
+    python benchmarks/descriptors.py FOLDER [--images=512] [--descriptors scda …] [--turns=7]
 
 FOLDER is searched for images, of which the first are taken, evenly spread. EfficientNet-Lite0 with ImageNet's
 weights reads, decodes and describes them in the calling process; the sides take turns. Embedding sees the
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--image-size", type=int, default=160)
+    parser.add_argument("--descriptors", nargs="+", choices=tuple(DESCRIPTORS), default=["scda"])
     parser.add_argument("--turns", type=int, default=7)
     options = parser.parse_args()
     found = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
@@ -39,7 +40,7 @@ def main() -> None:
     side = options.image_size
     run = pretrained(load("own_images", {"image.image_size": str(side)}).settings)
     sides: dict[str, Callable[[], object]] = {"embedding": lambda: list(run.each(files))}
-    for name in DESCRIPTORS:
+    for name in options.descriptors:
         direction = direction_of(run, files[:64], side) if name == "ddt" else None
         descriptor = Descriptor(name, side, direction)
         sides[name] = _described(descriptor, run, files)

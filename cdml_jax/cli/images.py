@@ -55,7 +55,7 @@ def network_of(command: str, options: argparse.Namespace) -> TrainedRun:
     from cdml_jax.system.compilation_cache import keep_compiled
 
     keep_compiled(settings.compilation_cache)
-    return pretrained(settings)
+    return pretrained(settings, side=getattr(options, "image_size", None))
 
 
 class Given(NamedTuple):

@@ -27,11 +27,14 @@ from cdml_jax.training.state import split_model
 SIDE = 224  # where the settings leave the side to the images, which are not looked at here
 
 
-def pretrained(settings: Settings, *, devices: Sequence[jax.Device] | None = None) -> TrainedRun:
+def pretrained(
+    settings: Settings, *, side: int | None = None, devices: Sequence[jax.Device] | None = None
+) -> TrainedRun:
     """The network of a configuration as its weights have it; its one class means nothing.
 
     Args:
       settings: `model` and `image` are read; embeddings are the pooled features.
+      side: of images, in pixels, where the settings leave it open; None is 224, and a line says so.
       devices: those that share the work; None for all of this process.
 
     Raises:
@@ -44,8 +47,10 @@ def pretrained(settings: Settings, *, devices: Sequence[jax.Device] | None = Non
             "model.weights: without a trained run a network needs weights, as --config.model.weights=imagenet"
         )
     if settings.image.image_size == ranges.OPEN:
-        settings = dataclasses.replace(settings, image=dataclasses.replace(settings.image, image_size=SIDE))
-        console.say(f"Images are taken at image.image_size={SIDE}, which the configuration leaves open")
+        if side is None:
+            console.say(f"Images are taken at image.image_size={SIDE}, which the configuration leaves open")
+        image = dataclasses.replace(settings.image, image_size=side or SIDE)
+        settings = dataclasses.replace(settings, image=image)
     model = dataclasses.replace(settings.model, embedding_from="features", frozen="")
     settings = dataclasses.replace(settings, model=model, test_time_flip=False)
     classes = Classes(("",))
