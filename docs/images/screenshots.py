@@ -1,8 +1,8 @@
 """Screenshots of a report's page: python docs/images/screenshots.py RUN FOLDER (make screenshots).
 
-RUN is a workdir that has results, FOLDER where page.png, page_matrix.png and page_phone.png go. It needs Debian's
-Chromium and playwright (the extra `test`). Only of images that may be shown: drawn birds, or the Grocery Store
-Dataset.
+RUN is a workdir that has results, FOLDER where page.png, page_matrix.png and page_phone.png go. It needs
+Debian's Chromium and playwright (the extra `test`). Only of images that may be shown: drawn birds, or the
+Grocery Store Dataset.
 """
 
 import sys

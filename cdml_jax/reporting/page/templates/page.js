@@ -163,7 +163,7 @@
       button(() => cell(m, a, b), of(m, a, b)), button(() => cell(m, b, a), of(m, b, a)),
       m === D.first ? "" : signed(rate(m) - rate(D.first))));
     const [x, y] = [short(name(a)), short(name(b))];
-    return scrolling(table(["method", `${x} called ${y}`, `${y} called ${x}`, "change, points"], rows));
+    return scrolling(table(["method", `${x} called ${y}`, `${y} called ${x}`, "more or fewer errors, points"], rows));
   }
   function card({ true: a, called: b, number, images }) {
     const both = against() >= 0 ? [D.first, against()] : [D.first], first = D.methods[D.first];
