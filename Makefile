@@ -1,11 +1,11 @@
 # Every target makes what it needs; PYTHON is any Python from 3.11 on.
 PYTHON ?= python3
-# For `bench`: a folder of photographs (JPEG), read by the input's benchmark.
+# For `bench` and `exports`: a folder of photographs (JPEG).
 PHOTOGRAPHS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-page screenshots bench clean
+.PHONY: demo test test-page screenshots exports bench clean
 
 demo: $(VENV)/.train
 	$(BIN)/cdml reproduce --config=configs/demo.py
@@ -14,7 +14,7 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 # The page in Debian's Chromium (apt-get install chromium), and the trackers in their offline modes.
 test-page: $(VENV)/.page
@@ -37,6 +37,11 @@ bench: $(VENV)/.bench
 		--resize=500x375 --json=benchmarks/results/input_pipeline_cpu.json
 	$(BIN)/python benchmarks/write_page.py
 
+# What an export predicts, compared with what the package predicts: in every format, of every family's smallest network.
+exports: $(VENV)/.exports
+	test -n '$(PHOTOGRAPHS)' || { echo 'make exports PHOTOGRAPHS=DIR: a folder of photographs'; exit 2; }
+	$(BIN)/python experiments/check_exports.py --photographs='$(PHOTOGRAPHS)'
+
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
@@ -45,7 +50,11 @@ $(VENV)/.train: setup.cfg constraints.txt | $(VENV)/bin/pip
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.train
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test,weights]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test,weights,onnx]'
+	@touch $@
+
+$(VENV)/.exports: $(VENV)/.train
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,onnx,tensorflow]'
 	@touch $@
 
 $(VENV)/.page: $(VENV)/.test

@@ -15,7 +15,33 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Many tests compile the same tiny step; the workers of a parallel run share what one has compiled.
 _CACHE = Path(tempfile.gettempdir()) / f"cdml_jax-tests-{getpass.getuser()}-jax{jax.__version__}"
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+# The files that take longest, by measured seconds: begun last, one of them would keep one worker waiting.
+_LONGEST = (
+    "faults/test_processes.py",
+    "runs/test_runs_by_command.py",
+    "distributed/test_mesh.py",
+    "models/test_goldens.py",
+    "cli/test_own_images.py",
+    "runs/test_checkpoint.py",
+    "models/test_models.py",
+    "test_extending.py",
+    "training/test_terms.py",
+    "training/test_step.py",
+    "test_readme.py",
+    "test_examples.py",
+    "runs/test_loop.py",
+    "test_bad_input.py",
+    "test_cli.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Whole files, the longest first: `make test` gives each worker a file at a time (`--dist=loadfile`)."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(autouse=True)

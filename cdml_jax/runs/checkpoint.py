@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils.epath import Path
+from orbax.checkpoint._src.metadata import array_metadata_store as metadata_store
 
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.confusion import Confusion, Statistics
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cdml_jax.training.program import Program
 
 _HALF_WRITTEN = ".orbax-checkpoint-tmp"
+_WORTH_SHARING = 2**20  # bytes of an array for each replica; smaller arrays are written by one replica
 
 
 @dataclasses.dataclass
@@ -66,7 +68,9 @@ class Checkpoints:
             stored.quiet_orbax()
             try:
                 self._opened = ocp.CheckpointManager(
-                    self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True)
+                    self.folder,
+                    options=ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True),
+                    item_handlers={"run": _arrays_handler(), "meta": ocp.JsonCheckpointHandler()},
                 )
             except OSError as error:
                 raise UserError(
@@ -114,7 +118,7 @@ class Checkpoints:
         with self._writing():
             manager.save(
                 step,
-                args=ocp.args.Composite(run=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta)),
+                args=ocp.args.Composite(run=ocp.args.PyTreeSave(arrays), meta=ocp.args.JsonSave(meta)),
             )
 
     def forget_after(self, step: int) -> None:
@@ -208,7 +212,10 @@ class Checkpoints:
         if devices != here:
             saved = storage.abstract_saved(target["state"].counts, devices)
             target["state"] = target["state"]._replace(counts=saved)
-        restored = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.StandardRestore(target)))
+        how = ocp.checkpoint_utils.construct_restore_args(target)
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(run=ocp.args.PyTreeRestore(target, restore_args=how))
+        )
         arrays = restored["run"]
         found = checksums(arrays)
         differ = [name for name in found | expected if found.get(name) != expected.get(name)]
@@ -259,6 +266,21 @@ class Checkpoints:
             with self._writing():
                 self._opened.wait_until_finished()
             self._opened.close()
+
+
+def _arrays_handler() -> ocp.PyTreeCheckpointHandler:
+    """Writes arrays as Orbax does, but cuts only large ones in pieces for the replicas to share.
+
+    Each cut is a program of its own for each shape and device, whose compilation takes longer than one
+    replica takes to write a small array. The store of metadata is Orbax's own, which has no public name.
+    """
+    arrays = ocp.type_handlers.ArrayHandler(
+        min_slice_bytes_for_replica_parallel=_WORTH_SHARING, array_metadata_store=metadata_store.Store()
+    )
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, ocp.type_handlers.NumpyHandler()), (jax.Array, arrays)
+    )
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
 def steps_kept(folder: Path) -> list[int]:

@@ -28,17 +28,13 @@ def checksums(tree: Any) -> dict[str, str]:
     # Numbers of 64 bits stay so, whatever JAX is set to.
     wide = any(np.dtype(leaf.dtype).itemsize == 8 for leaf in leaves if isinstance(leaf, np.ndarray))
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
-        sums = jax.device_get(_sums(leaves))
+        sums = jax.device_get([_sums(leaf) for leaf in leaves])
     names = [name for name, _ in named_leaves(tree)]
     return {name: f"{int(first):08x}{int(second):08x}" for name, (first, second) in zip(names, sums)}
 
 
-@jax.jit
-def _sums(leaves: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
-    return [_leaf_sums(leaf) for leaf in leaves]
-
-
-def _leaf_sums(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
+@jax.jit  # of one leaf: leaves of one shape share a program, and so do checkpoints of other trees
+def _sums(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
     words = _words(leaf)
     place = jnp.zeros(words.shape, jnp.uint32)
     stride = 1

@@ -90,10 +90,10 @@ def frozen_feeds(
     """
     if not config.model.weights:
         raise UserError("model.frozen: a front that is not trained needs weights; set model.weights")
-    network = build_model(rngs=nnx.Rngs(0))
+    network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
     cut = network.cut(config.model.frozen)
-    graph, parameters, statistics = split_model(network)
-    parameters, statistics = mesh_lib.put_replicated(mesh, fill(parameters, statistics))
+    graph, *shapes = split_model(network)
+    parameters, statistics = mesh_lib.put_replicated(mesh, jax.tree.map(_value, fill(*shapes)))
 
     @jax.jit
     def front(parameters: Any, statistics: Any, images: jax.Array) -> jax.Array:
@@ -131,6 +131,11 @@ def frozen_feeds(
         )
         for split, feed in images.items()
     }
+
+
+def _value(leaf: Any) -> np.ndarray:
+    """The array of a leaf; zeros for shapes that the weights' file left, of heads: no front has them."""
+    return np.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else np.asarray(leaf)
 
 
 def _files(source: Source) -> str:

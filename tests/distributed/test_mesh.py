@@ -188,10 +188,8 @@ def alone():
     ("devices", "layout", "counts"),
     [
         (2, FSDP, "soft"),
-        (4, FSDP, "soft"),
         (8, FSDP, "hard"),
         (2, {"model": 2}, "soft"),
-        (4, {"model": 2}, "soft"),
         (8, {"data": 4, "model": 2}, "soft"),
         (8, {"data": 2, "model": 4}, "hard"),
         (8, {"data": 4, "model": 2} | FSDP, "soft"),

@@ -65,11 +65,11 @@ class StopInSecondEpoch(loop.Stop):
         return signal.SIGTERM if self.looked == 10 else None
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request):
+@pytest.fixture
+def x64(dtype):
     """For all threads: some of a restore's are Orbax's."""
-    jax.config.update("jax_enable_x64", request.param == "float64")
-    yield request.param
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    yield
     jax.config.update("jax_enable_x64", False)
 
 
@@ -85,7 +85,8 @@ def next_step(program, run):
     return plan, float(state.metrics["loss"].total) - before
 
 
-@pytest.mark.parametrize(("before", "after"), [(8, 4), (4, 1)])
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("dtype", "before", "after"), [("float32", 8, 4), ("float64", 4, 1)])
 def test_on_other_devices_state_and_plan_are_the_same_and_the_next_step_to_rounding(
     config, dataset, tmp_path, dtype, before, after
 ):
