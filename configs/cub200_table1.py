@@ -6,8 +6,8 @@ Hardware: as cub200_160, whose network, front, sizes and schedule it has: Effici
           the last convolution's 1,280, six or seven a class.
 Expect:   docs/peers.md, "On CUB-200-2011".
 
-The plan of the paper's table holds for this one too (experiments/plan_cub.md): the test split is read once, by
-the last step's model, and no method is tuned. Two label levels need families, which CUB has none of.
+The plan of the paper's table holds for this one too (experiments/plan_cub.md): the test split is read once,
+by the last step's model, and no method is tuned. Two label levels need families, which CUB has none of.
 """
 
 from ml_collections import ConfigDict
