@@ -21,11 +21,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "CHANGELOG.md",
     "docs/method.md",
     "docs/architecture.md",
     "docs/clusters.md",
     "docs/datasets.md",
+    "docs/exports.md",
     "docs/extending.md",
     "docs/models.md",
     "docs/results.md",
