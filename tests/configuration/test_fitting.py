@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cdml_jax.configuration import fitting
 from cdml_jax.configuration.checks import check, left_open
 from cdml_jax.configuration.fitting import as_begun, fitted, note_images
 from cdml_jax.configuration.keys import flat
@@ -13,6 +14,22 @@ from cdml_jax.configuration.load import load
 from cdml_jax.configuration.settings import changed, to_plain
 from cdml_jax.data import ArraySource, Classes, Dataset
 from cdml_jax.errors import UserError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def networks_once():
+    """The shapes of equal networks, which take a second, are made once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        made, make = {}, fitting._network
+
+        def network(settings, num_classes):
+            key = (repr(settings.model), num_classes)
+            if key not in made:
+                made[key] = make(settings, num_classes)
+            return made[key]
+
+        patch.setattr(fitting, "_network", network)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 from flax import nnx
+from networks import built
 
 from cdml_jax.models import (
     Spec,
@@ -57,7 +58,9 @@ def test_initial_parameters_of_a_seed_are_those_of_the_first_release(name, monke
     file, sizes, expected = CASES[name]
     for constant, value in sizes.items():
         monkeypatch.setattr(file, constant, value)
-    model = build(name, Spec(num_classes=7, embedding_size=9), rngs=nnx.Rngs(0))
+    spec = Spec(num_classes=7, embedding_size=9)
+    # The digests are of arrays made one by one. One program is quicker; of a ViT it rounds otherwise.
+    model = build(name, spec, rngs=nnx.Rngs(0)) if name.startswith("vit") else built(name, spec)
     digest = hashlib.sha256()
     for key, leaf in named_leaves(split_model(model)[1:]):
         digest.update(f"{key} {leaf.dtype} {leaf.shape}".encode())
