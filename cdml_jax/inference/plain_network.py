@@ -27,7 +27,9 @@ def tempered(network: Network, temperature: float, images: jax.Array) -> tuple[j
 
 
 def plain_network(run: TrainedRun) -> Network:
-    """What `run.apply` computes of images, tempered, with XLA's own convolutions in place of the forms for CPUs.
+def tempered(
+    network: Network, temperature: float, images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
 
     The forms are chosen by the platform while a program is lowered, which no other format can express.
     """
