@@ -27,9 +27,7 @@ def tempered(network: Network, temperature: float, images: jax.Array) -> tuple[j
 
 
 def plain_network(run: TrainedRun) -> Network:
-def tempered(
-    network: Network, temperature: float, images: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    """What `run.apply` computes of images, tempered, with XLA's own convolutions, not the forms for CPUs.
 
     The forms are chosen by the platform while a program is lowered, which no other format can express.
     """
