@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.data.dividing.boxes import cut_out
 from cdml_jax.data.sources import load
 from cdml_jax.training.settings import TrainingSettings
 
@@ -16,7 +15,7 @@ def load_dataset(config: TrainingSettings, *, remembered: bool = True, **changes
     Without `remembered` every image is read again, also those whose size and time of change are known.
     """
     data = dataclasses.replace(config.data, **changes)  # type: ignore[arg-type]
-    whole = load(
+    return load(
         config.source,
         data_dir=data.data_dir,
         train=data.train,
@@ -28,6 +27,6 @@ def load_dataset(config: TrainingSettings, *, remembered: bool = True, **changes
         test_fraction=data.test_fraction,
         check=data.check,
         class_disjoint=data.class_disjoint,
+        boxes=data.boxes,
         remembered=remembered,
     )
-    return cut_out(whole, data.boxes)

@@ -77,18 +77,18 @@ class MobileNetV2(Network):
         self.last = conv_norm(inputs, FEATURES, 1)
         self.heads = Heads(FEATURES, spec, rngs=rngs)
 
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        return self.blocks[number].expand(x, train=False)  # what blocks give has no activation
+
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
         x = scale_input(images, self.convention).astype(self.dtype)
         return self.stem(x, train=train)
 
+    def finish(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return self.last(x, train=train)
+
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return mean_pool(self.last(x, train=train))
-
-    def as_map(self, x: jax.Array, images: jax.Array) -> jax.Array:
-        return self.last(x, train=False)
-
-    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
-        return self.blocks[number].expand(x, train=False)  # what blocks give has no activation
+        return mean_pool(x)
 
 
 def tables() -> dict[str, Table]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 from flax import nnx
@@ -18,23 +18,12 @@ if TYPE_CHECKING:
     from cdml_jax.models.weights.imagenet import Package
 
 
-class FeatureMaps(NamedTuple):
-    """What a network gives at each position of an image, (batch, height, width, channels) each.
-
-    Attributes:
-      last: what is pooled.
-      earlier: of a layer before, in general twice as high and as wide.
-    """
-
-    last: jax.Array
-    earlier: jax.Array
-
-
 class Network(nnx.Module):
     """Base of the families, which are constructed as `Family(spec, rngs=…, numbers of its own)`.
 
     A family sets `blocks` and `heads` (last: the order of the draws is that of the constructor), defines
-    `enter` and `pool`, and says which options it obeys.
+    `enter` and `pool`, and says which options it obeys. One that computes more between its last block and its
+    pooling defines `finish`, one that does not pool a map (batch, height, width, channels) `map_of`.
 
     Attributes:
       options: those of `spec.OPTIONS` that the family obeys; `build` refuses the others.
@@ -59,37 +48,16 @@ class Network(nnx.Module):
         """What the first block takes, from images (batch, height, width, 3) in [-1, 1]."""
         raise NotImplementedError
 
-    def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Features (batch, features) from what the last block gives."""
-        raise NotImplementedError
-
-    def feature_maps(self, images: jax.Array) -> FeatureMaps:
-        """The map that is pooled, and the last one that is finer, by running statistics.
-
-        Where no block makes it coarser, as in a vision transformer, `earlier` is what the last one takes.
-
-        Raises:
-          UserError: what the last block gives is not a map.
-        """
-        through = [self.enter(images, train=False)]
-        for block in self.blocks:
-            through.append(block(through[-1], train=False))
-        last = self.as_map(through[-1], images)
-        heights = [x.shape[1] for x in through]
-        coarser = [k for k in range(len(self.blocks)) if heights[k] > heights[k + 1]]
-        if not coarser:
-            return FeatureMaps(last, self.as_map(through[-2], images))
-        return FeatureMaps(last, self.before_coarser(coarser[-1], through[coarser[-1]]))
-
-    def as_map(self, x: jax.Array, images: jax.Array) -> jax.Array:
-        """The map that is pooled, (batch, height, width, channels), from what the last block gives."""
-        if x.ndim != 4:
-            name = type(self).__name__
-            raise UserError(f"{name}: its last block gives {x.shape}, not a map; define {name}.as_map")
+    def finish(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """What is pooled, from what the last block gives: by default the same."""
         return x
 
-    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
-        """The last map that a block, which takes `x` and makes it coarser, computes before it does."""
+    def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Features (batch, features) from what `finish` gives."""
+        raise NotImplementedError
+
+    def map_of(self, x: jax.Array) -> jax.Array:
+        """The last map (batch, height, width, channels), from what `finish` gives."""
         return x
 
     def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
@@ -98,12 +66,13 @@ class Network(nnx.Module):
     def front(self, images: jax.Array, blocks: int, *, train: bool) -> jax.Array:
         """What block number `blocks` takes, from images; beyond the last block, the pooled features."""
         x = self._through(list(self.blocks)[:blocks], self.enter(images, train=train), train)
-        return x if blocks <= len(self.blocks) else self.pool(x, train=train)
+        return x if blocks <= len(self.blocks) else self.pool(self.finish(x, train=train), train=train)
 
     def back(self, x: jax.Array, blocks: int, *, train: bool) -> Outputs:
         """The rest of the network after `front`."""
         if blocks <= len(self.blocks):
-            x = self.pool(self._through(list(self.blocks)[blocks:], x, train), train=train)
+            x = self.finish(self._through(list(self.blocks)[blocks:], x, train), train=train)
+            x = self.pool(x, train=train)
         return self.heads(x)
 
     def cut(self, frozen: str) -> int:
@@ -134,6 +103,10 @@ class Network(nnx.Module):
         for block in blocks:
             step: Callable[..., jax.Array] = nnx.remat(run) if self.remat and train else run
             x = step(block, x)
+        return x
+
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        """The last map that a block, which takes `x` and makes it coarser, computes before it does."""
         return x
 
 

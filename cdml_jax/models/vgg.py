@@ -59,16 +59,16 @@ class VGG(Network):
         self.dense2 = nnx.Linear(FEATURES, FEATURES, **common)
         self.heads = Heads(FEATURES, spec, rngs=rngs)
 
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        stage = self.blocks[number]  # relu5_2 of VGG-16, of 512 channels as the last map, which is pool5
+        return stage.convolved(x, len(stage.convolutions) - 1, train=False)
+
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
         return scale_input(images, TORCHVISION).astype(self.dtype)
 
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = jax.nn.relu(self.dense1(adaptive_mean_pool(x, GRID)))
         return jax.nn.relu(self.dense2(x[:, 0, 0]))
-
-    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
-        stage = self.blocks[number]  # relu5_2 of VGG-16, of 512 channels as the last map, which is pool5
-        return stage.convolved(x, len(stage.convolutions) - 1, train=False)
 
 
 def adaptive_mean_pool(x: jax.Array, size: int) -> jax.Array:
