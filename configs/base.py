@@ -25,12 +25,12 @@ def get_config() -> ConfigDict:
                 "validation_fraction": 0.0,  # shares of train, where the set has no such split
                 "test_fraction": 0.0,
                 "class_disjoint": False,  # train on the first classes, test on the others (CUB, Cars)
-                "boxes": "",  # a file of cdml localize: each image is cut out by its box
                 # Share of the training images that get a wrong label, by their names; 0 for none
                 "label_noise": 0.0,
                 "check": True,  # decode every image once before training
                 "cache_bytes": 4 << 30,  # decoded images are kept in memory up to this
                 "num_threads": 2,
+                "boxes": "",  # a file of cdml localize: each image is cut out by its box
             },
             "image": {
                 "image_size": 64,  # -1: by the images

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 from cdml_jax.data.dataset import Dataset
-from cdml_jax.data.dividing.boxes import cut_out
 from cdml_jax.data.dividing.label_noise import with_label_noise
 from cdml_jax.data.sources import load
 from cdml_jax.system import console
@@ -30,9 +29,10 @@ def load_dataset(config: TrainingSettings, *, remembered: bool = True, **changes
         test_fraction=data.test_fraction,
         check=data.check,
         class_disjoint=data.class_disjoint,
+        boxes=data.boxes,
         remembered=remembered,
     )
-    return noisy(cut_out(dataset, data.boxes), data.label_noise)
+    return noisy(dataset, data.label_noise)
 
 
 def noisy(dataset: Dataset, share: float) -> Dataset:

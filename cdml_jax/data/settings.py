@@ -20,11 +20,11 @@ class DataSettings:
     validation_fraction: float
     test_fraction: float
     class_disjoint: bool
-    boxes: str
     label_noise: float
     check: bool
     cache_bytes: int
     num_threads: int
+    boxes: str
 
     def __post_init__(self) -> None:
         # Names and shares of splits are judged by `sources.load`, which programs call too.

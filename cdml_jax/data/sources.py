@@ -11,6 +11,7 @@ from etils import epath
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.checking.verify import NO_IMAGE, verify
 from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.dividing.boxes import cut_out
 from cdml_jax.data.dividing.splits import assign, by_classes, carve
 from cdml_jax.data.published.catalogue import SETS
 from cdml_jax.data.published.listing import ABSENT
@@ -42,6 +43,7 @@ def load(
     test_fraction: float = 0.0,
     check: bool = True,
     class_disjoint: bool = False,
+    boxes: str = "",
     remembered: bool = True,
     thorough: bool = False,
     problems: Problems | None = None,
@@ -66,6 +68,7 @@ def load(
         remembered, so only the first start takes time.
       class_disjoint: train on the first classes and test on the others, never seen (`by_classes`), where the
         field has such a protocol.
+      boxes: a file of `cdml localize`: each image, once checked, is cut out by its box (`cut_out`).
       remembered: whether an image of the size and time of change at which it was found good is taken to be
         unchanged.
       thorough: whether to look for nearly equal images too.
@@ -99,7 +102,7 @@ def load(
         dataset = _class_disjoint(source, dataset)
     if kind in SETS and problems.has(ABSENT):
         check = False  # an archive that was not extracted whole is said once, not once more for every image
-    return verify(
+    dataset = verify(
         dataset,
         problems,
         cache=images_cache(data_dir),
@@ -109,6 +112,7 @@ def load(
         thorough=thorough,
         divide=functools.partial(divided, fractions=fractions, problems=problems),
     )
+    return cut_out(dataset, boxes)
 
 
 def images_cache(data_dir: str) -> epath.Path | None:

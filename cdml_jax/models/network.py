@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 from flax import nnx
@@ -17,18 +17,6 @@ from cdml_jax.models.spec import Spec
 if TYPE_CHECKING:
     from cdml_jax.models.weights.conversion import Table
     from cdml_jax.models.weights.imagenet import Package
-
-
-class FeatureMaps(NamedTuple):
-    """What a network gives at each position of an image, (batch, height, width, channels) each.
-
-    Attributes:
-      last: what is pooled.
-      earlier: of a layer before, in general twice as high and as wide.
-    """
-
-    last: jax.Array
-    earlier: jax.Array
 
 
 class Network(nnx.Module):
@@ -75,32 +63,8 @@ class Network(nnx.Module):
         """Features (batch, features) from what `finish` gives."""
         raise NotImplementedError
 
-    def feature_maps(self, images: jax.Array) -> FeatureMaps:
-        """The map that is pooled, and the last one that is finer, by running statistics.
-
-        Where no block makes it coarser, as in a vision transformer, `earlier` is what the last one takes.
-
-        Raises:
-          UserError: what the last block gives is not a map.
-        """
-        through = self._through(self.blocks, self.enter(images, train=False), train=False)
-
-        def as_map(x: jax.Array) -> jax.Array:
-            return self.map_of(self.finish(x, train=False), images.shape[1:3])
-
-        last, coarser = as_map(through[-1]), _made_coarser(through)
-        if not coarser:
-            return FeatureMaps(last, as_map(through[-2]))
-        return FeatureMaps(last, self.before_coarser(coarser[-1], through[coarser[-1]]))
-
-    def map_of(self, x: jax.Array, shape: tuple[int, ...] | None = None) -> jax.Array:
-        """The last map (batch, height, width, channels), from what `finish` gives.
-
-        `shape` is the images' (height, width), where that is known; else they are square.
-        """
-        if x.ndim != 4:
-            name = type(self).__name__
-            raise UserError(f"{name}: what is pooled is {x.shape}, not a map; define {name}.map_of")
+    def map_of(self, x: jax.Array) -> jax.Array:
+        """The last map (batch, height, width, channels), from what `finish` gives."""
         return x
 
     def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
