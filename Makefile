@@ -5,7 +5,7 @@ PHOTOGRAPHS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench exports clean
+.PHONY: demo test test-page screenshots exports bench clean
 
 demo: $(VENV)/.train
 	$(BIN)/cdml reproduce --config=configs/demo.py
@@ -15,6 +15,14 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
+
+# The page in Debian's Chromium (apt-get install chromium), and the trackers in their offline modes.
+test-page: $(VENV)/.page
+	$(BIN)/python -m pytest tests/browser/test_smoke.py tests/browser/check_page.py tests/runs/test_live.py
+
+# The pictures of the page in docs/, of the demo's drawn birds.
+screenshots: $(VENV)/.test
+	$(BIN)/python docs/images/screenshots.py runs/demo-reproduce docs/images
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/training_step.py --json=benchmarks/results/training_step_cpu.json
@@ -47,6 +55,10 @@ $(VENV)/.test: $(VENV)/.train
 
 $(VENV)/.exports: $(VENV)/.train
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,onnx,tensorflow]'
+	@touch $@
+
+$(VENV)/.page: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test,weights,live]'
 	@touch $@
 
 # The peers; where one cannot be installed, the benchmarks name it and go on without.

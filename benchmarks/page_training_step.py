@@ -121,6 +121,14 @@ two items on two quiet cores, the others on one.
   cores. Expected: a device for each core, which computes half of the rows from end to end, comes near to
   half. Found: 44 ms to 35, with the items above; MobileNetV2, whose operations are larger, is as fast
   either way.
+- **Depthwise convolutions as sums of shifted images on NVIDIA GPUs too** (`models/convolution.py`).
+  Expected: memory-bound kernels that XLA fuses, in place of grouped convolutions that cuDNN is slow at.
+  Found on an H100 (JAX 0.11.2, CUDA 13, EfficientNet-Lite0 whole, 144 px, 200 classes, float32): 14.3 ms
+  for 64 images and 17.7 for 128, with the kernel's gradient as one sum for each place; 16.1 for 64 with
+  that gradient by pieces, as on a CPU, or as JAX derives it. With XLA's grouped convolutions the step was
+  not compiled after 110 s, nor was any form in bfloat16, eight compilations at a time on 16 cores; one to
+  five at a time take 28 to 57 s in float32. A step of 64 images is bound by the launch of its kernels: five
+  processes on one GPU take five times as long.
 - **Tried and left out.** `--xla_cpu_prefer_vector_width=512` and `--xla_cpu_enable_fast_math`: within 3 % of
   the time without. A batch norm with a gradient of its own: XLA computes it again in each place that reads
   it, a fifth slower. Padding 16 channels to 20: between three quarters of the time and twice the time,

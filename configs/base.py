@@ -25,6 +25,9 @@ def get_config() -> ConfigDict:
                 "validation_fraction": 0.0,  # shares of train, where the set has no such split
                 "test_fraction": 0.0,
                 "class_disjoint": False,  # train on the first classes, test on the others (CUB, Cars)
+                "boxes": "",  # a file of cdml localize: each image is cut out by its box
+                # Share of the training images that get a wrong label, by their names; 0 for none
+                "label_noise": 0.0,
                 "check": True,  # decode every image once before training
                 "cache_bytes": 4 << 30,  # decoded images are kept in memory up to this
                 "num_threads": 2,
@@ -131,6 +134,9 @@ def get_config() -> ConfigDict:
             },
             "checkpoint": {"every_seconds": 60.0, "keep": 2},
             "profile": {"steps": 0, "start_step": 20},  # a trace of so many steps, into the workdir
+            # Where the figures of each epoch go besides metrics.jsonl and TensorBoard, if installed: "wandb"
+            # (WANDB_MODE=offline works too) or "mlflow" (MLFLOW_TRACKING_URI, else runs in the workdir).
+            "live": "",
             # Where compiled programs are kept for the next start: a folder; "auto" is one in the user's cache
             # folder, "" none. JAX_COMPILATION_CACHE_DIR comes first.
             "compilation_cache": "auto",

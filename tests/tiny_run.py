@@ -40,10 +40,40 @@ class TinyPlain(Tiny):
         return self.heads(nnx.tanh(self.body(quarters)))
 
 
+class Positions(nnx.Module):
+    """A linear layer at each position, with a ReLU; blocks are told whether they are trained."""
+
+    def __init__(self, spec, *, rngs):
+        self.linear = nnx.Linear(12, 15, dtype=spec.dtype, param_dtype=spec.param_dtype, rngs=rngs)
+
+    def __call__(self, x, *, train):
+        return nnx.relu(self.linear(x))
+
+
+class TinyMap(Network):
+    """Squares of 4 pixels, a block, a last map of 15 channels; no batch norm and no convolution."""
+
+    def __init__(self, spec, *, rngs):
+        super().__init__(spec)
+        self.stem = nnx.Linear(48, 12, dtype=spec.dtype, param_dtype=spec.param_dtype, rngs=rngs)
+        self.blocks = nnx.List([Positions(spec, rngs=rngs)])
+        self.heads = Heads(15, spec, rngs=rngs)
+
+    def enter(self, images, *, train):
+        batch, height, width, _ = images.shape
+        squares = images.astype(self.dtype).reshape(batch, height // 4, 4, width // 4, 4, 3)
+        squares = squares.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 4, width // 4, 48)
+        return nnx.relu(self.stem(squares))
+
+    def pool(self, x, *, train):
+        return x.astype(self.heads.dtype).mean((1, 2))
+
+
 @pytest.fixture(autouse=True)
 def tiny_networks(monkeypatch):
     monkeypatch.setitem(NETWORKS, "tiny", Variant(Tiny))
     monkeypatch.setitem(NETWORKS, "tiny_plain", Variant(TinyPlain))
+    monkeypatch.setitem(NETWORKS, "tiny_map", Variant(TinyMap))
 
 
 def make_images(rng, labels, size=16):

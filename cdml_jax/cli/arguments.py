@@ -29,6 +29,7 @@ MOVED = (
 _PLACES = (
     "source",
     "data.data_dir",
+    "data.boxes",
     "data.check",
     "data.cache_bytes",
     "data.num_threads",
@@ -105,6 +106,46 @@ def add_workdir(parser: argparse.ArgumentParser) -> None:
     """The flag of a folder that holds a run."""
     parser.add_argument("--workdir", type=path, metavar="DIR", required=True, help="of the trained run")
     parser.add_argument("--best", action="store_true", help="use the best epoch by validation, not the last")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """The flags of a network that is used as it is: a trained run's, or a configuration's."""
+    parser.add_argument(
+        "--workdir",
+        type=path,
+        metavar="DIR",
+        help="of the trained run; without it, --config=NAME [--config.KEY=VALUE ...] names a network",
+    )
+    parser.add_argument("--best", action="store_true", help="use the best epoch by validation, not the last")
+
+
+def add_image_size(parser: argparse.ArgumentParser) -> None:
+    """The flag of the square that the network sees of a whole photograph."""
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the square to which a whole photograph is squeezed; that of the network if not given",
+    )
+
+
+def check_image_size(options: argparse.Namespace) -> None:
+    """Refuse a side of no pixel.
+
+    Raises:
+      UserError: it is below 1.
+    """
+    if options.image_size is not None and options.image_size < 1:
+        raise UserError(f"--image-size: must be at least 1, not {options.image_size}")
+
+
+def refuse_but_configuration(command: str, rest: Sequence[str]) -> None:
+    """Refuse arguments that neither a command nor a configuration has.
+
+    Raises:
+      UserError: there are any; the first is named.
+    """
+    refuse(command, [a for a in rest if not a.startswith(("--config=", "--config."))])
 
 
 def refuse(command: str, rest: Sequence[str], advice: str = "") -> None:

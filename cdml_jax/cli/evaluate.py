@@ -19,6 +19,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     arguments.add_workdir(parser)
     parser.add_argument("--split", default="validation", choices=("validation", "test"), help="(validation)")
+    parser.add_argument(
+        "--costs",
+        type=arguments.path,
+        metavar="FILE.csv",
+        help="what each confusion costs, as confusion.source=file: takes it: the expected cost is printed",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,5 +34,5 @@ def run(options: argparse.Namespace) -> int:
         evaluate,  # here: a mistake in a flag is answered before JAX is loaded
     )
 
-    evaluate(options.workdir, options.split, changes, best=options.best)
+    evaluate(options.workdir, options.split, changes, best=options.best, costs=options.costs)
     return 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cdml_jax.cli import arguments
+from cdml_jax.configuration.load import load_arguments
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
 
@@ -24,7 +27,35 @@ def trained_run(workdir: Path, *, best: bool = False) -> TrainedRun:
 
     run = load(workdir, best=best)
     keep_compiled(run.config.compilation_cache)
+    if run.config.data.boxes:
+        console.warn(
+            f"{workdir} was trained on what is inside the boxes of {run.config.data.boxes}; images that are "
+            "given here are taken whole"
+        )
     return run
+
+
+def network_of(command: str, options: argparse.Namespace) -> TrainedRun:
+    """The run of --workdir, or the pretrained network of --config=NAME and its keys.
+
+    Raises:
+      UserError: neither or both are given, or one cannot be used.
+    """
+    arguments.refuse_but_configuration(command, options.rest)
+    if options.workdir is not None:
+        arguments.refuse(command, options.rest)
+        return trained_run(options.workdir, best=options.best)
+    if not options.rest or options.best:
+        raise UserError(
+            f"{command}: give --workdir=DIR of a trained run, or --config=NAME for a pretrained network, "
+            "such as --config=own_images"
+        )
+    settings = load_arguments(options.rest).settings
+    from cdml_jax.inference.pretrained import pretrained  # here: the answers above need no JAX
+    from cdml_jax.system.compilation_cache import keep_compiled
+
+    keep_compiled(settings.compilation_cache)
+    return pretrained(settings, side=getattr(options, "image_size", None))
 
 
 class Given(NamedTuple):

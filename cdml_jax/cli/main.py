@@ -11,15 +11,19 @@ from typing import Any
 
 import cdml_jax
 from cdml_jax.cli import (
+    calibrate,
     check,
     compare,
     config,
+    descriptors,
     embed,
     evaluate,
     export,
     lacking,
+    localize,
     predict,
     prepare,
+    report,
     reproduce,
     search,
     train,
@@ -34,12 +38,16 @@ COMMANDS = {
     "reproduce": reproduce,
     "config": config,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "compare": compare,
+    "report": report,
     "check": check,
     "prepare": prepare,
     "predict": predict,
     "embed": embed,
     "search": search,
+    "localize": localize,
+    "descriptors": descriptors,
     "export": export,
 }
 _EXAMPLES = """\
@@ -49,6 +57,7 @@ examples:
   cdml train --config=own_images --config.source=folder:~/photographs --workdir=runs/mine
   cdml evaluate --workdir=runs/mine --split=test
   cdml compare runs/mine runs/other
+  cdml report --workdir=runs/mine
   cdml predict --workdir=runs/mine photo.jpg
 """
 

@@ -10,14 +10,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from etils.epath import Path
+
 from cdml_jax.cli import arguments
 from cdml_jax.cli.images import Notes, images_of, trained_run
 from cdml_jax.cli.output import as_json
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
+from cdml_jax.system.files import absolute
 
 if TYPE_CHECKING:
-    from cdml_jax.inference.trained_run import Guess
+    from cdml_jax.inference.trained_run import Guess, Outputs, TrainedRun
 
 TEXT = "name the likeliest classes of images, and what each is usually confused with"
 UNKNOWN = "unknown"
@@ -39,6 +42,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         help=f"call an image {UNKNOWN} where no class has at least this probability (0: never); cdml "
         "evaluate prints how many images some thresholds leave, and how many of those are right",
     )
+    parser.add_argument(
+        "--page",
+        type=arguments.path,
+        metavar="FILE.html",
+        help="write a page of the images and their answers too (needs the extra report)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line")
     form.add_argument(
@@ -53,11 +62,14 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--top: must be at least 1, not {options.top}")
     if not 0 <= options.threshold <= 1:
         raise UserError(f"--threshold: must be a probability, from 0 to 1, not {options.threshold}")
+    if options.page is not None:
+        _refuse_page(options.page)
     trained = trained_run(options.workdir, best=options.best)
     given = images_of(options.images)
     top = min(options.top, trained.classes.number)
     form = _Json() if options.json else _Csv(top) if options.csv else _Lines()
     failed, unknown, notes = not given.whole, 0, Notes("predict")
+    seen: list[tuple[str, Outputs]] = []
     # Results go to the terminal as they come: there they are the progress.
     quiet = sys.stdout.isatty()
     with console.progress("Predicting", len(given.files), shown=not quiet) as shown:
@@ -71,6 +83,8 @@ def run(options: argparse.Namespace) -> int:
                 known = guesses[0].probability >= options.threshold
                 unknown += not known
                 form.guessed(str(file), guesses, known)
+                if options.page is not None:
+                    seen.append((str(file), outputs))
             shown.advance()
     notes.say()
     if unknown:
@@ -78,9 +92,58 @@ def run(options: argparse.Namespace) -> int:
             f"{UNKNOWN}: {unknown:,} of {len(given.files):,} images, no class of which has a probability of "
             f"{options.threshold} or more"
         )
+    if options.page is not None:
+        _write_page(options.page, options.workdir, trained, seen)
     run_folder = shlex.quote(str(options.workdir))
     console.hint(f"Next: cdml embed --workdir={run_folder} FOLDER --out=embeddings.npz")
     return 2 if failed else 0
+
+
+def _refuse_page(page: Path) -> None:
+    """Refuse a page that cannot be written, before anything slow.
+
+    Raises:
+      UserError: what it needs is not installed, or its name or folder is not right.
+    """
+    from cdml_jax.cli.actions.page import why_not
+
+    if page.suffix != ".html":
+        raise UserError(f"--page: {page} does not end in .html")
+    if not absolute(page).parent.is_dir():
+        raise UserError(f"--page: there is no folder {page.parent}")
+    left_out = why_not()
+    if left_out:
+        raise UserError(f"--page: {left_out}")
+
+
+def _write_page(page: Path, workdir: Path, trained: TrainedRun, seen: Sequence[tuple[str, Outputs]]) -> None:
+    """The page of the images that could be read."""
+    import numpy as np
+
+    from cdml_jax.reporting.page.unlabelled import write_unlabelled
+    from cdml_jax.runs.evaluation import TOP, neighbourhood
+
+    if not seen:
+        console.warn("no page is written: no image could be read")
+        return
+    logits = np.stack([outputs.logits for _, outputs in seen]).astype(np.float64) / trained.temperature
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+    near = neighbourhood(np.stack([outputs.embeddings for _, outputs in seen]))
+    written = write_unlabelled(
+        page,
+        run=str(workdir),
+        names=[file for file, _ in seen],
+        class_names=trained.class_names,
+        top_classes=top,
+        top_probabilities=np.take_along_axis(probabilities, top, axis=1),
+        neighbours=near.neighbours if near else None,
+        similarities=near.similarities if near else None,
+        places=near.map if near else None,
+        open_image=lambda name: Path(name).read_bytes(),
+    )
+    console.hint(f"Page: {written}")
 
 
 class _Lines:

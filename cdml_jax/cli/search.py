@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from typing import TYPE_CHECKING
 
 from cdml_jax.cli import arguments
-from cdml_jax.cli.images import images_of, trained_run
+from cdml_jax.cli.images import images_of, network_of
 from cdml_jax.cli.output import as_json
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
+
+if TYPE_CHECKING:
+    from cdml_jax.inference.gallery import Gallery
+    from cdml_jax.inference.trained_run import TrainedRun
 
 TEXT = "find the images of a gallery, a file of cdml embed, that are most like a photograph"
 
@@ -34,27 +40,18 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what is found; returns the exit status: 0, or 2 if some image could not be read."""
-    arguments.refuse("search", options.rest)
+    arguments.refuse_but_configuration("search", options.rest)
     if options.top < 1:
         raise UserError(f"--top: must be at least 1, not {options.top}")
     from cdml_jax.inference import gallery as galleries  # here: a mistake in a flag needs no JAX
 
     gallery = galleries.read(options.gallery)
-    workdir = options.workdir or arguments.path(gallery.workdir)
-    if not workdir.is_dir():
-        raise UserError(
-            f"--gallery: the run that embedded {options.gallery} was in {workdir}, where it is no longer; "
-            "--workdir=DIR says where it is now"
-        )
-    trained = trained_run(workdir, best=gallery.best)
-    if trained.digest != gallery.network:
-        raise UserError(
-            f"--gallery: {options.gallery} was embedded by another network than {workdir} now holds; write "
-            f"it again: cdml embed --workdir={workdir} FOLDER --out={options.gallery}"
-        )
+    trained = _network(gallery, options)
     given = images_of(options.images)
     failed = not given.whole
-    for file, outputs in zip(given.files, trained.each(given.files), strict=True):
+    described = gallery.descriptor
+    found = described.each(trained, given.files) if described else trained.each(given.files)
+    for file, outputs in zip(given.files, found, strict=True):
         if isinstance(outputs, UserError):
             failed = True
             console.warn(str(outputs))
@@ -63,9 +60,43 @@ def run(options: argparse.Namespace) -> int:
             continue
         (matches,) = gallery.search(outputs.embeddings[None], top=options.top)
         if options.json:
-            found = [match._asdict() for match in matches]
-            console.result(as_json({"image": str(file), "matches": found}))
+            plain = [match._asdict() for match in matches]
+            console.result(as_json({"image": str(file), "matches": plain}))
         else:
             lines = [f"  {match.similarity:6.3f}  {console.escaped(match.path)}" for match in matches]
             console.result("\n".join([console.escaped(str(file)), *lines]))
     return 2 if failed else 0
+
+
+def _network(gallery: Gallery, options: argparse.Namespace) -> TrainedRun:
+    """The network that embedded a gallery.
+
+    Raises:
+      UserError: it is no longer where it was, or another one by now.
+    """
+    if gallery.workdir or options.workdir:
+        options.workdir = options.workdir or arguments.path(gallery.workdir)
+        if not options.workdir.is_dir():
+            raise UserError(
+                f"--gallery: the run that embedded {options.gallery} was in {options.workdir}, where it is "
+                "no longer; --workdir=DIR says where it is now"
+            )
+        where = f"{options.workdir} now holds; write it again: cdml embed --workdir={options.workdir}"
+    elif not options.rest:
+        raise UserError(
+            f"--gallery: {options.gallery} was embedded by a pretrained network; give the --config=NAME and "
+            "--config.KEY=VALUE with which cdml embed wrote it"
+        )
+    else:
+        where = (
+            f"{' '.join(options.rest)} names; give the flags with which it was written, or write it again: "
+        )
+        where += f"cdml embed {shlex.join(options.rest)}"
+    options.best = gallery.best
+    trained = network_of("search", options)
+    if trained.digest != gallery.network:
+        raise UserError(
+            f"--gallery: {options.gallery} was embedded by another network than {where} FOLDER "
+            f"--out={options.gallery}"
+        )
+    return trained

@@ -9,6 +9,7 @@ import jax
 
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.settings import Settings
+from cdml_jax.configuration.trackers import WRITERS
 from cdml_jax.errors import UserError
 from cdml_jax.models import NETWORKS
 from cdml_jax.system import ranges
@@ -55,6 +56,7 @@ def check(settings: Settings) -> None:
         raise UserError(
             "test_time_flip: features of a frozen network cannot be mirrored; set model.frozen=''"
         )
+    ranges.one_of("", settings, live=("", *WRITERS))
     held_out = settings.data.holdout or settings.data.holdout_fraction
     if settings.confusion.source == "holdout" and not held_out:
         raise UserError("confusion.source: holdout needs a split; set data.holdout or data.holdout_fraction")

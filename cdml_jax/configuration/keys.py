@@ -14,6 +14,7 @@ from typing import Any
 from cdml_jax.errors import UserError
 
 _KINDS = {bool: "a bool", int: "an int", float: "a float", str: "a str", tuple: "a tuple"}
+_LATER = ("live",)  # keys that runs of older versions lack, whose default is what those did
 _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -104,6 +105,9 @@ def _fitted(values: Mapping[str, Any], reference: Mapping[str, Any], prefix: str
             raise _unknown(prefix, key, reference)
     whole = {}
     for key, default in reference.items():
+        if key not in values and prefix + key in _LATER:
+            whole[key] = default
+            continue
         if key not in values:
             raise UserError(
                 f"{prefix}{key}: the configuration lacks this key; begin with base.get_config() of "

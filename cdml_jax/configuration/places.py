@@ -35,8 +35,9 @@ def from_the_root(values: Mapping[str, Any]) -> dict[str, Any]:
         model["weights"] = _whole(model["weights"])
     if confusion["source"].startswith(FILE):
         confusion["source"] = FILE + _whole(confusion["source"].removeprefix(FILE))
-    if data["data_dir"]:
-        data["data_dir"] = _whole(data["data_dir"])
+    for key in ("data_dir", "boxes"):
+        if data[key]:
+            data[key] = _whole(data[key])
     return whole
 
 
@@ -55,6 +56,7 @@ def digests(values: Mapping[str, Any]) -> dict[str, str]:
     """SHA-256 of the files that plain settings name, by their keys; of those that can be read."""
     files = {"model.weights": values["model"]["weights"] if is_file(values["model"]["weights"]) else ""}
     source = values["confusion"]["source"]
+    files["data.boxes"] = values["data"]["boxes"]
     files["confusion.source"] = source.removeprefix(FILE) if source.startswith(FILE) else ""
     found = {key: _digest(file) for key, file in files.items() if file}
     return {key: digest for key, digest in found.items() if digest}

@@ -75,6 +75,7 @@ class Settings(TrainingSettings):
     reproduce: ReproduceSettings
     checkpoint: CheckpointSettings
     profile: ProfileSettings
+    live: str
     compilation_cache: str
 
 

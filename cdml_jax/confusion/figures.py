@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,6 +59,59 @@ def mean_class_error(counts: np.ndarray | Confusion) -> float:
     errors = class_error(counts)
     seen = ~np.isnan(errors)
     return float(errors[seen].mean()) if seen.any() else math.nan
+
+
+class ClassFigures(NamedTuple):
+    """Figures of every class, (C,) float64 each but `support`.
+
+    Attributes:
+      support: images of the class.
+      precision: share of the images called so that are of the class; NaN where none is called so.
+      recall: share of the class's images that are called so; NaN without images.
+      f1: 2 right / (support + called); NaN for a class without images that nothing is called.
+    """
+
+    support: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+def class_figures(counts: np.ndarray) -> ClassFigures:
+    """Support, precision, recall and F1 of every class.
+
+    Args:
+      counts: (C, C), hard; [i, j] = images of class i called j.
+
+    >>> class_figures(np.array([[3, 1], [0, 4]])).precision
+    array([1. , 0.8])
+    """
+    counts = square(counts)
+    right, support, called = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+
+    def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+    return ClassFigures(
+        support, share(right, called), share(right, support), share(2 * right, support + called)
+    )
+
+
+def macro_f1(counts: np.ndarray) -> float:
+    """Mean F1 over the classes that have images, every class counting the same.
+
+    Args:
+      counts: (C, C), hard; [i, j] = images of class i called j.
+
+    Returns:
+      The mean in [0, 1]; NaN without images.
+
+    >>> round(macro_f1(np.array([[3, 1], [0, 4]])), 4)
+    0.873
+    """
+    found = class_figures(counts)
+    seen = found.support > 0
+    return float(found.f1[seen].mean()) if seen.any() else math.nan
 
 
 def family_accuracy(counts: np.ndarray, families: Sequence[int] | np.ndarray) -> float:

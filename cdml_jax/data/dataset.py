@@ -211,6 +211,9 @@ class FileSource:
         return str(path.absolute()), status.st_size, status.st_mtime_ns
 
 
+KnownBox = tuple[float, float, float, float]
+"""Left, top, right and bottom of an object, in pixels of the image, right and bottom excluded."""
+
 SPLITS = ("train", "holdout", "validation", "test")
 
 
@@ -225,6 +228,7 @@ class Dataset:
       checksum: digest of the publisher's splits, where there is one (`split_checksum`); else "".
       contents: digest of the contents of each split's images, where they were decoded and checked; those of
         single images are `digests(split)`.
+      boxes: of the objects, by the images' names, where the publisher has them; nothing is trained on them.
       test_class_names: the test split's own classes, which its labels number from 0, where training never
         sees them; None where they are `classes`.
 
@@ -239,6 +243,7 @@ class Dataset:
     checksum: str = ""
     test_class_names: tuple[str, ...] | None = None
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    boxes: Mapping[str, KnownBox] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.classes, Classes):

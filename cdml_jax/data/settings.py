@@ -20,6 +20,8 @@ class DataSettings:
     validation_fraction: float
     test_fraction: float
     class_disjoint: bool
+    boxes: str
+    label_noise: float
     check: bool
     cache_bytes: int
     num_threads: int
@@ -27,3 +29,4 @@ class DataSettings:
     def __post_init__(self) -> None:
         # Names and shares of splits are judged by `sources.load`, which programs call too.
         ranges.at_least("data.", self, num_threads=0, cache_bytes=0)
+        ranges.shares("data.", self, "label_noise")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cdml_jax.errors import UserError
+from cdml_jax.inference.descriptors import DDT, DESCRIPTORS, Descriptor
 from cdml_jax.retrieval import nearest
+from cdml_jax.retrieval.descriptors import Direction
 from cdml_jax.system.files import replacing, writing
 
 if TYPE_CHECKING:
@@ -31,9 +34,10 @@ class Gallery:
     Attributes:
       paths: of the images, below the folder that was embedded.
       embeddings: (images, size) float32, of length 1.
-      workdir: of the run whose network made them, from the root of its disk.
+      workdir: of the run whose network made them, from the root of its disk; "" of a pretrained network.
       best: whether that was the best epoch by validation, not the last.
       network: digest of the network (`TrainedRun.digest`).
+      descriptor: how the images were described; None by the network's own embedding.
     """
 
     paths: tuple[str, ...]
@@ -41,6 +45,7 @@ class Gallery:
     workdir: str
     best: bool
     network: str
+    descriptor: Descriptor | None = None
 
     def search(self, embeddings: Float[np.ndarray, "photographs size"], *, top: int = 5) -> list[list[Match]]:
         """The `top` most similar images for each photograph's embedding, the most similar first.
@@ -76,10 +81,32 @@ def save(gallery: Gallery, path: os.PathLike | str, more: dict[str, np.ndarray] 
         "workdir": np.array(gallery.workdir),
         "best": np.array(gallery.best),
         "network": np.array(gallery.network),
+        **_plain(gallery.descriptor),
         **(more or {}),
     }
     with writing(path), replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)
+
+
+def _plain(descriptor: Descriptor | None) -> dict[str, np.ndarray]:
+    """A descriptor as arrays; nothing for none."""
+    if descriptor is None:
+        return {}
+    arrays = {"descriptor": np.array(descriptor.name), "side": np.array(descriptor.side)}
+    if descriptor.direction is not None:
+        mean, vector, share = descriptor.direction
+        arrays |= {"mean": mean, "direction": vector, "share": np.array(share)}
+    return arrays
+
+
+def _descriptor(file: Mapping[str, np.ndarray]) -> Descriptor | None:
+    if "descriptor" not in file:
+        return None
+    name, side = file["descriptor"].item(), int(file["side"])
+    if name not in DESCRIPTORS:
+        raise ValueError(f"descriptor {name!r}")
+    direction = Direction(file["mean"], file["direction"], float(file["share"])) if name == DDT else None
+    return Descriptor(name, side, direction)
 
 
 def read(path: os.PathLike | str) -> Gallery:
@@ -94,11 +121,8 @@ def read(path: os.PathLike | str) -> Gallery:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it is one array")
             paths, embeddings = file["paths"], file["embeddings"]
-            gallery = Gallery(
-                tuple(map(str, paths)),
-                embeddings,
-                *(file[key].item() for key in ("workdir", "best", "network")),
-            )
+            workdir, best, network = (file[key].item() for key in ("workdir", "best", "network"))
+            gallery = Gallery(tuple(map(str, paths)), embeddings, workdir, best, network, _descriptor(file))
     except FileNotFoundError:
         raise UserError(f"--gallery: there is no file {name}; cdml embed writes one") from None
     except KeyError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator
 
@@ -17,7 +18,7 @@ INPUT, OUTPUTS = "images", ("logits", "embeddings")
 
 
 def plain_network(run: TrainedRun) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """What `run.apply` computes of images, with XLA's own convolutions in place of the forms for CPUs.
+    """What an export computes of images, with XLA's own convolutions in place of the forms for CPUs.
 
     The forms are chosen by the platform while a program is lowered, which no other format can express.
     """
@@ -31,7 +32,15 @@ def plain_network(run: TrainedRun) -> Callable[[jax.Array], tuple[jax.Array, jax
         logits, embeddings = evaluated(model, images, flip=run.config.test_time_flip)
         return logits, embeddings
 
-    return network
+    return functools.partial(divided, network, run.temperature)
+
+
+def divided(
+    network: Callable[..., tuple[jax.Array, jax.Array]], temperature: float, images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What a network gives, its logits divided by a temperature."""
+    logits, embeddings = network(images)
+    return (logits if temperature == 1.0 else logits / temperature), embeddings
 
 
 @contextlib.contextmanager

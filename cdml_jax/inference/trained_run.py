@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from etils.epath import Path
 from flax import nnx
 from jax.typing import ArrayLike
 
 from cdml_jax.configuration.checks import check_dtype
 from cdml_jax.configuration.settings import Settings, from_plain
-from cdml_jax.data.checking.images import DAMAGED, captured_errors, damage_of, says_damage
 from cdml_jax.data.classes import Classes
-from cdml_jax.data.images.decoding import inspect
 from cdml_jax.data.images.transforms import evaluation_view
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
+from cdml_jax.inference import photographs as batches
+from cdml_jax.inference.photographs import Note, Photograph, Rows, each, in_parts, placed_parts, seen
 from cdml_jax.models import build, spec_of
-from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs import calibration, class_names, workdir
+from cdml_jax.runs.claims import part_of
 from cdml_jax.runs.trained_weights import Weights, restore_weights
 from cdml_jax.system.files import path_of
 from cdml_jax.system.trees import digest_of_arrays
 from cdml_jax.training.evaluation import evaluated
 from cdml_jax.training.state import split_model
-
-Photograph = str | os.PathLike | bytes | np.ndarray
-Note = Callable[[str, Photograph], None]
-
-_BATCH = 64  # the largest batch of one device; smaller ones are powers of two
 
 
 class Outputs(NamedTuple):
@@ -80,9 +72,13 @@ def load(
     devices = mesh_lib.devices_here(local=True) if devices is None else devices
     name, names = class_names.read(folder)
     spec = spec_of(config.model, names.number)
-    network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0)))
+    part: Any = {"part": part_of(stored), "families": names.families}
+    network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0), **part))
     graph, *shapes = split_model(network)
-    return TrainedRun(config, name, names, graph, restore_weights(folder, *shapes, best=best), devices)
+    weights = restore_weights(folder, *shapes, best=best)
+    calibrated = calibration.read(folder, weights.epoch, best=best)
+    temperature = calibrated.temperature if calibrated else 1.0
+    return TrainedRun(config, name, names, graph, weights, devices, temperature=temperature)
 
 
 class TrainedRun:
@@ -95,6 +91,7 @@ class TrainedRun:
       transform: how a photograph becomes what the network takes.
       image_size: side in pixels of what the network takes.
       weights: on the host, with the confusion counts of the training.
+      temperature: by which `guesses` divides logits: what `cdml calibrate` stored, else 1.
     """
 
     def __init__(
@@ -105,13 +102,18 @@ class TrainedRun:
         graph: nnx.GraphDef,
         weights: Weights,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        temperature: float = 1.0,
     ):
+        self.temperature = temperature
         self.config, self.dataset, self.classes, self.weights = config, dataset, names, weights
         self.transform = config.image
         self.image_size: int = config.image.image_size
         devices = mesh_lib.devices_here(local=True) if devices is None else devices
         self._mesh = mesh_lib.make_mesh(len(devices), devices=devices)
         self._placed = mesh_lib.put_replicated(self._mesh, (weights.parameters, weights.batch_statistics))
+        self._graph = graph
+        self._functions: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.apply = functools.partial(_apply, graph=graph, flip=config.test_time_flip)
         self._apply = jax.jit(self.apply)
 
@@ -146,17 +148,55 @@ class TrainedRun:
                 f"images must be uint8 (batch, {side}, {side}, 3), not {images.dtype} {images.shape}; "
                 "run.view(photograph) makes one of a photograph"
             )
-        devices = self._mesh.size
-        parts = []
-        for start in range(0, max(1, len(images)), _BATCH * devices):
-            part = images[start : start + _BATCH * devices]
-            rows = devices * (1 << max(0, -(-len(part) // devices) - 1).bit_length())
-            padded = np.pad(part, ((0, rows - len(part)), (0, 0), (0, 0), (0, 0)))
-            on_devices = mesh_lib.put_batch(self._mesh, {"image": padded})["image"]
-            parts.append((len(part), self._apply(*self._placed, on_devices)))
-        # Read once all are under way.
-        arrays = [[np.asarray(output)[:rows] for output in outputs] for rows, outputs in parts]
-        return Outputs(*(np.concatenate(output) for output in zip(*arrays)))
+        return Outputs(*in_parts(images, self._mesh, lambda part: self._apply(*self._placed, part)))
+
+    def computing(self, function: Callable[..., tuple[jax.Array, ...]]) -> Callable[..., Rows]:
+        """Another function of the network and of images uint8 (batch, side, side, 3), compiled.
+
+        Args:
+          function: of the network, images of any side and more arrays; gives arrays with a row an image.
+
+        Returns:
+          The same of images and more arrays on the host, in parts as calling the run takes them.
+        """
+        compiled = self._compiled(function)
+        return lambda images, *more: in_parts(
+            images, self._mesh, lambda part: compiled(*self._placed, part, *more)
+        )
+
+    def summing(self, function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+        """As `computing`, of a function of the network, images, a mask of those that count, and more arrays.
+
+        Returns:
+          What it gives for each part of the images, one after another.
+        """
+        compiled = self._compiled(function)
+        return lambda images, *more: (
+            compiled(*self._placed, part["image"], part["mask"], *more)
+            for _, part in placed_parts(images, self._mesh)
+        )
+
+    def shapes_of(self, function: Callable[..., Any], *arrays: jax.ShapeDtypeStruct) -> Any:
+        """What a function of the network and of arrays of such shapes would give; nothing is computed."""
+        return jax.eval_shape(self._compiled(function), *self._placed, *arrays)
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function under jit, the same for every call: it is compiled once for each shape."""
+        if function not in self._functions:
+            self._functions[function] = jax.jit(
+                lambda p, s, *arrays: function(nnx.merge(self._graph, p, s), *arrays)
+            )
+        return self._functions[function]
+
+    @property
+    def number_of_devices(self) -> int:
+        """How many share the work."""
+        return self._mesh.size
+
+    @property
+    def batch_size(self) -> int:
+        """Images of which all devices together are given the largest batch."""
+        return batches.BATCH * self._mesh.size
 
     def view(self, photograph: Photograph) -> np.ndarray:
         """What the network sees of a photograph: the centre square of its scaled version.
@@ -170,21 +210,10 @@ class TrainedRun:
         Raises:
           UserError: it cannot be read; the message begins with the file's name.
         """
-        return self._seen(photograph)[0]
+        return seen(photograph, self._view).view
 
-    def _seen(self, photograph: Photograph) -> tuple[np.ndarray, list[str]]:
-        """`view`, and what is worth knowing about the photograph."""
-        if isinstance(photograph, (bytes, np.ndarray)):
-            image, traits = inspect(photograph) if isinstance(photograph, bytes) else (photograph, [])
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-                raise UserError(f"a photograph is uint8 (height, width, 3), not {image.dtype} {image.shape}")
-            return evaluation_view(image, self.transform), traits
-        try:
-            return self._seen(Path(photograph).read_bytes())
-        except OSError as error:
-            raise UserError(f"{photograph}: cannot be opened ({error.strerror or error})") from error
-        except UserError as error:
-            raise UserError(f"{photograph}: {error}") from error
+    def _view(self, image: np.ndarray) -> np.ndarray:
+        return evaluation_view(image, self.transform)
 
     def each(
         self, photographs: Iterable[Photograph], *, note: Note | None = None
@@ -195,39 +224,10 @@ class TrainedRun:
 
         Args:
           photographs: as for `view`.
-          note: takes what is worth knowing about an image, a kind of note as `cdml prepare` prints it, and
-            the photograph. Where it is given, standard error is held back while images are decoded: the JPEG
-            library prints there of damage, and names no file.
+          note: as `photographs.each` takes it.
         """
-
-        def seen(photograph: Photograph) -> tuple[np.ndarray | UserError, list[str]]:
-            try:
-                return self._seen(photograph)
-            except UserError as error:
-                return error, []
-
-        remaining, size = iter(photographs), _BATCH * self._mesh.size
-        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
-
-            def following() -> list[tuple[Photograph, Future]]:
-                return [(photograph, pool.submit(seen, photograph)) for photograph in islice(remaining, size)]
-
-            with _held_back(note) as printed:
-                ahead = following()
-                wait([future for _, future in ahead])
-            while ahead:
-                results = [(photograph, *future.result()) for photograph, future in ahead]
-                if note is not None:
-                    _note(note, results, damage=bool(says_damage(printed)))
-                views = [view for _, view, _ in results]
-                with _held_back(note) as printed:
-                    ahead = following()
-                    good = [view for view in views if not isinstance(view, UserError)]
-                    outputs = zip(*self(np.stack(good))) if good else iter(())
-                    if note is not None:
-                        wait([future for _, future in ahead])  # so that what is printed is of this batch
-                for view in views:
-                    yield view if isinstance(view, UserError) else Outputs(*next(outputs))
+        for found in each(photographs, self._view, self, size=self.batch_size, note=note):
+            yield found if isinstance(found, UserError) else Outputs(*found.outputs)
 
     def embed(self, photographs: Iterable[Photograph]) -> Outputs:
         """Logits and embeddings of photographs of any size.
@@ -253,7 +253,7 @@ class TrainedRun:
 
     def guesses(self, logits: ArrayLike, *, top: int = 5) -> list[Guess]:
         """The classes of the largest of an image's logits (classes,), the likeliest first."""
-        logits = np.asarray(logits, np.float64)
+        logits = np.asarray(logits, np.float64) / self.temperature
         shifted = np.exp(logits - logits.max())
         probabilities = shifted / shifted.sum()
         likeliest = np.argsort(-probabilities, kind="stable")[:top]
@@ -274,22 +274,6 @@ class TrainedRun:
             for place in np.argsort(-shares, kind="stable")[:most]
             if shares[place] >= rate
         )
-
-
-def _held_back(note: Note | None) -> contextlib.AbstractContextManager[list[str]]:
-    return contextlib.nullcontext([]) if note is None else captured_errors()
-
-
-def _note(note: Note, results: Iterable[tuple[Photograph, Any, list[str]]], *, damage: bool) -> None:
-    """Passes on what is known of a batch; with `damage`, looks for the JPEG files that have it."""
-    for photograph, view, traits in results:
-        for trait in traits:
-            note(trait, photograph)
-        if not damage or isinstance(view, UserError) or isinstance(photograph, np.ndarray):
-            continue
-        data = photograph if isinstance(photograph, bytes) else Path(photograph).read_bytes()
-        if said := damage_of(data):
-            note(f"{DAMAGED}: {said}", photograph)
 
 
 def _apply(

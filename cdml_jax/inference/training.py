@@ -10,12 +10,14 @@ import jax
 import numpy as np
 
 from cdml_jax.configuration.checks import check
+from cdml_jax.configuration.datasets import noisy
 from cdml_jax.configuration.fitting import as_begun, fitted
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.configuration.styles import styled
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.checking.verify import verify
 from cdml_jax.data.dataset import Dataset
+from cdml_jax.data.dividing.boxes import cut_out
 from cdml_jax.data.sources import IN_MEMORY
 from cdml_jax.distributed.mesh import devices_here
 from cdml_jax.errors import UserError
@@ -90,6 +92,7 @@ def _train(
     check(settings)
     keep_compiled(settings.compilation_cache)
     dataset = verify(dataset, Problems(dataset.name), cache=None, images=settings.data.check)
+    dataset = noisy(cut_out(dataset, settings.data.boxes), settings.data.label_noise)
     settings = fitted(settings, dataset, devices_here())
     fill = beginning(settings, dataset.classes)
     program = Program(settings, dataset, structure=chosen.structure, fill=fill)

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdml_jax.errors import UserError
-from cdml_jax.methods import cdml, controls, pairwise_confusion
+from cdml_jax.methods import (
+    cdml,
+    controls,
+    dropping,
+    mutual_channel,
+    pairwise_confusion,
+    soft_mining,
+    two_levels,
+)
 from cdml_jax.methods.cdml import PAPER
 from cdml_jax.methods.confusion_hard import CONFUSION_HARD
 from cdml_jax.methods.facts import Facts, by_confusion, by_error_rate, ones, rates, uniform
@@ -70,5 +78,9 @@ METHODS: dict[str, Method] = {
     **cdml.METHODS,
     **controls.METHODS,
     **pairwise_confusion.METHODS,
+    **mutual_channel.METHODS,
+    **soft_mining.METHODS,
+    **two_levels.METHODS,
+    **dropping.METHODS,
     "confusion_hard": CONFUSION_HARD,
 }

@@ -1,4 +1,4 @@
-"""What makes one compiled step differ from another: the terms that stand beside the two costs."""
+"""What makes one compiled step differ from another: terms beside the two costs, a part, images left out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 _LOGGED = ("softmax", "triplet")  # terms that every method logs
+EMBEDDING = "embedding"  # what a term trains, in its `trains`
+GATHER = "gather"  # what a term needs that compares all rows with each other
 
 
 class Term(Protocol):
@@ -21,6 +23,12 @@ class Term(Protocol):
 
     What it divides by is known from labels before the network runs, so accumulation is exact. A term is a
     frozen dataclass of static numbers around pure functions; it is hashed and compared by them.
+
+    A term may say more, each by an attribute that most terms lack. `needs`: names of what it takes as further
+    keywords, "map" (the last map of the network), "gather" (a function that makes rows whole on every device)
+    or what the structure's part gives. `refusal(num_classes, shapes)`: why it cannot be computed from what it
+    needs, of these shapes, or "". `trains`: "embedding" where its gradient is of the embedding, which is then
+    what is measured.
     """
 
     @property
@@ -53,16 +61,41 @@ class Term(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Dropping:
+    """A share of the images is left out of the objective: those whose predictions changed most.
+
+    Attributes:
+      share: of the images, once it is reached.
+      ramp: epochs in which the share grows to it, linearly.
+
+    >>> [round(Dropping().share_of(epoch), 3) for epoch in (0, 1, 2, 3, 11, 12)]
+    [0.0, 0.0, 0.025, 0.05, 0.25, 0.25]
+    """
+
+    share: float = 0.25
+    ramp: int = 10
+
+    def share_of(self, epoch: int) -> float:
+        """The share in an epoch after the warm-up, from 0; a change is first known after the second."""
+        return self.share * min(max(epoch - 1, 0) / self.ramp, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Structure:
     """The compiled part of a method; methods of equal structure share one compiled step.
 
     Attributes:
       name: for messages; structures are compared by their content.
       terms: beside the weighted softmax and the triplets.
+      part: what stands between the last map and the heads, a key of `cdml_jax.models.parts.PARTS`; "" for
+        nothing.
+      dropping: whether images whose predictions change most are left out; None for no.
     """
 
     name: str = dataclasses.field(default="plain", compare=False)
     terms: tuple[Term, ...] = ()
+    part: str = ""
+    dropping: Dropping | None = None
 
     def __post_init__(self) -> None:
         names = [term.name for term in self.terms]
@@ -74,6 +107,33 @@ class Structure:
                 )
         if len(set(names)) < len(names):
             raise ValueError(f"structure {self.name}: terms need names of their own, not {', '.join(names)}")
+
+    @property
+    def warm(self) -> Structure:
+        """What its warm-up epochs need: the same parameters, none of the terms."""
+        return Structure(self.part or PLAIN.name, part=self.part)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """What its terms take of the network besides logits and embeddings."""
+        needs = dict.fromkeys(need for term in self.terms for need in needs_of(term))
+        return tuple(need for need in needs if need != GATHER)
+
+    @property
+    def trains_embedding(self) -> bool:
+        """Whether a term's gradient is of the embedding."""
+        return any(getattr(term, "trains", "") == EMBEDDING for term in self.terms)
+
+
+def needs_of(term: Term) -> tuple[str, ...]:
+    """What a term takes besides logits, embeddings and labels; most take nothing."""
+    return getattr(term, "needs", ())
+
+
+def refusal_of(term: Term, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> str:
+    """Why a term cannot be computed from `needs` of these shapes; "" where it can."""
+    refusal = getattr(term, "refusal", None)
+    return refusal(num_classes, shapes) if refusal else ""
 
 
 PLAIN = Structure()

@@ -10,8 +10,9 @@ from flax import nnx
 
 from cdml_jax.errors import UserError
 from cdml_jax.models import efficientnet_lite, googlenet, mobilenet_v2, resnet, small_resnet, vgg, vit
-from cdml_jax.models.heads import Outputs
+from cdml_jax.models.heads import Heads, Outputs
 from cdml_jax.models.network import Network, Variant
+from cdml_jax.models.parts import PARTS
 from cdml_jax.models.spec import OPTIONS, STYLES, Spec, spec_of
 
 _FAMILIES = (small_resnet, mobilenet_v2, efficientnet_lite, resnet, googlenet, vgg, vit)
@@ -22,7 +23,9 @@ NETWORKS: dict[str, Variant] = {
 __all__ = ["NETWORKS", "STYLES", "Network", "Outputs", "Spec", "Variant", "build", "spec_of"]
 
 
-def build(name: str, spec: Spec, *, rngs: nnx.Rngs) -> Network:
+def build(
+    name: str, spec: Spec, *, rngs: nnx.Rngs, part: str = "", families: tuple[int, ...] | None = None
+) -> Network:
     """Network `name` with a classifier of `spec.num_classes` and an embedding of `spec.embedding_size`.
 
     Calling it on images (batch, height, width, 3), float, in [-1, 1], gives `Outputs`.
@@ -31,9 +34,13 @@ def build(name: str, spec: Spec, *, rngs: nnx.Rngs) -> Network:
       name: a key of `NETWORKS`.
       spec: what all networks share.
       rngs: keys of the initial parameters.
+      part: a key of `PARTS`, what is put between the last map and the heads; "" for nothing. It is drawn
+        after everything else, so all parameters outside it, but for heads of another size, are those
+        without it.
+      families: of each class, for a part that needs them.
 
     Raises:
-      UserError: an unknown name, or an option that the network lacks.
+      UserError: an unknown name, an option that the network lacks, or a part that cannot be had.
 
     >>> model = build("small_resnet", Spec(num_classes=5, embedding_size=8), rngs=nnx.Rngs(0))
     >>> logits, embeddings = model(jnp.zeros((2, 48, 48, 3)), train=False)
@@ -48,6 +55,10 @@ def build(name: str, spec: Spec, *, rngs: nnx.Rngs) -> Network:
             raise UserError(f"model.{option}: the network {name} has no such option; leave it unset")
     family: Callable[..., Network] = variant.family
     model = family(spec, rngs=rngs, **variant.numbers)
+    if part:
+        model.part = PARTS[part](model.map_channels, families, spec, rngs=rngs)
+        if model.part.features != model.heads.classifier.in_features:
+            model.heads = Heads(model.part.features, spec, rngs=rngs)
     if spec.dtype == "float64":  # Flax keeps running statistics in float32 whatever `param_dtype` is
         statistics = nnx.as_pure(nnx.state(model, nnx.BatchStat))
         nnx.update(model, jax.tree.map(lambda leaf: leaf.astype(jnp.float64), statistics))

@@ -1,15 +1,17 @@
 """Convolution in the form that each platform computes fastest: on CPUs XLA's own can be ten times slower.
 
 Measured with JAX 0.10.2 on an AMD EPYC with AVX-512: by 1 x 1 and depthwise convolutions MobileNetV2's step
-fell from 31.6 ms an image to 17.4 (docs/performance.md, "Changes to the step"). Measure again, by
-benchmarks/training_step.py, when JAX is raised: once XLA is as fast, this file can go.
+fell from 31.6 ms an image to 17.4 (docs/performance.md, "Changes to the step"). On an H100 with JAX 0.11.2
+EfficientNet-Lite0's step with XLA's depthwise convolutions was not compiled after 110 s; with those below it
+takes 14.3 ms of 64 images of 144 pixels. Measure again, by benchmarks/training_step.py, when JAX is raised:
+once XLA is as fast, this file can go.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,55 +33,64 @@ def convolution(
 ) -> Float[Array, "batch new_height new_width outputs"]:
     """`jax.lax.conv_general_dilated` as `nnx.Conv` calls it, of images whose channels come last.
 
-    On a CPU a 1 x 1 kernel is one matrix product; a kernel for each channel is a sum of shifted images, one
-    for each place of the kernel, which XLA fuses; few channels are convolved two columns at a time. Other
-    kernels and other platforms have XLA's convolution.
+    On a CPU a 1 x 1 kernel is one matrix product; a kernel for each channel is, on CPUs and on CUDA's GPUs, a
+    sum of shifted images, one for each place of the kernel, which XLA fuses; few channels are convolved two
+    columns at a time on a CPU. Other kernels and other platforms have XLA's convolution.
     """
     dilations = (others.get(key) or () for key in ("lhs_dilation", "rhs_dilation"))
     if all(step == 1 for dilation in dilations for step in dilation):
         if isinstance(padding, str):
             padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
         pads: Pads = tuple((int(a), int(b)) for a, b in padding)
-        form = _form_for_cpus(x, kernel, strides, pads, feature_group_count)
-        if form is not None:
-            return _convolve(x, kernel, form, tuple(strides), pads)
+        forms = _forms(x, kernel, strides, pads, feature_group_count)
+        if forms is not None:
+            return _convolve(x, kernel, forms, tuple(strides), pads)
     return jax.lax.conv_general_dilated(
         x, kernel, strides, padding, feature_group_count=feature_group_count, **others
     )
 
 
-def _form_for_cpus(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads, groups: int
-) -> Callable | None:
-    """The function that computes this convolution faster than XLA's own, if one does."""
+class Forms(NamedTuple):
+    """The function that computes a convolution on each platform."""
+
+    cpu: Callable
+    cuda: Callable
+
+
+def _forms(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads, groups: int) -> Forms | None:
+    """What computes this convolution faster than XLA's own, if anything does."""
     channels, outputs = x.shape[-1], kernel.shape[-1]
     if kernel.shape == (1, 1, channels, outputs):
-        return _product
+        return Forms(_product, _grouped)
     if groups == channels == outputs > 1:
-        return _shifted
+        return Forms(
+            functools.partial(_shifted, in_pieces=True), functools.partial(_shifted, in_pieces=False)
+        )
     width = x.shape[2] + sum(pads[1]) - kernel.shape[1] + 1
     few = max(channels, outputs) <= FEW_CHANNELS and groups == 1 == max(strides)
-    return _paired if few and x.shape[2] % 2 == width % 2 == 0 and x.dtype == jnp.float32 else None
+    paired = few and x.shape[2] % 2 == width % 2 == 0 and x.dtype == jnp.float32
+    return Forms(_paired, _grouped) if paired else None
 
 
 # The gradient is taken inside each platform's branch: through the choice it would keep residuals of both.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve(
-    x: jax.Array, kernel: jax.Array, form: Callable, strides: tuple[int, ...], pads: Pads
+    x: jax.Array, kernel: jax.Array, forms: Forms, strides: tuple[int, ...], pads: Pads
 ) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
         kernel,
-        cpu=functools.partial(form, strides=strides, pads=pads),
+        cpu=functools.partial(forms.cpu, strides=strides, pads=pads),
+        cuda=functools.partial(forms.cuda, strides=strides, pads=pads),
         default=functools.partial(_grouped, strides=strides, pads=pads),
     )
 
 
-def _forward(x, kernel, form, strides, pads):
-    return _convolve(x, kernel, form, strides, pads), (x, kernel)
+def _forward(x, kernel, forms, strides, pads):
+    return _convolve(x, kernel, forms, strides, pads), (x, kernel)
 
 
-def _backward(form, strides, pads, residuals, gradient):
+def _backward(forms, strides, pads, residuals, gradient):
     def through(function, x, kernel, gradient):
         function = functools.partial(function, strides=strides, pads=pads)
         return jax.vjp(function, x, kernel)[1](gradient)
@@ -87,7 +98,8 @@ def _backward(form, strides, pads, residuals, gradient):
     return jax.lax.platform_dependent(
         *residuals,
         gradient,
-        cpu=functools.partial(through, form),
+        cpu=functools.partial(through, forms.cpu),
+        cuda=functools.partial(through, forms.cuda),
         default=functools.partial(through, _grouped),
     )
 
@@ -152,11 +164,17 @@ def _paired(x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: 
     return _convolve_by_columns(x, kernel, pads)
 
 
-def _sum_of_shifted(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], size: tuple[int, ...]):
+def _sum_of_shifted(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, ...],
+    size: tuple[int, ...],
+    in_pieces: bool = True,
+):
     """Depthwise convolution of padded images: of each place of the kernel, the image that it sees, weighted.
 
     x is (batch, height, width, channels), kernel (rows, columns, 1, channels), and `size` the output's height
-    and width.
+    and width. `in_pieces` says how the gradient of the kernel is added up.
     """
     total = jnp.zeros((), x.dtype)
     for i in range(kernel.shape[0]):
@@ -171,14 +189,14 @@ def _seen(x, i, j, strides, size):
     return x[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
 
 
-_add_shifted = jax.custom_vjp(_sum_of_shifted, nondiff_argnums=(2, 3))
+_add_shifted = jax.custom_vjp(_sum_of_shifted, nondiff_argnums=(2, 3, 4))
 
 
-def _add_shifted_forward(x, kernel, strides, size):
+def _add_shifted_forward(x, kernel, strides, size, in_pieces):
     return _sum_of_shifted(x, kernel, strides, size), (x, kernel)
 
 
-def _add_shifted_backward(strides, size, residuals, gradient):
+def _add_shifted_backward(strides, size, in_pieces, residuals, gradient):
     # x (batch, height, width, channels), kernel (rows, columns, 1, channels), gradient of the outputs.
     x, kernel = residuals
     # The gradient is spread out once. JAX would derive a sum of padded gradients, one for each place of the
@@ -190,7 +208,8 @@ def _add_shifted_backward(strides, size, residuals, gradient):
     # gradient of output (p - i) / stride, and the mirrored kernel over `padded` meets just those.
     padded = jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [*spread, (0, 0, 0)])
     to_images = _sum_of_shifted(padded, kernel[::-1, ::-1], (1, 1), x.shape[1:3])
-    return to_images, _kernel_gradient(x, gradient, kernel.shape, strides)
+    of_kernel = _kernel_gradient if in_pieces else _kernel_gradient_at_once
+    return to_images, of_kernel(x, gradient, kernel.shape, strides)
 
 
 _add_shifted.defvjp(_add_shifted_forward, _add_shifted_backward)
@@ -236,11 +255,20 @@ def _kernel_gradient(x, gradient, shape, strides):
     return total.sum(1).reshape(shape)
 
 
-def _shifted(x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pads) -> jax.Array:
+def _kernel_gradient_at_once(x, gradient, shape, strides):
+    """As `_kernel_gradient`, a sum over all rows for each place: a GPU has threads for all of them."""
+    rows, columns = shape[:2]
+    seen = (_seen(x, i, j, strides, gradient.shape[1:3]) for i in range(rows) for j in range(columns))
+    return jnp.stack([jnp.sum(images * gradient, (0, 1, 2)) for images in seen]).reshape(shape)
+
+
+def _shifted(
+    x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pads, in_pieces: bool
+) -> jax.Array:
     dtype = x.dtype
     # Sums in float32, as convolutions add.
     x = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(jnp.promote_types(dtype, jnp.float32))
     size = tuple(
         (whole - part) // stride + 1 for whole, part, stride in zip(x.shape[1:], kernel.shape, strides)
     )
-    return _add_shifted(x, kernel.astype(x.dtype), strides, size).astype(dtype)
+    return _add_shifted(x, kernel.astype(x.dtype), strides, size, in_pieces).astype(dtype)

@@ -99,8 +99,14 @@ class EfficientNetLite(Network):
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
         return self.stem(scale_input(images, CONVENTION).astype(self.dtype), train=train)
 
+    def finish(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return self.last(x, train=train)
+
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return mean_pool(self.last(x, train=train))
+        return mean_pool(x)
+
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        return self.blocks[number].expand(x, train=False)  # what blocks give has no activation
 
 
 def tables(width: float, depth: float) -> dict[str, Table]:

@@ -81,8 +81,14 @@ class MobileNetV2(Network):
         x = scale_input(images, self.convention).astype(self.dtype)
         return self.stem(x, train=train)
 
+    def finish(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return self.last(x, train=train)
+
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return mean_pool(self.last(x, train=train))
+        return mean_pool(x)
+
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        return self.blocks[number].expand(x, train=False)  # what blocks give has no activation
 
 
 def tables() -> dict[str, Table]:

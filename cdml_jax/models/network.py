@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 from flax import nnx
 
 from cdml_jax.errors import UserError
 from cdml_jax.models.heads import Heads, Outputs
+from cdml_jax.models.parts.part import Part
 from cdml_jax.models.spec import Spec
 
 if TYPE_CHECKING:
@@ -18,16 +19,31 @@ if TYPE_CHECKING:
     from cdml_jax.models.weights.imagenet import Package
 
 
+class FeatureMaps(NamedTuple):
+    """What a network gives at each position of an image, (batch, height, width, channels) each.
+
+    Attributes:
+      last: what is pooled.
+      earlier: of a layer before, in general twice as high and as wide.
+    """
+
+    last: jax.Array
+    earlier: jax.Array
+
+
 class Network(nnx.Module):
     """Base of the families, which are constructed as `Family(spec, rngs=…, numbers of its own)`.
 
     A family sets `blocks` and `heads` (last: the order of the draws is that of the constructor), defines
-    `enter` and `pool`, and says which options it obeys.
+    `enter` and `pool`, and says which options it obeys. One that computes more between its last block and its
+    pooling defines `finish`, one that does not pool a map (batch, height, width, channels) `map_of`.
 
     Attributes:
       options: those of `spec.OPTIONS` that the family obeys; `build` refuses the others.
       entry_names: first names of the parameters that `enter` uses.
       patch: pixels; sides of images are multiples of it.
+      part: what a method puts between the last map and the heads, in the place of the pooling; None for
+        nothing.
       blocks: modules called one after another as `block(x, train=…)`.
       heads: classifier and embedding on the pooled features.
       dtype: of the activations.
@@ -37,6 +53,7 @@ class Network(nnx.Module):
     options: ClassVar[tuple[str, ...]] = ()
     entry_names: ClassVar[tuple[str, ...]] = ("stem",)
     patch: int = 1
+    part: Part | None = None
     blocks: nnx.List
     heads: Heads
 
@@ -47,9 +64,49 @@ class Network(nnx.Module):
         """What the first block takes, from images (batch, height, width, 3) in [-1, 1]."""
         raise NotImplementedError
 
+    def finish(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """What is pooled, from what the last block gives: by default the same."""
+        return x
+
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Features (batch, features) from what the last block gives."""
+        """Features (batch, features) from what `finish` gives."""
         raise NotImplementedError
+
+    def feature_maps(self, images: jax.Array) -> FeatureMaps:
+        """The map that is pooled, and the last one that is finer, by running statistics.
+
+        Where no block makes it coarser, as in a vision transformer, `earlier` is what the last one takes.
+
+        Raises:
+          UserError: what the last block gives is not a map.
+        """
+        through = [self.enter(images, train=False)]
+        for block in self.blocks:
+            through.append(block(through[-1], train=False))
+
+        def as_map(x: jax.Array) -> jax.Array:
+            return self.map_of(self.finish(x, train=False), images.shape[1:3])
+
+        last = as_map(through[-1])
+        heights = [x.shape[1] for x in through]
+        coarser = [k for k in range(len(self.blocks)) if heights[k] > heights[k + 1]]
+        if not coarser:
+            return FeatureMaps(last, as_map(through[-2]))
+        return FeatureMaps(last, self.before_coarser(coarser[-1], through[coarser[-1]]))
+
+    def map_of(self, x: jax.Array, shape: tuple[int, ...] | None = None) -> jax.Array:
+        """The last map (batch, height, width, channels), from what `finish` gives.
+
+        `shape` is the images' (height, width), where that is known; else they are square.
+        """
+        if x.ndim != 4:
+            name = type(self).__name__
+            raise UserError(f"{name}: what is pooled is {x.shape}, not a map; define {name}.map_of")
+        return x
+
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        """The last map that a block, which takes `x` and makes it coarser, computes before it does."""
+        return x
 
     def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
         return self.back(self.front(images, 0, train=train), 0, train=train)
@@ -57,13 +114,44 @@ class Network(nnx.Module):
     def front(self, images: jax.Array, blocks: int, *, train: bool) -> jax.Array:
         """What block number `blocks` takes, from images; beyond the last block, the pooled features."""
         x = self._through(list(self.blocks)[:blocks], self.enter(images, train=train), train)
-        return x if blocks <= len(self.blocks) else self.pool(x, train=train)
+        return x if blocks <= len(self.blocks) else self.pool(self.finish(x, train=train), train=train)
 
     def back(self, x: jax.Array, blocks: int, *, train: bool) -> Outputs:
         """The rest of the network after `front`."""
+        return self.observe(x, blocks, train=train)[0]
+
+    def observe(
+        self, x: jax.Array, blocks: int, *, train: bool, taps: Collection[str] = ()
+    ) -> tuple[Outputs, dict[str, jax.Array]]:
+        """As `back`, and what terms read besides: the last map, and what the part says.
+
+        Args:
+          x: what `front` gave.
+          blocks: the number of blocks in it.
+          train: as ever.
+          taps: `"map"` for the last map (batch, height, width, channels), as `map_of` has it.
+
+        Raises:
+          ValueError: the map is asked for, or a part needs it, where only pooled features are left.
+        """
+        extras: dict[str, jax.Array] = {}
         if blocks <= len(self.blocks):
-            x = self.pool(self._through(list(self.blocks)[blocks:], x, train), train=train)
-        return self.heads(x)
+            x = self.finish(self._through(list(self.blocks)[blocks:], x, train), train=train)
+            if "map" in taps or self.part is not None:
+                extras["map"] = self.map_of(x)
+            if self.part is None:
+                x = self.pool(x, train=train)
+        elif "map" in taps or self.part is not None:
+            raise ValueError("behind a frozen backbone only pooled features are left, and no map")
+        if self.part is not None:
+            x, said = self.part(extras["map"], train=train)
+            extras |= said
+        return self.heads(x), extras
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the last map: as many as features, where those are a mean of it."""
+        return self.heads.classifier.in_features
 
     def cut(self, frozen: str) -> int:
         """Number of blocks in front of a cut: all and the pooling for `"backbone"`, else the number given.
@@ -83,7 +171,8 @@ class Network(nnx.Module):
     def front_names(self, blocks: int) -> tuple[str, ...]:
         """Beginnings of the names of the parameters that `front` uses and `back` does not."""
         if blocks > len(self.blocks):
-            return tuple(name for name in nnx.as_pure(nnx.state(self, nnx.Param)) if name != "heads")
+            own = nnx.as_pure(nnx.state(self, nnx.Param))
+            return tuple(name for name in own if name not in ("heads", "part"))
         return (*self.entry_names, *(f"blocks.{k}" for k in range(blocks)))
 
     def _through(self, blocks: Iterable[nnx.Module], x: jax.Array, train: bool) -> jax.Array:

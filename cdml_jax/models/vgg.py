@@ -32,9 +32,13 @@ class Stage(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        for convolution in self.convolutions:
+        return max_pool(self.convolved(x, len(self.convolutions), train=train), 2, 2)
+
+    def convolved(self, x: jax.Array, number: int, *, train: bool) -> jax.Array:
+        """What the first convolutions give."""
+        for convolution in list(self.convolutions)[:number]:
             x = convolution(x, train=train)
-        return max_pool(x, 2, 2)
+        return x
 
 
 class VGG(Network):
@@ -61,6 +65,14 @@ class VGG(Network):
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = jax.nn.relu(self.dense1(adaptive_mean_pool(x, GRID)))
         return jax.nn.relu(self.dense2(x[:, 0, 0]))
+
+    @property
+    def map_channels(self) -> int:
+        return WIDTHS[-1]
+
+    def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
+        stage = self.blocks[number]  # relu5_2 of VGG-16, of 512 channels as the last map, which is pool5
+        return stage.convolved(x, len(stage.convolutions) - 1, train=False)
 
 
 def adaptive_mean_pool(x: jax.Array, size: int) -> jax.Array:

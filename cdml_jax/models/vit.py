@@ -127,6 +127,12 @@ class VisionTransformer(Network):
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         return self.norm(x[:, 0])
 
+    def map_of(self, x: jax.Array, shape: tuple[int, ...] | None = None) -> jax.Array:
+        """The patches' tokens, normed as the class token is."""
+        square = (math.isqrt(x.shape[1] - 1),) * 2
+        height, width = square if shape is None else (side // self.patch for side in shape)
+        return self.norm(x[:, 1:]).reshape(x.shape[0], height, width, x.shape[2])
+
 
 def resample_positions(positions: jax.Array, grid: int, shape: tuple[int, int]) -> jax.Array:
     """Position embeddings (1, 1 + grid², width) on another map, by antialiased bicubic interpolation.

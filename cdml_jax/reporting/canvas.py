@@ -1,4 +1,4 @@
-"""What every picture shares: the paper-white figure, the methods' colours, and how a PNG is saved."""
+"""What every picture shares: the paper-white figure, its letters, and how it is saved."""
 
 from __future__ import annotations
 
@@ -9,27 +9,17 @@ from collections.abc import Iterable
 from typing import Literal
 
 from etils.epath import Path
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
-from cdml_jax.reporting.paper import TABLE_2
 from cdml_jax.system.console import escaped
 from cdml_jax.system.files import write_bytes, writing
 
 DPI = 130
 INK = "#222222"
-
-# Okabe and Ito's palette: distinguishable with any of the usual colour blindnesses, and in grey.
-PAPER_COLOURS = dict(zip(TABLE_2, ("#a6a6a6", "#e69f00", "#56b4e9", "#0064a0"), strict=True))
-_OTHER_COLOURS = ("#cc79a7", "#009e73", "#d55e00", "#000000", "#b8a800", "#7b4b94")
-
-
-def colours(methods: Iterable[str]) -> dict[str, str]:
-    """Method -> colour: the paper's methods have their own, the others take turns in order of appearance."""
-    others = [method for method in methods if method not in PAPER_COLOURS]
-    return PAPER_COLOURS | {name: _OTHER_COLOURS[k % len(_OTHER_COLOURS)] for k, name in enumerate(others)}
 
 
 def shortened(name: str, longest: int = 32) -> str:
@@ -116,22 +106,31 @@ def _charmap(file: str) -> set[int]:
         return set()
 
 
-def save(figure: Figure, path: str | Path) -> Path:
+def save(figure: Figure, path: str | Path, *, vector: bool = False) -> Path:
     """Write the figure as PNG, whole or not at all, making its folder; returns the path.
+
+    Args:
+      figure: whatever.
+      path: of the picture.
+      vector: write it as SVG next to it too, for documents that scale it.
 
     Raises:
       UserError: it cannot be written.
     """
     path = Path(path)
+    # No software tag, no date and no drawn ids: the same results give the same files.
+    _write(figure, path, "png", {"Software": None})
+    if vector:
+        _write(figure, path.with_suffix(".svg"), "svg", {"Date": None})
+    return path
+
+
+def _write(figure: Figure, path: Path, form: str, metadata: dict) -> None:
     picture = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none", "svg.hashsalt": "cdml"}):
         # One for each glyph and picture; `without_glyph` gives them for one line.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
-        # No software tag: the same results give the same file.
-        figure.savefig(
-            picture, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None}
-        )
+        figure.savefig(picture, format=form, dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata=metadata)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, picture.getvalue())
-    return path

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from etils.epath import Path
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from cdml_jax.confusion.figures import class_error
-from cdml_jax.reporting.canvas import PAPER_COLOURS, blank, colours, literal, plain, save, shortened
+from cdml_jax.reporting.canvas import blank, literal, plain, save, shortened
+from cdml_jax.reporting.colours import PAPER_COLOURS, colours
 from cdml_jax.reporting.pairs import confused_subcategories
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table
@@ -28,13 +30,14 @@ def draw_misclassification(table: Table, *, number: int = 20, methods: Sequence[
     Args:
       table: results of all methods and seeds.
       number: how many subcategories.
-      methods: which, in which order; by default those of the paper that are present.
+      methods: which, in which order; by default all, those of the paper first.
 
     Returns:
       The figure; each method is one bar container, in per cent, in the order of `confused_subcategories`.
       Whiskers run from the lowest to the highest seed.
     """
-    shown = [method for method in (methods or PAPER_COLOURS) if method in table.runs]
+    every = dict.fromkeys([*PAPER_COLOURS, *table.runs])
+    shown = [method for method in (methods or every) if method in table.runs]
     chosen = confused_subcategories(table, number)
     height = 0.82 / max(len(shown), 1)
     figure = blank(8.0, 1.1 + len(chosen) * max(0.42, 0.1 * len(shown)))
@@ -44,15 +47,24 @@ def draw_misclassification(table: Table, *, number: int = 20, methods: Sequence[
         runs = table.runs[method].values()
         rates = 100.0 * np.stack([class_error(run.test_counts)[chosen] for run in runs])
         mean, offset = rates.mean(axis=0), (k - (len(shown) - 1) / 2) * height
-        axes.barh(
+        bars = axes.barh(
             positions + offset,
             mean,
             height,
             color=colours(table.runs)[method],
             label=escaped(table.titles[method]),
-            xerr=np.stack([mean - rates.min(axis=0), rates.max(axis=0) - mean]) if len(rates) > 1 else None,
-            error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
+            # The mean of equal rates may be rounded past them.
+            xerr=np.stack([mean - rates.min(axis=0), rates.max(axis=0) - mean]).clip(0)
+            if len(rates) > 1
+            else None,
+            error_kw={"elinewidth": 1.0, "ecolor": "#222222"},
         )
+        for whiskers in bars.errorbar.lines[2] if bars.errorbar else ():
+            # On the dark bars a dark line needs a light edge.
+            whiskers.set_path_effects([withStroke(linewidth=2.8, foreground="white")])
+    for position, label in zip(positions, chosen):
+        if not any(class_error(run.test_counts)[label] for m in shown for run in table.runs[m].values()):
+            axes.text(0.5, float(position), "0 % by every method", va="center", fontsize=8, color="#555555")
     # Every run saw the same test images.
     images = table.results[0].test_counts.sum(axis=1)
     names = [f"{shortened(table.classes.names[i], 44)} ({images[i]})" for i in chosen]
@@ -67,9 +79,9 @@ def draw_misclassification(table: Table, *, number: int = 20, methods: Sequence[
     return literal(figure)
 
 
-def misclassification_figure(table: Table, path: str | Path, **options: Any) -> Path:
-    """Save `draw_misclassification` (same arguments) as PNG; returns the path."""
-    return save(draw_misclassification(table, **options), path)
+def misclassification_figure(table: Table, path: str | Path, *, vector: bool = False, **options: Any) -> Path:
+    """Save `draw_misclassification` (same arguments) as PNG, with `vector` as SVG too; the PNG's path."""
+    return save(draw_misclassification(table, **options), path, vector=vector)
 
 
 def draw_learning_curves(table: Table) -> Figure:
@@ -109,9 +121,9 @@ def draw_learning_curves(table: Table) -> Figure:
     return literal(figure)
 
 
-def learning_curves(table: Table, path: str | Path) -> Path:
-    """Save `draw_learning_curves` as PNG; returns the path."""
-    return save(draw_learning_curves(table), path)
+def learning_curves(table: Table, path: str | Path, *, vector: bool = False) -> Path:
+    """Save `draw_learning_curves` as PNG, with `vector` as SVG too; returns the PNG's path."""
+    return save(draw_learning_curves(table), path, vector=vector)
 
 
 def _by_epoch(runs: Iterable[RunResult], key: str) -> tuple[list[float], list[list[float]]]:

@@ -165,7 +165,7 @@ def report(found: Paired, classes: Classes) -> str:
         f"B: top-1 {shares[1]}",
         f"{sides}, in neither {neither:,}",
         f"B - A: {points(found.difference)} points, {interval}; {test}",
-        _verdict(found),
+        images_verdict(found),
     ]
     for what, sign in (("gained", 1), ("lost", -1)):
         some = sorted(
@@ -181,7 +181,7 @@ def report(found: Paired, classes: Classes) -> str:
     return "\n".join(lines)
 
 
-def _verdict(found: Paired) -> str:
+def images_verdict(found: Paired) -> str:
     """What the images show, and no more."""
     alone = found.only_a + found.only_b
     seeds = "Images vary in this, training does not: another seed may give another answer."

@@ -25,6 +25,11 @@ class Predictions:
       top_probabilities: their probabilities.
       true_probability: the probability of the image's own class.
       embeddings: float16, where they were kept and asked for; else None.
+      calibrated_probability: of the likeliest class at the run's temperature; None where it has none.
+      neighbours: the images of this split whose embeddings are nearest, the nearest first, −1 for none; None
+        where they were not measured.
+      similarities: the cosines of the angles to them.
+      map: a place of each image in the unit square, near those of similar embeddings; None as above.
     """
 
     names: tuple[str, ...]
@@ -33,6 +38,10 @@ class Predictions:
     top_probabilities: Float[np.ndarray, "images top"]
     true_probability: Float[np.ndarray, " images"]
     embeddings: Float[np.ndarray, "images size"] | None = None
+    calibrated_probability: Float[np.ndarray, " images"] | None = None
+    neighbours: Int[np.ndarray, "images near"] | None = None
+    similarities: Float[np.ndarray, "images near"] | None = None
+    map: Float[np.ndarray, "images 2"] | None = None
 
     def __post_init__(self) -> None:
         for name in _TYPES:
@@ -56,7 +65,8 @@ class Predictions:
         Raises:
           KeyError: an array is missing.
         """
-        wanted = [name for name in _TYPES if name != "embeddings"]
+        wanted = [name for name in _TYPES if name not in _OPTIONAL]
+        wanted += [name for name in _OPTIONAL if f"{split}_{name}" in archive and name != "embeddings"]
         if embeddings and f"{split}_embeddings" in archive:
             wanted.append("embeddings")
         found: Mapping[str, Any] = {name: archive[f"{split}_{name}"] for name in wanted}
@@ -69,4 +79,9 @@ _TYPES: dict[str, Any] = {
     "top_probabilities": np.float32,
     "true_probability": np.float32,
     "embeddings": np.float16,
+    "calibrated_probability": np.float32,
+    "neighbours": np.int32,
+    "similarities": np.float16,
+    "map": np.float16,
 }
+_OPTIONAL = ("embeddings", "calibrated_probability", "neighbours", "similarities", "map")

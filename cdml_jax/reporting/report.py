@@ -26,7 +26,7 @@ from cdml_jax.reporting.pairs import confused_pairs, confused_subcategories
 from cdml_jax.reporting.provenance import differences
 from cdml_jax.reporting.results import write_rows
 from cdml_jax.reporting.table import Table
-from cdml_jax.reporting.tables import embeddings_table, methods_table
+from cdml_jax.reporting.tables import answers_table, embeddings_table, methods_table
 from cdml_jax.system import console
 from cdml_jax.system.files import write_text
 
@@ -44,9 +44,10 @@ _PAIRS_CAPTION = (
 
 
 class Report(NamedTuple):
-    """What the command line prints: the two tables, and where everything was written."""
+    """What the command line prints: the tables, and where everything was written."""
 
     table: str
+    answers: str
     embeddings: str
     paths: list[Path]
 
@@ -59,6 +60,7 @@ def write_report(
     command: str,
     settings: Mapping[str, Any],
     draw: bool = True,
+    costs: np.ndarray | None = None,
 ) -> Report:
     """Write rows.json, rows.csv and report.md; then the pictures, and report.md with them.
 
@@ -72,9 +74,10 @@ def write_report(
       command: the command that repeats the run.
       settings: what the run was configured with; may be nested.
       draw: False ends before the pictures.
+      costs: (C, C) of each confusion, for the expected cost of answers; None leaves that out.
 
     Returns:
-      The tables of methods and of their embeddings, and the paths written, report.md first.
+      The tables of methods, of their answers and of their embeddings, and the paths written, report.md first.
 
     Raises:
       ValueError: no results.
@@ -86,7 +89,7 @@ def write_report(
     data = write_rows(table.results, folder)
     is_papers = dataset_name == published.DATASET
     methods = methods_table(table, paper=published.TABLE_2 if is_papers else None)
-    embeddings = embeddings_table(table)
+    answers, embeddings = answers_table(table, costs), embeddings_table(table)
     before = [
         f"# Cost-sensitive deep metric learning on {plain_text(dataset_name)}",
         f"Data set: {plain_text(dataset_name)}, {table.classes.number} classes. To repeat it:",
@@ -96,6 +99,8 @@ def write_report(
         *_verdicts(table),
         *(["## Each method against the baseline", further] if (further := further_table(table)) else ()),
         *(_paper(table) if is_papers else ()),
+        "## Answers",
+        answers,
         "## Embeddings",
         embeddings,
     ]
@@ -113,7 +118,12 @@ def write_report(
     pictures = _pictures(table, folder) if draw else {}
     if pictures:
         write(pictures)
-    return Report(methods, embeddings, [page, *data, *pictures.values()])
+    return Report(
+        methods,
+        answers,
+        embeddings,
+        [page, *data, *(f for p in pictures.values() for f in (p, p.with_suffix(".svg")))],
+    )
 
 
 def _pictures(table: Table, folder: Path) -> dict[str, Path]:
@@ -139,7 +149,7 @@ def _drawings(table: Table) -> dict[str, Callable[[Path], object]]:
     drawings: dict[str, Callable[[Path], object]] = {}
     if table.has_baseline and len(confused_subcategories(table)):
         drawings["misclassification"] = functools.partial(
-            figures.misclassification_figure, table, number=_NUMBER
+            figures.misclassification_figure, table, number=_NUMBER, vector=True
         )
     first = _first(table)
     panels = {
@@ -148,11 +158,13 @@ def _drawings(table: Table) -> dict[str, Callable[[Path], object]]:
         if method in table.runs
     }
     alone = {f"{table.titles[first]}, test images": table.counts(first)}
-    drawings["confusion"] = functools.partial(matrices.confusion_figure, alone, table.classes)
+    drawings["confusion"] = functools.partial(matrices.confusion_figure, alone, table.classes, vector=True)
     if len(panels) > 1:
-        drawings["confusion_compared"] = functools.partial(matrices.confusion_figure, panels, table.classes)
+        drawings["confusion_compared"] = functools.partial(
+            matrices.confusion_figure, panels, table.classes, vector=True
+        )
     if any(result.history for result in table.results):
-        drawings["learning_curves"] = functools.partial(figures.learning_curves, table)
+        drawings["learning_curves"] = functools.partial(figures.learning_curves, table, vector=True)
     return drawings
 
 

@@ -15,6 +15,7 @@ from etils.epath import Path
 
 from cdml_jax.confusion.figures import accuracy, mean_class_error
 from cdml_jax.errors import UserError
+from cdml_jax.reporting import answers
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import Provenance
 from cdml_jax.retrieval.figures import COLUMNS, EmbeddingFigures
@@ -31,6 +32,7 @@ _COLUMNS = (
     "test_accuracy",
     "validation_mean_class_error",
     "test_mean_class_error",
+    *answers.COLUMNS,
     *COLUMNS,
 )
 _SPLITS = ("validation", "test")
@@ -260,6 +262,7 @@ def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:
                 "test_accuracy": _number(accuracy(result.test_counts)),
                 "validation_mean_class_error": _number(mean_class_error(result.validation_counts)),
                 "test_mean_class_error": _number(mean_class_error(result.test_counts)),
+                **answers.columns(result),
                 **(result.embeddings.columns() if result.embeddings else dict.fromkeys(COLUMNS)),
             }
         )

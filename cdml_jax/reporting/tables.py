@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cdml_jax.confusion.figures import accuracy, mean_class_error
+from cdml_jax.reporting import answers
 from cdml_jax.reporting.comparison import FEWEST, Comparison, compare, points
 from cdml_jax.reporting.markdown import markdown_table
 from cdml_jax.reporting.provenance import differences
@@ -19,6 +20,10 @@ _EMBEDDINGS_CAPTION = (
     "Each test image is sought among the others by its embedding, of length 1; {spread}\n"
     "differences as above. NMI: of the classes and as many k-means clusters. features are what the\n"
     "classifier reads, a projection is what the embedding head makes of them.\n"
+)
+_ANSWERS_CAPTION = (
+    "Top-5: the class is among the five likeliest. Macro F1: the mean over the classes. Calibration error:\n"
+    "how far probabilities are from shares of right answers, in 15 bins (Guo et al., ICML 2017).\n"
 )
 _MIXED = (
     "The methods' embeddings differ in kind: without triplets a projection stays as it was drawn, so the\n"
@@ -43,14 +48,14 @@ def methods_table(table: Table, *, paper: Mapping[str, float] | None = None) -> 
         line = [
             title,
             str(len(seeds)),
-            _spread([100.0 * accuracy(result.test_counts) for result in seeds.values()]),
+            spread([100.0 * accuracy(result.test_counts) for result in seeds.values()]),
             "–",
-            _spread([100.0 * mean_class_error(result.test_counts) for result in seeds.values()]),
+            spread([100.0 * mean_class_error(result.test_counts) for result in seeds.values()]),
             _range([result.steps for result in seeds.values()]),
         ]
         if method in table.compared:
             comparison = compare(table, method)
-            line[3] = _difference(comparison)
+            line[3] = difference_cell(comparison)
             if set(seeds) != set(table.runs[table.baseline]):
                 common = ", ".join(map(str, comparison.seeds)) or "none"
                 notes.append(f"{title}: its seeds are not the baseline's; seeds in both: {common}.")
@@ -108,10 +113,10 @@ def embeddings_table(table: Table) -> str:
         kinds.add(embedding)
         line = [title, embedding or "–"]
         for figure in (recall_at_1, map_at_r):
-            line.append(_spread_of(runs, figure))
+            line.append(spread_of(runs, figure))
             comparison = compare(table, method, figure=figure) if method in table.compared else None
-            line.append(_difference(comparison) if comparison and comparison.seeds else "–")
-        lines.append([*line, _spread_of(runs, r_precision), _spread_of(runs, nmi)])
+            line.append(difference_cell(comparison) if comparison and comparison.seeds else "–")
+        lines.append([*line, spread_of(runs, r_precision), spread_of(runs, nmi)])
     difference = "difference [95 %]"
     header = [
         "method",
@@ -134,6 +139,29 @@ def embeddings_table(table: Table) -> str:
     return markdown_table(header, lines, "ll" + "r" * (len(header) - 2)) + "\n" + caption
 
 
+def answers_table(table: Table, costs: np.ndarray | None = None) -> str:
+    """How good each method's answers to the test images are beyond the first: top-5, macro F1, calibration.
+
+    Args:
+      table: results of all methods and seeds; a dash stands where answers were not kept.
+      costs: (C, C) of calling an image of class i class j, for the expected cost; None leaves it out.
+
+    Returns:
+      A Markdown table with its notes below, as `methods_table`.
+    """
+    figures = (answers.top_5, answers.macro_f1, answers.calibration)
+    header = ["method", "top-5 %", "macro F1 %", "calibration error %"]
+    header += ["expected cost"] if costs is not None else []
+    lines = []
+    for method, title in table.titles.items():
+        runs = list(table.runs[method].values())
+        line = [title, *(spread_of(runs, figure) for figure in figures)]
+        if costs is not None:
+            line.append(spread([answers.expected_cost(run.test_counts, costs) for run in runs]))
+        lines.append(line)
+    return markdown_table(header, lines, "l" + "r" * (len(header) - 1)) + "\n" + _ANSWERS_CAPTION
+
+
 def recall_at_1(result: RunResult) -> float:
     """Share of the test images whose nearest other is of their class; NaN if it was not measured."""
     return result.embeddings.retrieval.recall[1] if result.embeddings else math.nan
@@ -154,7 +182,7 @@ def nmi(result: RunResult) -> float:
     return result.embeddings.nmi if result.embeddings else math.nan
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     mean = f"{np.mean(values):.2f}"
     if len(values) == 1:
         return mean
@@ -163,9 +191,9 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean} ± {np.std(values, ddof=1):.2f}"
 
 
-def _spread_of(runs: Sequence[RunResult], figure: Callable[[RunResult], float]) -> str:
+def spread_of(runs: Sequence[RunResult], figure: Callable[[RunResult], float]) -> str:
     known = [100.0 * value for value in map(figure, runs) if not math.isnan(value)]
-    return _spread(known) if known else "–"
+    return spread(known) if known else "–"
 
 
 def _range(values: Sequence[int]) -> str:
@@ -173,7 +201,7 @@ def _range(values: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _difference(comparison: Comparison) -> str:
+def difference_cell(comparison: Comparison) -> str:
     if not comparison.seeds:
         return "no common seed"
     if comparison.no_interval:

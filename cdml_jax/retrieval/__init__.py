@@ -1,5 +1,7 @@
 """How well embeddings retrieve their own class, by exact neighbours, and how well clusters match classes.
 
+Descriptors that need no training (SCDA, DDT) are in `cdml_jax.retrieval.descriptors`.
+
 from cdml_jax.retrieval import nearest, normalized_mutual_information, retrieval
 """
 
@@ -8,13 +10,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cdml_jax.retrieval.descriptors import descriptor_transform, selective_descriptors
 from cdml_jax.retrieval.measures import Retrieval, retrieval
 from cdml_jax.retrieval.neighbours import nearest
 
 if TYPE_CHECKING:
     from cdml_jax.retrieval.clustering import normalized_mutual_information
 
-__all__ = ["Retrieval", "nearest", "normalized_mutual_information", "retrieval"]
+__all__ = [
+    "Retrieval",
+    "descriptor_transform",
+    "nearest",
+    "normalized_mutual_information",
+    "retrieval",
+    "selective_descriptors",
+]
 
 
 def __getattr__(name: str) -> Any:

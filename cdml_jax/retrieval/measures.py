@@ -139,6 +139,30 @@ def retrieval(
     )
 
 
+def average_precision_at(hits: ArrayLike, *, over: str = "hits") -> Float[np.ndarray, " queries"]:
+    r"""Average precision of the first K results of each query, by a stated denominator.
+
+    .. math:: \frac{1}{N_q} \sum_{i=1}^{K} P_q(i) \, m_q(i)
+
+    where m_q(i) is 1 if the i-th result is of the query's class, else 0, and P_q(i) is the share of the class
+    among the first i. N_q is the number of hits among the K ("hits"; 0 where there is none), or K ("k").
+    Papers that print "top-1" and "top-5" mAP seldom say which. With K = 1 both are Recall@1.
+
+    Args:
+      hits: (queries, K), true where a result is of the query's class, the nearest first.
+      over: "hits" or "k".
+
+    >>> [average_precision_at([[0, 1, 1, 0, 1]], over=over).round(4).tolist() for over in ("hits", "k")]
+    [[0.5889], [0.3533]]
+    """
+    if over not in ("hits", "k"):
+        raise ValueError(f"over must be hits or k, not {over!r}")
+    same = np.asarray(hits, np.float64)
+    precision = np.cumsum(same, axis=1) / np.arange(1, same.shape[1] + 1)
+    number = same.sum(axis=1) if over == "hits" else np.full(len(same), same.shape[1])
+    return (precision * same).sum(axis=1) / np.maximum(number, 1)
+
+
 def _gathered(found: Iterable[Found], k: int, queries: int) -> Iterator[Found]:
     """The same in blocks of one shape, so that measuring compiles once: (rows,) and (block, k), −1 behind."""
     block = max(8, min(_ENTRIES // k, -(-queries // 8) * 8))

@@ -15,8 +15,10 @@ from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.methods.checks import check as check_functions
+from cdml_jax.methods.structure import refusal_of
 from cdml_jax.models import build, spec_of
 from cdml_jax.runs import class_names, workdir
+from cdml_jax.runs.claims import part_of
 from cdml_jax.runs.trained_weights import Weights, restore_weights
 from cdml_jax.system import console
 from cdml_jax.system.files import path_of
@@ -24,9 +26,10 @@ from cdml_jax.system.trees import dotted_name, named_leaves
 from cdml_jax.training.epoch import check_method, statistics_of
 from cdml_jax.training.program import Fill, Program
 from cdml_jax.training.state import split_model
+from cdml_jax.training.step import observed
 
 Tree = Any
-_CLASSIFIER, _HEADS = "heads.classifier.", "heads."
+_CLASSIFIER, _LEFT = "heads.classifier.", ("heads.", "part.")
 
 
 def beginning(config: Settings, classes: Classes) -> Fill | None:
@@ -76,7 +79,8 @@ class _Beginning:
             raise UserError(f"model.weights: {said}") from error
 
     def _read(self) -> tuple[Weights, Classes]:
-        config = from_plain(workdir.read_trained(self.folder)["config"])
+        stored = workdir.read_trained(self.folder)
+        config = from_plain(stored["config"])
         for key in ("name", "style"):
             theirs, ours = getattr(config.model, key), getattr(self.config.model, key)
             if theirs != ours:
@@ -86,12 +90,14 @@ class _Beginning:
                 )
         _, names = class_names.read(self.folder)
         spec = spec_of(config.model, names.number)
-        _, *shapes = split_model(nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0))))
+        part: Any = {"part": part_of(stored), "families": names.families}
+        network = nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0), **part))
+        _, *shapes = split_model(network)
         return restore_weights(self.folder, *shapes), names
 
     def _filled(self, ours: Tree, theirs: Tree, left_out: set[str], *, classifier: bool) -> Tree:
         there, own = dict(named_leaves(theirs)), {name for name, _ in named_leaves(ours)}
-        more = sorted(name for name in there if name not in own and not name.startswith(_HEADS))
+        more = sorted(name for name in there if name not in own and not name.startswith(_LEFT))
         if more:
             raise UserError(f"model.weights: {self.folder} has {more[0]}, which this network does not")
 
@@ -100,10 +106,10 @@ class _Beginning:
             if name in there and there[name].shape == leaf.shape:
                 if classifier or not name.startswith(_CLASSIFIER):
                     return there[name].astype(leaf.dtype)
-            elif not name.startswith(_HEADS):
+            elif not name.startswith(_LEFT):
                 shape = there[name].shape if name in there else "nothing"
                 raise UserError(f"model.weights: {name} is {shape} in {self.folder}, {leaf.shape} here")
-            left_out.add(name.split(".")[1])
+            left_out.add("part" if name.startswith("part.") else name.split(".")[1])
             return leaf
 
         return jax.tree_util.tree_map_with_path(fill, ours)
@@ -113,6 +119,8 @@ class _Beginning:
         if "classifier" in left_out:
             of = f"{names.number} there, {self.classes.number} here"
             parts.append(f"its classifier is left out: the classes are others ({of})")
+        if "part" in left_out:
+            parts.append("the method's part begins as drawn: that run has none, or another")
         if "projection" in left_out:
             parts.append("its projection is left out: it has another size, or none")
         what = "; ".join(parts) or "all of it, the classifier included"
@@ -126,6 +134,37 @@ def refuse_method(method: Method, program: Program[Settings]) -> None:
       UserError: a function fails or gives what cannot be used, or the method needs what is not kept.
     """
     check_method(method, program.storage)
+    _check_structure(method, program)
     nothing = program.storage.nothing()
     statistics = statistics_of(nothing, program.config.confusion, program.costs)
     check_functions(method, program.facts(statistics, nothing))
+
+
+def _check_structure(method: Method, program: Program[Settings]) -> None:
+    """Refuse a structure whose part or terms this network, or what is left of it, cannot serve."""
+    structure, config, classes = method.structure, program.config, program.dataset.classes
+    if structure.part:
+        spec = spec_of(config.model, classes.number)
+        part: Any = {"part": structure.part, "families": classes.families}
+        try:
+            nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0), **part))
+        except UserError as error:
+            raise UserError(f"{method.title}: {error}") from error
+    if not structure.part and "map" not in structure.taps:
+        return
+    state, cut = program.abstract_state().in_use, program.cut
+
+    def last_map(state: Any, images: Any) -> Any:
+        network = nnx.merge(program.graph, *state)
+        if cut is not None and cut > len(network.blocks):
+            raise UserError(
+                f"{method.title}: model.frozen={config.model.frozen} leaves features and no map, which"
+                f" this method needs; freeze at most {len(network.blocks)} blocks"
+            )
+        return observed(network, images, cut=cut, taps=("map",))[1]["map"]
+
+    shapes = {"map": jax.eval_shape(last_map, state, program.abstract_batch()["image"]).shape}
+    for term in structure.terms:
+        reason = refusal_of(term, classes.number, shapes)
+        if reason:
+            raise UserError(f"{method.title}: {reason}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 from etils.epath import Path
 
@@ -32,7 +34,8 @@ def claim(
     used = {}
     if method:
         used = {"title": method.title, "embedding": measured_embedding(config, method)}
-        digest = own_digest(method)
+        part, digest = method.structure.part, own_digest(method)
+        used |= {"part": part} if part else {}
         used |= {"digest": digest} if digest else {}
     workdir.claim(
         folder,
@@ -51,6 +54,11 @@ def claim(
         if images and workdir.read(folder).get("contents") == dict(dataset.contents):
             image_digests.write(folder, dataset)
     processes.wait_for_all("claimed")
+
+
+def part_of(stored: Mapping[str, Any]) -> str:
+    """The part that the network of a run has besides its own, by what `claim` wrote; "" for none."""
+    return stored.get("method", {}).get("part", "")
 
 
 def held(folder: Path) -> contextlib.AbstractContextManager[None]:

@@ -11,9 +11,12 @@ from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Stop
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
+from cdml_jax.runs.evaluation import evaluate_split
 from cdml_jax.runs.loop import fit
 from cdml_jax.system.archives import Archive, DamagedError, write_archive
 from cdml_jax.training.program import Program
+
+_KEPT = ("labels", "top_classes", "top_probabilities", "true_probability")  # of each held-out image
 
 
 def cross_validate(
@@ -34,7 +37,8 @@ def cross_validate(
       method: of the program's structure.
       seed: of every fold's run.
       folds: how many; which image is in which depends on the images' names alone.
-      folder: where finished folds and checkpoints are kept; None keeps nothing.
+      folder: where finished folds, with what each said of its held-out images, and checkpoints are kept;
+        None keeps nothing.
       stop: asks to end early.
 
     Returns:
@@ -47,14 +51,17 @@ def cross_validate(
             feeds = fold(program.feeds, index, folds)
             part = program.beside(feeds=feeds)
             run = fit(part, method, seed, folder=kept.with_suffix("") if kept else None, stop=stop)
-            hard = np.asarray(part.evaluate(run.state, "validation").matrix)
+            seen = evaluate_split(part, run.state, "validation")
+            hard = np.asarray(seen.counts.matrix)
             if kept is None:
                 counts.append(hard)
                 continue
             if processes.is_first():
-                write_archive(
-                    kept, {"method": name, "seed": seed, "fold": index, "folds": folds}, {"counts": hard}
-                )
+                held_out = part.feed("validation")
+                names = [held_out.name(place) for place in range(len(held_out))]
+                record = {"method": name, "seed": seed, "fold": index, "folds": folds, "names": names}
+                said = {f"held_out_{field}": getattr(seen, field) for field in _KEPT}
+                write_archive(kept, record, {"counts": hard} | said)
             processes.wait_for_all("fold")
         counts.append(_counts(kept))
     return np.stack(counts)

@@ -1,4 +1,4 @@
-"""Where an epoch's figures go: JSON lines and TensorBoard."""
+"""Where an epoch's figures go: JSON lines, TensorBoard and, by a key, a tracker."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from cdml_jax.errors import UserError
+from cdml_jax.runs.live import opened
 from cdml_jax.system import console, files
 
 _EVENTS = "events.out.tfevents."
@@ -28,9 +29,19 @@ class Writers:
       history: an entry for each epoch that it has trained.
       kept: whether epochs of the log that have no checkpoint are lost, which a warning then says; those of
         a table's warm-up are trained again for methods that are added.
+      live: what else gets each epoch's figures, one of `live.WRITERS`; "" for nothing.
+      title: what that calls the run.
     """
 
-    def __init__(self, folder: Path, history: list[dict[str, Any]], kept: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        history: list[dict[str, Any]],
+        kept: bool = True,
+        *,
+        live: str = "",
+        title: str = "",
+    ):
         self._path = folder / "metrics.jsonl"
         self._lines = [json.dumps(entry) + "\n" for entry in history]
         self._board = folder / "tensorboard"
@@ -49,6 +60,9 @@ class Writers:
         self._write_lines()
         # A TensorBoard that is open drops what it has read before.
         self._write_events([Event(session_log=SessionLog(status=SessionLog.START)), *map(_event, history)])
+        self._live = opened(live, folder, title) if live else None
+        if self._live:
+            self._live.write(history)
 
     def _say_lost(self) -> None:
         """That epochs are trained again: a kill before the first checkpoint, or checkpoints that are gone."""
@@ -69,6 +83,8 @@ class Writers:
             files.size(self._path)  # a log whose folder is gone does not begin elsewhere
         self._write_lines()
         self._write_events([_event(entry)])
+        if self._live:
+            self._live.write([entry])
 
     def _write_lines(self) -> None:
         # Whole each time: a bucket cannot append.
@@ -81,9 +97,11 @@ class Writers:
             self._events.flush()
 
     def close(self) -> None:
-        """Flush both."""
+        """Flush them."""
         with files.writing(self._board):
             self._events.close()
+        if self._live:
+            self._live.close()
 
 
 def _event(entry: dict[str, Any]) -> Event:

@@ -22,6 +22,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.runs.best import Best, waited_enough
 from cdml_jax.runs.checkpoint import Checkpoints, Run
+from cdml_jax.runs.entries import weights_of_epoch
 from cdml_jax.runs.log import Writers
 from cdml_jax.runs.profiling import Profile, annotated, memory_report
 from cdml_jax.runs.timing import StepClock, input_advice, peak_memory, seconds_since_start
@@ -48,11 +49,11 @@ def begin(program: Program[Settings], seed: int) -> Run:
 def fork(program: Program[Settings], run: Run) -> Run:
     """A copy that can be trained on by `program` while the original stays.
 
-    The run may be of a program whose structure has other terms: both are at an epoch's end, where all
-    metrics are 0.
+    The run may be of a program whose structure has other terms: both are at an epoch's end, where nothing
+    is counted yet.
     """
-    state = run.state._replace(metrics=program.empty_metrics())
-    return dataclasses.replace(run, state=program.copy(state), history=copy.deepcopy(run.history))
+    state = program.copy(program.taken_over(run.state))
+    return dataclasses.replace(run, state=state, history=copy.deepcopy(run.history))
 
 
 def fit(
@@ -102,9 +103,10 @@ def fit(
         else:
             run = start or begin(program, seed)
         log = folder if processes.is_first() else None
-        writers = Writers(log, run.history, kept=until_epoch is None) if log else None
-        end = program.config.epochs if until_epoch is None else until_epoch
         titled = f"{method.title}, seed {seed}"
+        kept, to = until_epoch is None, program.config.live if until_epoch is None else ""
+        writers = Writers(log, run.history, kept, live=to, title=titled) if log else None
+        end = program.config.epochs if until_epoch is None else until_epoch
         bar = console.progress(
             titled,
             end * program.steps_per_epoch * program.config.batch_size,
@@ -276,7 +278,6 @@ class _Trainer:
         run, names = self.run, self.program.dataset.classes.names
         values = {name: np.asarray(value) for name, value in compute(run.state.metrics).items()}
         shares = values.pop("watched_share")
-        weights = run.statistics.pairs.at(costs.watched_pairs)
         step = int(run.state.step)
         return {
             "epoch": run.epoch + 1,
@@ -285,15 +286,7 @@ class _Trainer:
             "mean_class_error": mean_class_error(counts),
             "learning_rate": float(self.program.schedule(step - 1)),
             "triplet_weight": float(costs.triplet_weight),
-            "confused_pairs": [
-                {
-                    "true": names[i],
-                    "called": names[j],
-                    "weight": float(weight),
-                    "share": float(share),
-                }
-                for (i, j), weight, share in zip(costs.watched_pairs.tolist(), weights, shares)
-            ],
+            **weights_of_epoch(costs, run.statistics, shares, names),
         }
 
     def _check_finite(self) -> None:

@@ -27,6 +27,7 @@ FREE = (
     "checkpoint.",
     "reproduce.",
     "profile.",
+    "live",
     "compilation_cache",
     "early_stopping",
 )
@@ -103,8 +104,8 @@ def claim(
       contents: digest of each split's images, where they were checked: those that the run begins with stay,
         and a warning says where images have changed since.
       pooled: whether the validation images are trained on.
-      method: what use of a run asks of its method: `title`, the `embedding` that is measured, and the
-        `digest` of one that the package does not have.
+      method: what use of a run asks of its method: `title`, the `embedding` that is measured, the `part`
+        of the network if it has one, and the `digest` of one that the package does not have.
       write: False only looks.
 
     Raises:

@@ -32,6 +32,15 @@ class EpochPlan(NamedTuple):
     order: np.ndarray
 
 
+def _dropped(method: Method, config: TrainingSettings, epoch: int) -> np.float32 | None:
+    """The share of the images that is left out; below 0 in the warm-up, where no change is looked at."""
+    dropping = method.structure.dropping
+    if dropping is None:
+        return None
+    after = epoch - config.warmup_epochs
+    return np.float32(dropping.share_of(after) if after >= 0 else -1.0)
+
+
 def check_method(method: Method, storage: Storage) -> None:
     """Refuse a method that needs what is not there.
 
@@ -110,5 +119,6 @@ def plan_of_epoch(
             term.name: np.float32(0.0 if warm else objective.term_factor * term.weight(facts.sizes.size))
             for term in method.structure.terms
         },
+        dropped=_dropped(method, config, epoch),
     )
     return EpochPlan(costs, plan_epoch(seed, epoch, labels, anchors, pairs_on_host, **composition))

@@ -28,6 +28,20 @@ from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.state import split_model
 
 
+def cut_of(frozen: str, build_model: Callable[..., Network]) -> tuple[int | None, tuple[str, ...]]:
+    """Blocks in front of the cut, None where nothing is frozen, and names of the parameters of that front.
+
+    Args:
+      frozen: `model.frozen`.
+      build_model: makes the network.
+    """
+    if not frozen:
+        return None, ()
+    network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
+    cut = network.cut(frozen)
+    return cut, network.front_names(cut)
+
+
 def feeds_of(
     config: TrainingSettings,
     splits: Mapping[str, Source],
@@ -102,6 +116,8 @@ def frozen_feeds(
         "style": config.model.style,
         "weights": digest_of_arrays((parameters, statistics)),
     }
+    if config.data.boxes:
+        made_by["boxes"] = hashlib.sha256(path_of(config.data.boxes).read_bytes()).hexdigest()
     data_dir = config.data.data_dir
     folder = (path_of(data_dir) if data_dir else cache_directory()) / "features"
     return {

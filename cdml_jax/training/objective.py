@@ -21,7 +21,7 @@ from cdml_jax.losses import (
     triplet_margin_loss,
     weighted_softmax_cross_entropy,
 )
-from cdml_jax.methods.structure import Term
+from cdml_jax.methods.structure import GATHER, Term, needs_of
 from cdml_jax.models.heads import Outputs
 from cdml_jax.sampling.mining import MINERS, mineable
 from cdml_jax.sampling.triplets import Sample, Triplets, sample_triplets
@@ -113,6 +113,7 @@ def number_valid(
 
 def micro_sums(
     outputs: Outputs,
+    extras: dict[str, jax.Array],
     rows: dict[str, jax.Array],
     labels: Int[Array, " rows"],
     drawn: Drawn,
@@ -127,6 +128,7 @@ def micro_sums(
 
     Args:
       outputs: of the network; its rows are split over "data", as those of `rows` are.
+      extras: what else of the network the terms need, by name.
       rows: `label` and `mask` of the microbatch.
       labels: the same, whole on every device; −1 where a row does not count.
       drawn: the microbatch's part of `draw`'s.
@@ -140,7 +142,15 @@ def micro_sums(
     triplet, active, positive, negative, watched = _triplet_sums(
         embeddings, labels, drawn.triplets, costs, margin=margin, mesh=mesh
     )
-    added = {term.name: term(logits, embeddings, labels, drawn.terms[term.name]) for term in terms}
+
+    offered = {**extras, GATHER: functools.partial(mesh_lib.gather_rows, mesh)}
+
+    def total(term: Any) -> jax.Array:
+        # Whole here, or XLA would divide what they were made of like the rows that they meet.
+        known = jax.lax.with_sharding_constraint((labels, drawn.terms[term.name]), mesh_lib.replicated(mesh))
+        return term(logits, embeddings, *known, **{name: offered[name] for name in needs_of(term)})
+
+    added = {term.name: total(term) for term in terms}
     return Sums(softmax, triplet, active, positive, negative, watched, added)
 
 

@@ -89,10 +89,10 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clipping, then SGD with momentum or AdamW, at a learning rate that depends on the layer.
 
-    The rate of the heads is `head_multiplier` times the schedule's, that of block k of n `layer_decay` to the
-    power n − k (what comes before the blocks: n + 1). Parameters whose dotted names begin with one of
-    `freeze` stay as they are for `freeze_epochs` epochs, or for ever if that is −1. Those of `outside`,
-    which the loss does not use, are left alone and have no momentum.
+    The rate of the heads and of a method's part is `head_multiplier` times the schedule's, that of block k of
+    n `layer_decay` to the power n − k (what comes before the blocks: n + 1). Parameters whose dotted names
+    begin with one of `freeze` stay as they are for `freeze_epochs` epochs, or for ever if that is −1. Those
+    of `outside`, which the loss does not use, are left alone and have no momentum.
     Weight decay leaves vectors (norms, biases) alone; with SGD it is added to the gradient, as usual.
 
     Raises:
@@ -180,7 +180,7 @@ def layer_scales(parameters: Any, *, head_multiplier: float, decay: float) -> An
 
     def scale(path: tuple, _: Any) -> float:
         first, *rest = dotted_name(path).split(".")
-        if first == "heads":
+        if first in ("heads", "part"):
             return head_multiplier
         if first == "blocks":
             return decay ** (blocks - 1 - int(rest[0]))

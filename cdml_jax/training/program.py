@@ -22,10 +22,9 @@ from cdml_jax.methods import Facts
 from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.models import build, spec_of
 from cdml_jax.models.weights.loading import load_weights
-from cdml_jax.training.averages import Average
 from cdml_jax.training.epoch import WATCHED_PAIRS
 from cdml_jax.training.evaluation import evaluation_step
-from cdml_jax.training.frozen import feeds_of
+from cdml_jax.training.frozen import cut_of, feeds_of
 from cdml_jax.training.optimizer import make_optimizer, make_schedule
 from cdml_jax.training.settings import TrainingSettings
 from cdml_jax.training.sources.costs import cost_matrix
@@ -38,7 +37,7 @@ from cdml_jax.training.state import (
     make_initializer,
 )
 from cdml_jax.training.step import StepSettings, train_step
-from cdml_jax.training.storage import make_storage
+from cdml_jax.training.storage import empty_record, make_storage
 
 Fill = Callable[..., tuple[Any, Any]]
 """Parameters and batch statistics as a network begins, from those drawn; with `quiet=False` it says how."""
@@ -53,7 +52,7 @@ class Program(Generic[Config_co]):
       dataset: what it trains on.
       devices: those that share the work; None for all.
       feeds: the splits' batches where they are not those of the data set: another program's, or its folds.
-      structure: the terms of the objective beside softmax and triplets.
+      structure: what makes its step differ from the baseline's.
       fill: with what the network begins, where `model.weights` is set; None is what it names, a file.
 
     Attributes:
@@ -62,6 +61,7 @@ class Program(Generic[Config_co]):
         epochs and seeds.
       steps_per_epoch, total_steps: optimiser steps.
       schedule: learning rate of a step.
+      cut: blocks of the network in front of what is trained; None where all is.
     """
 
     def __init__(
@@ -99,15 +99,11 @@ class Program(Generic[Config_co]):
             raise UserError(
                 "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_class"
             )
-        build_model = functools.partial(build, config.model.name, spec_of(config.model, dataset.num_classes))
-        cut: int | None = None
-        outside: tuple[str, ...] = ()
-        if config.model.frozen:
-            network = nnx.eval_shape(lambda: build_model(rngs=nnx.Rngs(0)))
-            cut = network.cut(config.model.frozen)
-            outside = network.front_names(cut)
+        plain = functools.partial(build, config.model.name, spec_of(config.model, dataset.num_classes))
+        build_model = functools.partial(plain, part=structure.part, families=dataset.classes.families)
+        self.cut, outside = cut_of(config.model.frozen, build_model)
         if feeds is None:
-            feeds = feeds_of(config, dataset.splits, build_model, mesh=self.mesh, fill=self.fill)
+            feeds = feeds_of(config, dataset.splits, plain, mesh=self.mesh, fill=self.fill)
         self.feeds = feeds
         optimizer = make_optimizer(
             config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
@@ -121,11 +117,12 @@ class Program(Generic[Config_co]):
             ema=config.optimizer.ema_decay > 0,
             watched=min(WATCHED_PAIRS, dataset.num_classes * (dataset.num_classes - 1)),
             structure=structure,
+            images=images,
             shard_parameters_from=config.mesh.shard_parameters_from,
         )
-        self._compile(optimizer, cut)
+        self._compile(optimizer)
 
-    def _compile(self, optimizer: optax.GradientTransformation, cut: int | None) -> None:
+    def _compile(self, optimizer: optax.GradientTransformation) -> None:
         """The functions that are traced at their first call."""
         config = self.config
         bound = {"graph": self.graph, "shardings": self.shardings.parameters, "storage": self.storage}
@@ -136,7 +133,7 @@ class Program(Generic[Config_co]):
             accumulation=config.accumulation,
             soft_counts=config.confusion.counts == "soft",
             ema_decay=config.optimizer.ema_decay,
-            cut=cut,
+            cut=self.cut,
             structure=self.structure,
         )
         self.step = self._traced(
@@ -153,7 +150,7 @@ class Program(Generic[Config_co]):
                     evaluation_step,
                     soft=soft,
                     features=features,
-                    cut=cut,
+                    cut=self.cut,
                     flip=config.test_time_flip,
                     **bound,
                 ),
@@ -247,11 +244,13 @@ class Program(Generic[Config_co]):
         )
         return counts, self.storage.abstract_total()
 
-    def empty_metrics(self) -> dict[str, Average]:
-        """Metrics of no step, on the devices."""
-        shapes = self.abstract_state().metrics
-        zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
-        return mesh_lib.put_replicated(self.mesh, zeros)
+    def taken_over(self, state: TrainState) -> TrainState:
+        """A state at an epoch's end, of a program of the same parameters, as one of this program."""
+        shapes = self.abstract_state()
+        zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes.metrics)
+        images = empty_record(*shapes.images.probabilities.shape) if shapes.images else ()
+        metrics, images = mesh_lib.put_replicated(self.mesh, (zeros, images))
+        return state._replace(metrics=metrics, images=images)
 
     @functools.cached_property
     def costs(self) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from cdml_jax.confusion import PairWeights
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.training.averages import Average
-from cdml_jax.training.storage import EpochCounts, Storage
+from cdml_jax.training.storage import EpochCounts, Storage, empty_record, ranked
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Int, PRNGKeyArray
@@ -34,6 +34,9 @@ class Costs(NamedTuple):
     miner: HostOrDevice  # place in `MINERS`, () int32
     watched_pairs: HostOrDevice  # (pairs, 2) int32: class pairs whose share of the triplets is logged
     terms: dict[str, HostOrDevice]  # λ of each term of the structure, () float32
+    # Share of the images that is left out, () float32, below 0 where none is looked at; None where the
+    # structure drops none.
+    dropped: HostOrDevice = None
 
 
 def abstract_costs(storage: Storage, watched: int, sharding: Sharding, structure: Structure = PLAIN) -> Costs:
@@ -51,6 +54,7 @@ def abstract_costs(storage: Storage, watched: int, sharding: Sharding, structure
         miner=array((), jnp.int32),
         watched_pairs=array((watched, 2), jnp.int32),
         terms={term.name: array(()) for term in structure.terms},
+        dropped=array(()) if structure.dropping else None,
     )
 
 
@@ -66,6 +70,7 @@ class TrainState(NamedTuple):
     counts: EpochCounts  # this epoch's, as the storage keeps them, not yet summed over "data"
     metrics: dict[str, Average]
     first_bad_step: Int[Array, ""]  # of the first loss that was not finite; the largest integer if none
+    images: Tree = ()  # `ImageRecord`, what is remembered of each training image; () where nothing is
 
     @property
     def in_use(self) -> tuple[Tree, Tree]:
@@ -89,6 +94,7 @@ def empty_metrics(watched: int, dtype: Any = jnp.float32, structure: Structure =
         "valid_share",
         "gradient_norm",
         *(f"{term.name}_loss" for term in structure.terms),
+        *(("dropped_share",) if structure.dropping else ()),
     )
     zero, zeros = jnp.zeros((), dtype), jnp.zeros(watched, dtype)
     return dict.fromkeys(names, Average(zero, zero)) | {"watched_share": Average(zeros, zeros)}
@@ -110,6 +116,7 @@ def make_initializer(
     ema: bool,
     watched: int,
     structure: Structure = PLAIN,
+    images: int = 0,
     shard_parameters_from: int = 0,
 ) -> tuple[nnx.GraphDef, Any, TrainState]:
     """Graph of the model, a jitted `init(seed) -> TrainState`, and the sharding of its leaves."""
@@ -130,6 +137,7 @@ def make_initializer(
             counts=storage.empty(dtype),
             metrics=empty_metrics(watched, jnp.result_type(*jax.tree.leaves(parameters)), structure),
             first_bad_step=jnp.int32(NO_STEP),
+            images=empty_record(images, storage.num_classes) if structure.dropping else (),
         )
 
     shapes = jax.eval_shape(init, jax.ShapeDtypeStruct((), jnp.uint32))
@@ -153,6 +161,10 @@ def abstract_state(init: Any, shardings: Any) -> TrainState:
 
 
 def begin_epoch(state: TrainState, *, storage: Storage) -> TrainState:
-    """State with this epoch's counts and metrics set back to nothing."""
+    """State with this epoch's counts and metrics set back to nothing, and the images ranked."""
     dtype = jax.tree.leaves(state.counts)[-1].dtype
-    return state._replace(counts=storage.empty(dtype), metrics=jax.tree.map(jnp.zeros_like, state.metrics))
+    return state._replace(
+        counts=storage.empty(dtype),
+        metrics=jax.tree.map(jnp.zeros_like, state.metrics),
+        images=ranked(state.images) if state.images else (),
+    )

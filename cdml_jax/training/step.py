@@ -26,7 +26,7 @@ from cdml_jax.training.objective import (
     number_valid,
 )
 from cdml_jax.training.state import NO_STEP, Costs, TrainState
-from cdml_jax.training.storage import Storage
+from cdml_jax.training.storage import Storage, kept_rows, seen
 
 Batch = dict[str, jax.Array]  # image (B, H, W, 3) uint8, label (B,), mask (B,), index (B,)
 
@@ -43,7 +43,7 @@ class StepSettings:
       soft_counts: whether probabilities are counted, or predicted classes.
       ema_decay: the largest decay of the moving averages; 0 where none are kept.
       cut: blocks of the network that are not trained; the batch then holds what comes after them.
-      structure: the terms beside softmax and triplets.
+      structure: the terms beside softmax and triplets, and what else differs from the baseline's step.
     """
 
     num_triplets: int
@@ -59,9 +59,23 @@ class StepSettings:
 def forward(model: Network, images: jax.Array, *, cut: int | None, train: bool) -> Outputs:
     """What the network says of images as bytes or, behind a cut, of what its front gave."""
     if cut is None:
-        dtype = jnp.result_type(*jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param))))
-        return model(normalize_images(images, dtype), train=train)
+        return model(_pixels(model, images), train=train)
     return model.back(images, cut, train=train)
+
+
+def observed(
+    model: Network, images: jax.Array, *, cut: int | None, taps: tuple[str, ...]
+) -> tuple[Outputs, dict[str, jax.Array]]:
+    """As `forward` in training, and what else of the network terms need, by name."""
+    if not taps:
+        return forward(model, images, cut=cut, train=True), {}
+    x = images if cut is not None else model.front(_pixels(model, images), 0, train=True)
+    return model.observe(x, cut or 0, train=True, taps=taps)
+
+
+def _pixels(model: Network, images: jax.Array) -> jax.Array:
+    dtype = jnp.result_type(*jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.Param))))
+    return normalize_images(images, dtype)
 
 
 def train_step(
@@ -89,6 +103,10 @@ def train_step(
     Source: Zhao and Peng (2018), joint objective.
     """
     parts, terms = settings.accumulation, settings.structure.terms
+    given = batch
+    if settings.structure.dropping:
+        # An image that is left out is a row that does not count, in the counts of the confusion too.
+        batch = batch | {"mask": batch["mask"] & kept_rows(state.images, batch["index"], costs.dropped)}
     # Gathered once, labels and mask as one. What depends on them alone, draws too, is the same everywhere.
     labels = mesh_lib.gather_rows(mesh, jnp.where(batch["mask"], batch["label"], -1))
     real = jnp.maximum((labels >= 0).sum(dtype=jnp.int32), 1).astype(jnp.float32)
@@ -113,9 +131,10 @@ def train_step(
     def micro_loss(parameters, statistics, rows, labels, drawn):
         parameters = mesh_lib.gather_parameters(parameters, shardings)
         model = nnx.merge(graph, parameters, statistics)
-        outputs = forward(model, rows["image"], cut=settings.cut, train=True)
+        outputs, extras = observed(model, rows["image"], cut=settings.cut, taps=settings.structure.taps)
         sums = micro_sums(
             outputs,
+            extras,
             rows,
             labels,
             drawn,
@@ -136,6 +155,12 @@ def train_step(
     metrics = _metrics(
         loss, sums, denominators, valid, counts, logits, batch, gradients, drawn.triplets.valid
     )
+    if settings.structure.dropping:
+        looked_at = given | {"mask": given["mask"] & (costs.dropped >= 0)}
+        updated = updated._replace(images=seen(state.images, looked_at, logits, mesh))
+        dropped = given["mask"] & ~batch["mask"]
+        real = given["mask"].sum(dtype=jnp.float32)
+        metrics["dropped_share"] = average(dropped.sum(dtype=jnp.float32), real)
     return updated._replace(
         step=state.step + 1,
         counts=storage.add(state.counts, batch, logits, soft=settings.soft_counts),

@@ -52,5 +52,6 @@ def test_python_names_the_extra(call):
 
 def test_the_core_needs_none():
     names = "losses, regularizers, confusion, sampling, retrieval"
-    done = run(f"from cdml_jax import {names}; import cdml_jax.regularizers")
+    more = "cdml_jax.regularizers, cdml_jax.retrieval.descriptors, cdml_jax.retrieval.encodings"
+    done = run(f"from cdml_jax import {names}; import {more}")
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,8 @@ from cdml_jax.system import console
         ("embed --workdir=a b --out=~/mine", "out"),
         ("embed --workdir=a ~/mine --out=c", "folder"),
         ("export --workdir=a --out=~/mine", "out"),
+        ("localize a --out=~/mine", "out"),
+        ("descriptors --workdir=~/mine", "workdir"),
     ],
 )
 def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch, line, name):
@@ -57,12 +59,14 @@ def test_no_home_folder_is_named(monkeypatch, capsys):
 def test_every_command_can_be_quiet_or_verbose(command, flag, verbosity):
     needed = {
         "evaluate": ["--workdir=a"],
+        "calibrate": ["--workdir=a"],
         "compare": ["a", "b"],
         "prepare": ["b"],
         "predict": ["--workdir=a", "b"],
         "embed": ["--workdir=a", "b", "--out=c"],
         "export": ["--workdir=a", "--out=c"],
         "search": ["--gallery=a", "b"],
+        "localize": ["a", "--out=b"],
     }
     options, _ = main.parser().parse_known_args([command, *needed.get(command, []), flag])
     assert options.verbosity == verbosity

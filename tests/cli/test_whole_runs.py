@@ -1,5 +1,6 @@
 """Whole runs by the command line, on classes whose names are hard to print: said, drawn and compared."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -103,6 +104,71 @@ def test_evaluate_and_predict_say_of_how_many_and_escape_names(root, capsys):
     assert {each["name"] for each in json.loads(out)["classes"]} == {
         name.rpartition("/")[2] for name in NAMES
     }
+
+
+def test_calibrated_probabilities_are_evaluated_predicted_and_shown_on_a_page(root, capsys):
+    run, image = root / "b", root / "birds" / NAMES[2] / "0.png"
+    before = json.loads(said(capsys, "predict", "--json", f"--workdir={run}", image)[0])["classes"]
+    out, _ = said(capsys, "calibrate", f"--workdir={run}", "--quiet")
+    temperature = float(re.search(r"^temperature ([\d.]+), fitted on 18 validation images", out)[1])
+    losses = re.search(r"mean -log p ([\d.]+) before, ([\d.]+) after", out)
+    assert float(losses[2]) < float(losses[1])
+    after = json.loads(said(capsys, "predict", "--json", f"--workdir={run}", image)[0])["classes"]
+    probabilities = {each["name"]: each["probability"] for each in before}
+    scaled = np.array(list(probabilities.values())) ** (1 / temperature)
+    expected = dict(zip(probabilities, scaled / scaled.sum()))
+    for each in after:
+        assert each["probability"] == pytest.approx(expected[each["name"]], abs=2e-3)
+    costs = root / "costs.csv"
+    classes = json.loads((run / "classes.json").read_text())["class_names"]
+    rows = [["", *classes]] + [[name, *["2"] * len(classes)] for name in classes]
+    with costs.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    out, _ = said(capsys, "evaluate", f"--workdir={run}", f"--costs={costs}", "--quiet")
+    right, images = map(int, re.search(r"top-1 .*% \((\d+) of (\d+) images\)", out).groups())
+    figures = re.search(
+        r"top-5 ([\d.]+)%, macro F1 ([\d.]+)%, expected calibration error ([\d.]+)% \(([\d.]+)% at the "
+        r"temperature ([\d.]+) of cdml calibrate\), expected cost ([\d.]+) by costs.csv",
+        out,
+    )
+    assert float(figures[1]) == 100  # of five classes
+    assert float(figures[5]) == pytest.approx(temperature, rel=1e-2)
+    assert float(figures[6]) == pytest.approx(2 * (images - right) / images, abs=1e-3)
+    assert str(run / "report.html") in out
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "CDML, calibrated" in page
+    assert f"{right / images:.2%}" in page
+    with (run / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["right"]) for row in rows) == right
+    assert len(rows) == images
+    assert said(capsys, "check", run, status=0)[0]
+
+
+def test_pages_of_tables_of_two_runs_and_of_a_folder(root, table, capsys, tmp_path):
+    page = (table / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+    kept = results.load(table / "results")
+    assert [run["called"] for run in data["runs"]] == [each.test.top_classes[:, 0].tolist() for each in kept]
+    assert all(data["thumbs"])
+    assert [each["title"] for each in data["maps"]] == ["Baseline, seed 0", "CDML, seed 0"]
+    assert data["near"]["index"]
+    said(capsys, "evaluate", f"--workdir={root / 'a'}", "--quiet")
+    said(capsys, "evaluate", f"--workdir={root / 'b'}", "--quiet")
+    both = tmp_path / "both.html"
+    out, _ = said(capsys, "report", root / "a", root / "b", f"--out={both}", "--quiet")
+    assert str(both) in out
+    assert "A is A: CDML, a, B is B: CDML, b." in both.read_text(encoding="utf-8")
+    folder = tmp_path / "folder.html"
+    said(capsys, "predict", f"--workdir={root / 'a'}", root / "birds" / NAMES[2], f"--page={folder}")
+    page = folder.read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+    assert len(data["names"]) == 12
+    assert "12 images, called by" in page
+    _, err = said(capsys, "report", root / "a", "--split=test", status=2)
+    assert "has no results of test images" in err
+    _, err = said(capsys, "report", root / "a", table / "runs" / "cdml-seed0", status=2)
+    assert "cannot be compared" in err
 
 
 def test_prepare_lists_classes_a_line_each(root, capsys):

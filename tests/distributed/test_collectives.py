@@ -11,6 +11,9 @@ says the same in words:
 | gradients of parameters, sums for the loss and the log | all-reduce | merged by XLA | P and some scalars |
 | means and squares of a batch norm's F features; their gradients | all-reduce | 2 a layer | 8 F each |
 | counts | none; one all-reduce of 4 C² an epoch | | |
+| soft mining: embeddings; attention | all-gather | 1 each | 4 B D; 4 B |
+| dropping: places, changes; probabilities | all-gather | 1 each | 4 B, 4 B; 2 B C |
+| two levels: the recurrent cell is used twice | with the gradients | | as many as the cell has |
 """
 
 import dataclasses
@@ -26,6 +29,10 @@ from cdml_jax.data import Classes
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.distributed.collectives import Collective, collectives, summary
 from cdml_jax.methods import METHODS
+from cdml_jax.methods.mutual_channel import MutualChannel
+from cdml_jax.methods.soft_mining import SoftMining
+from cdml_jax.methods.structure import Dropping, Structure
+from cdml_jax.methods.two_levels import FamilyCrossEntropy
 from cdml_jax.runs.memory import bytes_per_device
 from cdml_jax.training.epoch import plan_of_epoch, statistics_of
 from cdml_jax.training.program import Program
@@ -43,11 +50,19 @@ def many(dataset):
     return dataclasses.replace(dataset, classes=Classes(names))
 
 
-def compiled_step(config, dataset, devices=8):
+class MutualPairs(MutualChannel):
+    """Of fewer classes than the map of the tiny network has halves of its channels."""
+
+    def __call__(self, logits, embeddings, labels, prepared, **needed):
+        return super().__call__(logits[:, :7], embeddings, labels % 7, prepared, **needed)
+
+
+def compiled_step(config, dataset, devices=8, **options):
     """A program and the collectives of its step."""
-    program = Program(config, dataset, devices=jax.devices()[:devices])
+    program = Program(config, dataset, devices=jax.devices()[:devices], **options)
     arguments = program.abstract_state(), program.abstract_batch(), program.abstract_costs()
-    return program, collectives(program.step.lower(*arguments).compile().as_text())
+    quick = {"xla_backend_optimization_level": 0}  # of the machine code, which is not run
+    return program, collectives(program.step.lower(*arguments).compile(quick).as_text())
 
 
 def of_kind(found, kind):
@@ -86,6 +101,28 @@ def test_the_step_keeps_to_its_budget(config, many):
     least = parameter_bytes(program)
     assert least <= sum(one.bytes for one in reduced) <= least + norm + SCALARS
     assert_nothing_of_classes_by_classes(found)
+
+
+def test_the_other_systems_keep_to_theirs(config, many):
+    """Mutual channels and families add a scalar each to the sums for the loss."""
+    families = tuple(k // 4 for k in range(CLASSES)), tuple(map(str, range(CLASSES // 4)))
+    many = dataclasses.replace(many, classes=Classes(many.classes.names, *families))
+    config = changed(config, {"model.name": "tiny_map"})
+    terms = (MutualPairs(), SoftMining(), FamilyCrossEntropy())
+    structure = Structure("all", terms=terms, part="two_levels", dropping=Dropping())
+    program, found = compiled_step(config, many, structure=structure)
+    rows = config.batch_size
+    assert {one.kind for one in found} == {"all-gather", "reduce-scatter", "all-reduce"}
+    assert all(one.devices == 8 and one.times == 1 for one in found)
+    gathers = sorted(one.bytes for one in of_kind(found, "all-gather"))
+    each = [4 * rows] * 4 + [4 * rows * EMBEDDING] * 2 + [2 * rows * CLASSES]
+    assert gathers == sorted(each)
+    assert [one.bytes for one in of_kind(found, "reduce-scatter")] == [4 * rows * EMBEDDING // 8]
+    cell = program.abstract_state().parameters["part"]["cell"]
+    twice = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(cell))
+    reduced = sum(one.bytes for one in of_kind(found, "all-reduce"))
+    least = parameter_bytes(program)
+    assert least <= reduced <= least + twice + SCALARS
 
 
 def test_parameters_split_over_data_are_gathered_once(config, many):

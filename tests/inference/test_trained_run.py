@@ -132,7 +132,7 @@ def graph_and_weights(run):
 
 
 def test_large_batches_are_computed_in_parts(run, expected, monkeypatch):
-    monkeypatch.setattr("cdml_jax.inference.trained_run._BATCH", 4)
+    monkeypatch.setattr("cdml_jax.inference.photographs.BATCH", 4)
     np.testing.assert_allclose(run(expected["images"]).logits, expected["logits"], atol=2e-5)
 
 
@@ -335,7 +335,7 @@ def test_folders_are_searched_as_for_training(place, tmp_path, capsys):
 
 def test_what_is_worth_knowing_about_an_image_is_said_with_its_name(place, tmp_path, capfd, monkeypatch):
     """As `cdml prepare` says it: damage, transparency, 16 bits that come out dark, several frames."""
-    monkeypatch.setattr("cdml_jax.inference.trained_run._BATCH", 2)  # so that a batch is decoded ahead
+    monkeypatch.setattr("cdml_jax.inference.photographs.BATCH", 2)  # so that a batch is decoded ahead
     folder, rng = tmp_path / "odd", np.random.default_rng(5)
     folder.mkdir()
     whole = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cdml_jax.distributed.collectives import collectives
-from cdml_jax.models.convolution import convolution
+from cdml_jax.models.convolution import _shifted, convolution
 
 CHANNELS = 5
 LAYOUT = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
@@ -46,6 +46,21 @@ def test_values_and_gradients_are_those_of_xla(case, strides, padding):
         np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 2), (1, 0))])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 2)])
+def test_the_form_for_gpus_has_the_values_and_gradients_of_xla(strides, padding):
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.normal(size=s), jnp.float32) for s in [(2, 9, 12, 5), (3, 3, 1, 5)]]
+    expected, pull = jax.vjp(lambda *a: xla(*a, strides, padding, 5), *arrays)
+    actual, our_pull = jax.vjp(
+        lambda *a: _shifted(*a, strides=strides, pads=padding, in_pieces=False), *arrays
+    )
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    gradient = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    for got, wanted in zip(our_pull(gradient), pull(gradient), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
 def test_bfloat16_is_added_in_float32(case):
     *arrays, groups = case
     narrow = [array.astype(jnp.bfloat16) for array in arrays]
@@ -55,16 +70,20 @@ def test_bfloat16_is_added_in_float32(case):
     assert jnp.array_equal(actual, exact.astype(jnp.bfloat16))
 
 
-@pytest.mark.parametrize("case", ["each channel", "1 x 1"], indirect=True)
-def test_each_platform_compiles_its_own_form(case):
-    """Lowered for a GPU from here: XLA's convolution alone; on a CPU none."""
+@pytest.mark.parametrize(
+    ("case", "others"),
+    [("each channel", {"cuda": 0, "tpu": 1}), ("1 x 1", {"cuda": 1, "tpu": 1})],
+    indirect=["case"],
+)
+def test_each_platform_compiles_its_own_form(case, others):
+    """Lowered for each from here: how often XLA's own convolution is there."""
     *arrays, groups = case
     traced = jax.jit(lambda *a: ours(*a, (1, 1), "SAME", groups)).trace(*arrays)
     counts = {
         platform: traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.convolution")
-        for platform in ("cpu", "cuda")
+        for platform in ("cpu", "cuda", "tpu")
     }
-    assert counts == {"cpu": 0, "cuda": 1}
+    assert counts == {"cpu": 0} | others
 
 
 @pytest.mark.parametrize("case", ["few channels"], indirect=True)

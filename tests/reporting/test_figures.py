@@ -78,6 +78,15 @@ def test_bars_are_mean_test_rates_and_whiskers_their_range():
     lines = axes.collections[0].get_segments()
     np.testing.assert_allclose([line[:, 0] for line in lines], [[20, 40], [10, 30], [40, 40]])
     assert axes.yaxis_inverted()  # the worst on top
+    # A whisker has a light edge, which a dark bar does not hide.
+    assert axes.collections[0].get_path_effects()
+
+
+def test_controls_are_among_the_bars():
+    controls = [run("triplets_only", seed, [0] * 4, [1, 1, 1, 1]) for seed in (0, 1)]
+    axes = figures.draw_misclassification(table([*results(), *controls]), number=3).axes[0]
+    bars = [one.get_label() for one in axes.containers if isinstance(one, BarContainer)]
+    assert bars == ["baseline", "CDML", "triplets_only"]
 
 
 def test_the_rows_asked_for_in_their_order():
@@ -96,8 +105,16 @@ def test_confusion_is_ordered_by_kinship_and_normalised_by_row():
     x = np.nan  # the diagonal, and the class without images
     # Order 1, 3, 0, 2.
     np.testing.assert_allclose(drawn, [[x, 0.3, 0, 0.1], [x, x, x, x], [0, 0, x, 0.2], [0.5, 0, 0, x]])
-    assert [label.get_text() for label in axes.get_yticklabels()] == [NAMES[i] for i in (1, 3, 0, 2)]
-    assert [text.get_text() for text in axes.texts] == ["wrens", "tits"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        f"{NAMES[i]} ({counts[i].sum()})" for i in (1, 3, 0, 2)
+    ]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [NAMES[i] for i in (1, 3, 0, 2)]
+    # Row by row, the right answers too; then the families.
+    assert [text.get_text() for text in axes.texts] == [
+        *("60", "30", "10", "80", "20", "50", "50"),
+        "wrens",
+        "tits",
+    ]
     assert [(box.get_x(), box.get_width()) for box in axes.patches] == [(-0.5, 2), (1.5, 2)]
 
 
@@ -106,6 +123,10 @@ def test_panels_share_one_colour_scale():
     figure = matrices.draw_confusion(panels, Classes(NAMES))
     assert [axes.get_title() for axes in figure.axes[:2]] == ["baseline", "CDML"]
     assert {axes.images[0].norm.vmax for axes in figure.axes[:2]} == {0.4}
+    # The third is the difference: of the first class 90 % are right, then 100 %.
+    change = figure.axes[2].images[0].get_array()
+    np.testing.assert_allclose(change[0], [10, -10, 0, 0])
+    assert figure.axes[2].texts[0].get_text() == "+10"
 
 
 @pytest.mark.parametrize("number", [1, 5, 81, 200])

@@ -62,9 +62,13 @@ def test_the_report_in_full(tmp_path):
         "rows.json",
         "rows.csv",
         "misclassification.png",
+        "misclassification.svg",
         "confusion.png",
+        "confusion.svg",
         "confusion_compared.png",
+        "confusion_compared.svg",
         "learning_curves.png",
+        "learning_curves.svg",
     ]
     assert all(path.read_bytes() for path in done.paths)
     page = done.paths[0].read_text()
@@ -162,6 +166,7 @@ def test_a_picture_that_cannot_be_drawn_costs_itself_alone(tmp_path, monkeypatch
         "rows.json",
         "rows.csv",
         "misclassification.png",
+        "misclassification.svg",
     ]
     assert capsys.readouterr().err == "".join(
         f"cdml: {name}.png: not drawn (ValueError: at char 4)\n"

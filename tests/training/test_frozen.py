@@ -10,6 +10,9 @@ from flax import nnx
 from cdml_jax.configuration import settings
 from cdml_jax.configuration.checks import check
 from cdml_jax.data import ArraySource
+from cdml_jax.data.dividing.boxes import cut_out
+from cdml_jax.data.dividing.derived import Subset
+from cdml_jax.data.readers.boxes import Box, write_boxes
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS
 from cdml_jax.models import Spec, build
@@ -79,6 +82,22 @@ def test_the_front_is_computed_once(frozen, dataset, monkeypatch):
     again = one_device(frozen, dataset)
     assert again.feeds["train"].features.shape[:2] == (100, 3)
     assert again.feeds["test"].features.shape[:2] == (60, 1)
+
+
+def test_features_of_other_boxes_are_other_features(frozen, dataset, tmp_path):
+    """Names, sizes and times of change of the images' files are the same for all boxes."""
+    source = Subset(dataset.splits["test"], np.arange(60))
+    source.stamp = lambda index: (source.name(index), 1, 1)
+    test_alone = dataclasses.replace(dataset, splits={"train": source})
+    names = [source.name(i) for i in range(60)]
+    features = []
+    for right in (1.0, 0.5):
+        write_boxes(tmp_path / "boxes.csv", [(name, Box(0, 0, right, 1, 16, 16)) for name in names])
+        config = settings.changed(frozen, {"data.boxes": str(tmp_path / "boxes.csv")})
+        program = one_device(config, cut_out(test_alone, config.data.boxes))
+        features.append(program.feeds["train"].features)
+    assert (features[0] != features[1]).any()
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 2
 
 
 def test_eight_devices_train_what_one_trains(frozen, dataset):

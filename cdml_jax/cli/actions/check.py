@@ -10,6 +10,7 @@ from etils.epath import Path
 
 from cdml_jax.errors import UserError
 from cdml_jax.reporting import results
+from cdml_jax.reporting.evaluations import FOLDER
 from cdml_jax.runs.checking import Checking, Finding
 from cdml_jax.system import console, files
 from cdml_jax.system.archives import Archive, DamagedError
@@ -53,3 +54,10 @@ def _results(checking: Checking) -> Iterator[Finding]:
                 results.load_one(path, embeddings=True)
             except UserError as error:
                 yield Finding(str(path), str(error).removeprefix(f"{path} "))
+    for path in files.entries(checking.folder / FOLDER):
+        if path.name.endswith(".npz"):
+            checking.read["evaluations"] += 1
+            try:
+                Archive(path)
+            except (OSError, DamagedError) as error:
+                yield Finding(str(path), str(error))

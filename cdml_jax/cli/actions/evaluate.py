@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 from etils.epath import Path
 
+from cdml_jax.cli.actions.answers import costs_of, keep_evaluation, print_answers
 from cdml_jax.cli.actions.cards import add_to_card
+from cdml_jax.cli.actions.page import attempt
 from cdml_jax.cli.actions.running import NO_CHANGES, prepare, refuse_trained_on, say_next, settings_for_use
 from cdml_jax.confusion import Confusion
 from cdml_jax.confusion.figures import accuracy, confusion_inside_families, family_accuracy, mean_class_error
@@ -18,7 +20,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.reporting import drawing
 from cdml_jax.reporting.card import figures_of
 from cdml_jax.retrieval import clustering
-from cdml_jax.runs import workdir
+from cdml_jax.runs import calibration, workdir
 from cdml_jax.runs.evaluation import Evaluated, evaluate_split, measure
 from cdml_jax.runs.trained_weights import restore_for_evaluation
 from cdml_jax.system import console
@@ -29,12 +31,18 @@ _DRAWN = 1000  # classes up to which a picture of the confusion shows anything
 
 @processes.joined()
 def evaluate(
-    folder: Path, split: str, changes: Mapping[str, str] = NO_CHANGES, *, best: bool = False
+    folder: Path,
+    split: str,
+    changes: Mapping[str, str] = NO_CHANGES,
+    *,
+    best: bool = False,
+    costs: Path | None = None,
 ) -> Confusion | None:
     """Confusion counts of a trained run on a split; prints its figures and draws the confusion if it can.
 
     `changes` are text by dotted keys that say where things are now, such as `source`;
-    `best` takes the best epoch by validation in place of the last.
+    `best` takes the best epoch by validation in place of the last; `costs` is a file of a cost matrix.
+    What was said of each image is kept in the folder `evaluated`.
     Where no class of the split was trained (`data.class_disjoint`), only its embeddings are measured.
     """
     stored = workdir.read_trained(folder)
@@ -48,26 +56,31 @@ def evaluate(
             "train it again"
         )
     program = prepare("train", config, folder, split, stored=stored)
+    dataset, disjoint = program.dataset, split == "test" and program.dataset.test_class_names is not None
+    matrix = None if disjoint else costs_of(stored["config"]["confusion"]["source"], costs, dataset.classes)
     state, epoch = restore_for_evaluation(folder, program, best=best)
+    calibrated = None if disjoint else calibration.read(folder, epoch, best=best)
     if best:
         console.say(f"The best epoch by validation is {epoch} of {config.epochs}.")
     elif epoch < config.epochs:
         console.say(f"The run stands at epoch {epoch} of {config.epochs}.")
     embedding = kept["embedding"]
-    seen = evaluate_split(program, state, split, embedding)
+    temperature = calibrated.temperature if calibrated else None
+    seen = evaluate_split(program, state, split, embedding, temperature)
     figures = measure(seen.embeddings, seen.labels, embedding) if processes.is_first() else None
     processes.wait_for_all("measured")
     left_out = clustering.why_not(len(seen.labels))
-    dataset, disjoint = program.dataset, split == "test" and program.dataset.test_class_names is not None
     if disjoint:
         count = len(dataset.test_class_names or ())
         console.result(f"{split}, {count} classes never trained, {embedding}: {figures}")
     else:
         print_counts(seen.counts, split, dataset.classes)
+        print_answers(seen, split, calibrated, matrix)
         print_thresholds(seen)
         if processes.is_first():
             of = f"{split}, best epoch" if best else split
             add_to_card(folder, dataset.classes, of, figures_of(seen.counts, epoch))
+            keep_evaluation(folder, program, kept, split, seen, epoch=epoch, best=best, figures=figures)
         console.result(f"embeddings ({embedding}): {figures}")
     if left_out:
         console.result(left_out)
@@ -75,6 +88,7 @@ def evaluate(
         console.result(figures.warning)
     if not disjoint and processes.is_first():
         show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
+        attempt(folder, split, best=best, changes=changes)
     say_next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
 
@@ -102,7 +116,9 @@ def print_thresholds(seen: Evaluated) -> None:
     """How many answers are of at least some probabilities, and how many of those are right."""
     if not len(seen.labels):
         return
-    probability, right = seen.top_probabilities[:, 0], seen.top_classes[:, 0] == seen.labels
+    probability, right = seen.calibrated_probability, seen.top_classes[:, 0] == seen.labels
+    if probability is None:
+        probability = seen.top_probabilities[:, 0]
     parts = []
     for threshold in _THRESHOLDS:
         kept = probability >= threshold

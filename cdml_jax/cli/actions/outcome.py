@@ -13,7 +13,14 @@ from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.provenance import provenance
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.runs.checkpoint import Run
-from cdml_jax.runs.evaluation import Evaluated, evaluate_split, measure, measured_embedding
+from cdml_jax.runs.evaluation import (
+    Evaluated,
+    Neighbourhood,
+    evaluate_split,
+    measure,
+    measured_embedding,
+    neighbourhood,
+)
 from cdml_jax.training.program import Program
 
 
@@ -51,6 +58,8 @@ def result_of(
         validation_counts = held_out if name == "baseline" else np.zeros_like(held_out)
     # Read once, by the last step's model: nothing is chosen by it.
     tested = evaluate_split(program, run.state, "test", embedding)
+    # One seed's map of each method is enough to look at.
+    near = neighbourhood(tested.embeddings, mapped=seed == config.seed) if processes.is_first() else None
     return RunResult(
         method=name,
         seed=seed,
@@ -62,7 +71,7 @@ def result_of(
         # The first process alone writes results.
         embeddings=measure(tested.embeddings, tested.labels, embedding) if processes.is_first() else None,
         validation=validation,
-        test=predictions_of(program, "test", tested, keep=keep),
+        test=predictions_of(program, "test", tested, keep=keep, near=near),
         provenance=provenance(
             to_plain(settings_of_run(config, name, seed)),
             device=program.mesh.devices.flat[0].device_kind,
@@ -71,8 +80,15 @@ def result_of(
     )
 
 
-def predictions_of(program: Program[Settings], split: str, seen: Evaluated, *, keep: bool) -> Predictions:
-    """What is kept of a pass over a split; its embeddings where they are to be kept."""
+def predictions_of(
+    program: Program[Settings],
+    split: str,
+    seen: Evaluated,
+    *,
+    keep: bool,
+    near: Neighbourhood | None = None,
+) -> Predictions:
+    """What is kept of a pass over a split; embeddings where they are to be kept, and what is near what."""
     feed = program.feed(split)
     return Predictions(
         names=tuple(feed.name(index) for index in range(len(feed))),
@@ -81,4 +97,6 @@ def predictions_of(program: Program[Settings], split: str, seen: Evaluated, *, k
         top_probabilities=seen.top_probabilities,
         true_probability=seen.true_probability,
         embeddings=seen.embeddings if keep else None,
+        calibrated_probability=seen.calibrated_probability,
+        **(near._asdict() if near else {}),
     )

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from etils.epath import Path
 
+from cdml_jax.cli.actions.answers import costs_of
 from cdml_jax.cli.actions.cards import write_card
 from cdml_jax.cli.actions.outcome import result_of, settings_of_run
+from cdml_jax.cli.actions.page import attempt
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
 from cdml_jax.configuration.fitting import as_begun
@@ -23,6 +25,7 @@ from cdml_jax.distributed.signals import Interrupted, Stop
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS, Method, named_method
 from cdml_jax.methods.identity import own_digest
+from cdml_jax.methods.structure import Structure
 from cdml_jax.reporting import results
 from cdml_jax.reporting.card import figures_of
 from cdml_jax.reporting.results import RunResult
@@ -77,20 +80,22 @@ def reproduce(
             program = program.beside(feeds=pool(program.feeds))
         programs = {program.structure: program}
         for seed in seeds:
-            warm: Run | None = None
+            warm: dict[Structure, Run] = {}
             for name in config.reproduce.methods:
                 if (name, seed) in done:
                     continue
                 place = folder / "runs" / f"{name}-seed{seed}"
                 method, settings = methods[name], settings_of_run(config, name, seed)
                 claim("train", settings, place, dataset, method, pooled=bool(folds), images=False)
-                # A run that was begun before has its own checkpoint to continue from.
-                if warm is None and processes.largest(not steps_kept(place)):
-                    warm = _warm_up(program, methods["baseline"], seed, folder, stop)
-                if method.structure not in programs:
-                    programs[method.structure] = program.beside(structure=method.structure)
+                base = method.structure.warm
+                for structure in (base, method.structure):
+                    if structure not in programs:
+                        programs[structure] = program.beside(structure=structure)
                 own = programs[method.structure]
-                start = None if warm is None else fork(own, warm)
+                # A run that was begun before has its own checkpoint to continue from.
+                if base not in warm and processes.largest(not steps_kept(place)):
+                    warm[base] = _warm_up(programs[base], methods["baseline"], seed, folder, stop)
+                start = fork(own, warm[base]) if base in warm else None
                 with held(place):
                     run = fit(own, method, seed, start=start, folder=place, stop=stop, save_last=True)
                     keep_newest(place)
@@ -111,9 +116,10 @@ def reproduce(
         return None
     wanted = [r for r in results.load(kept) if r.method in config.reproduce.methods and r.seed in seeds]
     report = _report(dataset, wanted, config, folder, command, methods, draw=False)
-    console.result(f"\n{report.table}\n{report.embeddings}\n")
+    console.result(f"\n{report.table}\n{report.answers}\n{report.embeddings}\n")
     report = _report(dataset, wanted, config, folder, command, methods, draw=True)
     console.result("\n".join(map(str, report.paths)))
+    attempt(folder, command=command)
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
 
@@ -159,13 +165,17 @@ def _kept(folder: Path, program: Program[Settings]) -> list[RunResult]:
 
 
 def _warm_up(program: Program[Settings], baseline: Method, seed: int, folder: Path, stop: Stop) -> Run:
-    """The epochs in which every method is the baseline, trained once for all methods of a seed."""
+    """The epochs in which every method is the baseline, trained once for all methods of a seed.
+
+    And of a network: one that a part belongs to has its own.
+    """
+    part = f"-{program.structure.part}" if program.structure.part else ""
     return fit(
         program,
-        baseline,
+        dataclasses.replace(baseline, structure=program.structure),
         seed,
         until_epoch=program.config.warmup_epochs,
-        folder=folder / "runs" / f"warmup-seed{seed}",
+        folder=folder / "runs" / f"warmup{part}-seed{seed}",
         stop=stop,
     )
 
@@ -183,6 +193,7 @@ def _report(
     from cdml_jax.reporting.report import write_report  # here: training needs no scipy
 
     titles = {name: method.title for name, method in methods.items()}
+    found = costs_of(config.confusion.source, None, dataset.classes)
     return write_report(
         tabulate(wanted, dataset.classes, titles=titles),
         folder,
@@ -191,4 +202,5 @@ def _report(
         settings=keys.fitted(dataclasses.asdict(config))
         | ({"split_checksum": dataset.checksum} if dataset.checksum else {}),
         draw=draw,
+        costs=found[0] if found else None,
     )

@@ -20,11 +20,11 @@ from cdml_jax.distributed.mesh import devices_here, divide_processor, make_mesh
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.methods.identity import own_digest
-from cdml_jax.methods.structure import PLAIN
+from cdml_jax.methods.structure import PLAIN, Structure
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.beginning import beginning, refuse_method
 from cdml_jax.runs.checkpoint import steps_kept
-from cdml_jax.runs.claims import claim
+from cdml_jax.runs.claims import claim, part_of
 from cdml_jax.runs.memory import what_runs_where
 from cdml_jax.system import console
 from cdml_jax.system.compilation_cache import keep_compiled
@@ -88,7 +88,7 @@ def prepare(
     program = Program(
         config,
         dataset,
-        structure=method.structure if method else PLAIN,
+        structure=_structure(method, stored),
         fill=beginning(config, dataset.classes),
     )
     if stored is None and not steps_kept(folder):
@@ -109,6 +109,14 @@ def prepare(
     )
     console.detail(placement)
     return program
+
+
+def _structure(method: Method | None, stored: Mapping[str, Any] | None) -> Structure:
+    """Of the method that is trained, or of a run that is looked at: with the part that its network has."""
+    if method is not None:
+        return method.structure
+    part = part_of(stored) if stored is not None else ""
+    return Structure(part, part=part) if part else PLAIN
 
 
 def refuse_trained_on(stored: Mapping[str, Any], folder: Path, split: str) -> None:

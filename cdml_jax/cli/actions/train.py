@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from etils.epath import Path
 
 from cdml_jax.cli.actions.cards import looks, write_card
+from cdml_jax.cli.actions.dropped import write_dropped
+from cdml_jax.cli.actions.page import attempt
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.configuration.styles import styled
@@ -57,7 +59,10 @@ def train(config: Settings, folder: Path, methods: Mapping[str, Method] = METHOD
             "predict, embed and export"
         )
     console.say(timing.summary(run.history))
+    write_dropped(folder, program, method, run)
     write_card(folder, program, config, method, run, looks(program, run))
+    if processes.is_first():
+        attempt(folder)
     if "validation" in program.dataset.splits:
         say_next("evaluate", folder)
     elif "test" in program.dataset.splits:

@@ -101,6 +101,25 @@ def note_near_copies(images: list[Image], small: dict[str, str], problems: Probl
             problems.note(NEAR_IN_ONE_CLASS, " and ".join(image.name for image in group))
 
 
+def copies_among(images: list[Image], small: dict[str, str]) -> list[list[Image]]:
+    """Groups of images that are equal or nearly so.
+
+    Args:
+      images: any.
+      small: the small picture of each digest.
+    """
+    of_digest: dict[str, list[Image]] = {}
+    for image in images:
+        if image.digest:
+            of_digest.setdefault(image.digest, []).append(image)
+    groups: list[list[Image]] = []
+    joined: set[str] = set()
+    for group in _near(images, small):
+        joined.update(image.digest for image in group)
+        groups.append([other for image in group for other in of_digest[image.digest]])
+    return groups + [group for digest, group in of_digest.items() if len(group) > 1 and digest not in joined]
+
+
 def _with_classes(group: list[Image]) -> str:
     return " and ".join(f"{image.name} ({image.class_name})" for image in group)
 

@@ -146,6 +146,34 @@ class BottomCropped(Whole):
         return image[: -self.pixels]
 
 
+class BoxCropped(Whole):
+    """A source whose images are cut out by boxes.
+
+    Args:
+      source: the whole images.
+      boxes: one an image, (left, top, right, bottom) in shares of its width and height.
+    """
+
+    def __init__(self, source: Source, boxes: Sequence[Sequence[float]]):
+        super().__init__(source)
+        self._boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+
+    def image(self, index: int) -> np.ndarray:
+        """The part of the decoded image inside its box, of a pixel at least."""
+        from cdml_jax.data.images.decoding import decode  # here: a data set is described without OpenCV
+
+        stored = self.source.image(index)
+        image = decode(stored) if isinstance(stored, bytes) else stored
+        sides = np.array([image.shape[1], image.shape[0]])
+        left, top = np.clip(np.rint(self._boxes[index, :2] * sides).astype(int), 0, sides - 1)
+        right, bottom = np.rint(self._boxes[index, 2:] * sides).astype(int)
+        return image[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+    def content(self, index: int) -> Content:
+        """What is known of the whole image's content."""
+        return content_of(self.source, index)
+
+
 class Digested(Whole):
     """A source whose images' contents are known by their digests.
 

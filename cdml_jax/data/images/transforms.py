@@ -120,6 +120,19 @@ def evaluation_view(image: np.ndarray, transform: Transform) -> np.ndarray:
     return centre_crop(image, transform.image_size, short_side=transform.short_side)
 
 
+def whole_view(image: np.ndarray, size: int) -> np.ndarray:
+    """All of an image, squeezed to a square; a place of it is the same share of the image.
+
+    Args:
+      image: uint8 (height, width, 3).
+      size: side of the result in pixels.
+
+    Returns:
+      uint8 (size, size, 3).
+    """
+    return _resize(image, size, size)
+
+
 def random_resized_crop(
     image: np.ndarray,
     rng: np.random.Generator,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.classes import Classes
+from cdml_jax.data.dataset import KnownBox
 from cdml_jax.data.published.catalogue import PublishedSet
 from cdml_jax.data.published.listing import Listing, Row, distinct, locate, read_pairs
 
@@ -17,14 +18,15 @@ def read_cub(folder: Path, published: PublishedSet, problems: Problems) -> Listi
     """CUB-200-2011 (C. Wah et al., 2011).
 
     Class ids count from 1; classes.txt and the image folders call a class "001.Black_footed_Albatross", here
-    "Black footed Albatross". There are no families.
+    "Black footed Albatross". There are no families. bounding_boxes.txt, if it is there, has the birds' boxes.
     """
     archive = published.archives[0].name
     paths = locate(folder, published, dict.fromkeys((*_TABLES, "images"), archive))
     classes, rows = _read_tables(paths, problems)
     raw = [classes[c] for c in sorted(classes)]
     names = [name.partition(".")[2].replace("_", " ") or name for name in raw]
-    return Listing(paths[4], Classes(distinct(names, raw)), rows)
+    boxes = _read_boxes(paths[0], problems)
+    return Listing(paths[4], Classes(distinct(names, raw)), rows, boxes=boxes)
 
 
 def read_nabirds(folder: Path, published: PublishedSet, problems: Problems) -> Listing:
@@ -87,6 +89,24 @@ def _read_tables(
     number = {c: i for i, c in enumerate(sorted(classes))}
     rows = {s: [row._replace(label=number[row.label]) for row in rows] for s, rows in found.items()}
     return classes, rows
+
+
+def _read_boxes(images: Path, problems: Problems) -> dict[str, KnownBox]:
+    """Boxes by the images' names, from the table beside that of the images: id, left, top, width, height."""
+    path = images.with_name("bounding_boxes.txt")
+    if not path.exists():
+        return {}
+    names = {key: file for key, file, _ in read_pairs(images, Problems(""))}  # said already
+    found: dict[str, KnownBox] = {}
+    for key, text, where in read_pairs(path, problems):
+        try:
+            left, top, width, height = map(float, text.split())
+        except ValueError:
+            problems.note("box that is not four numbers", f"{where} ({text[:40]})")
+            continue
+        if key in names:
+            found[names[key]] = (left, top, left + width, top + height)
+    return found
 
 
 def _classes(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:

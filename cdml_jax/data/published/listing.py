@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.classes import Classes
+from cdml_jax.data.dataset import KnownBox
 from cdml_jax.data.published.catalogue import PublishedSet
 from cdml_jax.errors import UserError
 
@@ -36,12 +37,14 @@ class Listing:
       classes: names in the order of the labels, which count from 0, and families where the set has them.
       rows: the images of each of the publisher's splits, in the publisher's order.
       crop_bottom: how many rows of pixels at the foot of every image are no part of it.
+      boxes: of the objects, by the images' names, where the publisher has them.
     """
 
     root: Path
     classes: Classes
     rows: Mapping[str, Sequence[Row]]
     crop_bottom: int = 0
+    boxes: Mapping[str, KnownBox] = dataclasses.field(default_factory=dict)
 
 
 def locate(folder: Path, published: PublishedSet, wanted: Mapping[str, str]) -> list[Path]:

@@ -49,7 +49,8 @@ def read_published(key: str, folder: str, problems: Problems) -> Dataset:
     listing = _READERS[key](Path(path_of(folder)), SETS[key], problems)
     note_absent_files(listing, problems)
     splits = sources_of(listing)
-    return Dataset(SETS[key].title, listing.classes, splits, checksum=split_checksum(splits))
+    checksum = split_checksum(splits)
+    return Dataset(SETS[key].title, listing.classes, splits, checksum=checksum, boxes=listing.boxes)
 
 
 def sources_of(listing: Listing) -> dict[str, Source]:

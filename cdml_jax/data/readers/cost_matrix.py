@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import difflib
+import io
 import os
 import unicodedata
 from collections import Counter
@@ -35,7 +36,9 @@ def read_costs(file: str | os.PathLike, classes: Classes) -> np.ndarray:
     """
     path = path_of(file)
     try:
-        rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if any(row)]
+        text = path.read_text(encoding="utf-8-sig")
+        # Not its lines: the name of a class may have several.
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"confusion.source: {os.fspath(file)} cannot be read ({reason})") from error

@@ -94,7 +94,7 @@ def convert(
       UserError: names on either side that are neither used nor deliberately left, wrong shapes, or values
         that are not finite numbers with a point.
     """
-    body = [name for name in ours if not name.startswith("heads.")]
+    body = [name for name in ours if not name.startswith(("heads.", "part."))]
     if keep_classifier:
         body += [name for name in ours if name.startswith(CLASSIFIER)]
     if not tables:

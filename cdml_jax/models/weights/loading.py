@@ -19,7 +19,7 @@ from cdml_jax.system import console
 from cdml_jax.system.console import escaped
 from cdml_jax.system.trees import dotted_name, named_leaves
 
-HEADS = ("heads.",)
+HEADS = ("heads.", "part.")
 
 
 def load_weights(

@@ -18,10 +18,21 @@ from jax.sharding import Mesh
 
 from cdml_jax.training.storage.by_class import ByClass
 from cdml_jax.training.storage.dense import Dense
+from cdml_jax.training.storage.images import ImageRecord, empty_record, kept_rows, ranked, seen
 from cdml_jax.training.storage.protocol import EpochCounts, Storage
 from cdml_jax.training.storage.top import Top
 
-__all__ = ["NAMES", "EpochCounts", "Storage", "make_storage"]
+__all__ = [
+    "NAMES",
+    "EpochCounts",
+    "ImageRecord",
+    "Storage",
+    "empty_record",
+    "kept_rows",
+    "make_storage",
+    "ranked",
+    "seen",
+]
 
 NAMES = ("auto", "dense", "by_class", "top")
 _DENSE_UP_TO, _BY_CLASS_UP_TO = 2_048, 20_000  # classes: 16 MB and 1.6 GB a matrix

@@ -1,0 +1,74 @@
+"""Two label levels with attention: the family first, then the class where the family's state looks.
+
+Source: Wei, Zhang, Liu, Shen and Wu, "Coarse-to-fine: A RNN-based hierarchical attention model for vehicle
+re-identification", ACCV 2018. What the paper calls model and vehicle are family and class here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from cdml_jax.methods.cdml import CDML
+from cdml_jax.methods.method import Method
+from cdml_jax.methods.structure import Structure
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyCrossEntropy:
+    """Cross-entropy of the family by the first level of the head.
+
+    Attributes:
+      factor: its weight; that of the classes has 1 too.
+      name: key of its weight, and of its value in the log.
+      needs: scores of the families, and the family of each class.
+
+    Source: Wei et al., ACCV 2018.
+    """
+
+    factor: float = 1.0
+    name: str = "family"
+    needs: tuple[str, ...] = ("family_logits", "families")
+
+    def weight(self, num_classes: int) -> float:
+        """The same for any number of classes."""
+        return self.factor
+
+    def prepare(self, labels: Int[Array, "parts rows"], draw: Callable[..., Any]) -> Array:
+        """Which rows count."""
+        return labels >= 0
+
+    def count(self, prepared: Array) -> Int[Array, ""]:
+        """Real rows."""
+        return prepared.sum(dtype=jnp.int32)
+
+    def __call__(
+        self,
+        logits: Float[Array, "rows classes"],
+        embeddings: Float[Array, "rows size"],
+        labels: Int[Array, " rows"],
+        prepared: Array,
+        **needed: Array,
+    ) -> Float[Array, ""]:
+        """Σ −log softmax(family scores) of the own family."""
+        own = needed["families"][jnp.where(prepared, labels, 0)][:, None]
+        # Masked before the softmax: its derivative of NaN is NaN, whatever it is multiplied by.
+        scores = jnp.where(prepared[:, None], needed["family_logits"], 0)
+        log_probabilities = jax.nn.log_softmax(scores)
+        return -jnp.where(prepared, jnp.take_along_axis(log_probabilities, own, axis=1)[:, 0], 0).sum()
+
+
+STRUCTURE = Structure("two_levels", terms=(FamilyCrossEntropy(),), part="two_levels")
+METHODS = {
+    "two_levels": Method(
+        "Two label levels with attention", "after Wei et al., ACCV 2018", structure=STRUCTURE
+    ),
+    "cdml_two_levels": dataclasses.replace(CDML, title="CDML on two label levels", structure=STRUCTURE),
+}

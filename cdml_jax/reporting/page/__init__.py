@@ -1,0 +1,1 @@
+"""One page that a browser opens from disk: what is confused with what, with the photographs."""

@@ -1,0 +1,180 @@
+"""What the page's script draws, as JSON: images, answers, counts, curves."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cdml_jax.confusion.figures import class_figures
+from cdml_jax.reporting.colours import colours
+from cdml_jax.reporting.page.drawings import figures
+from cdml_jax.reporting.page.shown import ListedSuspect, Picture, Shown
+from cdml_jax.reporting.predictions import Predictions
+
+
+def page_data(
+    shown: Shown,
+    images: Sequence[Picture],
+    places: np.ndarray,
+    suspects: Sequence[ListedSuspect],
+    copies: Sequence[Sequence[int]],
+) -> dict[str, Any]:
+    """All that the script needs but the small pictures.
+
+    Args:
+      shown: what the page is made of.
+      images: of the page, those of the split first.
+      places: of these in the split.
+      suspects: that the page lists.
+      copies: groups of places of images that are nearly equal.
+    """
+    classes, table, order = shown.classes, shown.table, shown.order()
+    methods, said = list(table.runs), shown.said
+    palette = colours(methods)
+    keys = list(said)
+    pairs, apart = shown.pairs() if not shown.epochs_alone else ([], False)
+    return {
+        "split": shown.split,
+        "labelled": True,
+        "classes": classes.names,
+        "family": classes.families,
+        "familyNames": classes.family_names,
+        "order": order.tolist(),
+        "frames": _frames(np.asarray(classes.families)[order]) if classes.families is not None else [],
+        "names": [image.name for image in images],
+        "labels": [image.label for image in images],
+        "splits": [image.split for image in images[len(places) :]],
+        "held": len(places),
+        "total": len(next(iter(said.values())).labels) if said else 0,
+        "methods": [
+            {
+                "key": method,
+                "title": table.titles[method],
+                "colour": palette[method],
+                "runs": [k for k, (name, _) in enumerate(keys) if name == method],
+                "counts": _sparse(shown.counts(method)),
+                "figures": _class_figures(shown.counts(method)),
+            }
+            for method in methods
+        ],
+        "first": methods.index(shown.first),
+        "runs": [_run(methods.index(key[0]), key[1], said[key], places) for key in keys],
+        "tops": [
+            {"run": keys.index(key), **_top(said[key], places)}
+            for key in _looked_at(shown, keys)  # of all runs they would be most of the page
+        ],
+        "pairs": [
+            {"true": p.true, "called": p.called, "number": p.number, "images": p.images} for p in pairs
+        ],
+        "pairsApart": apart,
+        "near": _near(shown, keys, places),
+        "maps": _maps(shown, places),
+        "suspects": [
+            [s.place, s.label, s.suspect.suggested, thousandth(s.suspect.own), thousandth(s.suspect.other)]
+            for s in suspects
+        ],
+        "copies": [list(group) for group in copies],
+        "figures": figures(shown),
+    }
+
+
+def _frames(families: np.ndarray) -> list[list[float]]:
+    """Ends of each family's box on the matrix, whose rows are in this order."""
+    edges = [0, *(np.flatnonzero(np.diff(families)) + 1).tolist(), len(families)]
+    return [[start - 0.5, end - 0.5] for start, end in itertools.pairwise(edges)]
+
+
+def _class_figures(counts: np.ndarray) -> dict[str, list[float]]:
+    """Figures of every class, shares in per cent, −1 where there is none."""
+    found = class_figures(counts)
+    return {"support": found.support.tolist()} | {
+        name: [-1 if math.isnan(value) else round(100 * value, 4) for value in getattr(found, name).tolist()]
+        for name in ("precision", "recall", "f1")
+    }
+
+
+def _sparse(counts: np.ndarray) -> list[int]:
+    """Row, column and number of each entry that is not 0, one after the other."""
+    rows, columns = np.nonzero(counts)
+    return np.stack([rows, columns, counts[rows, columns]], axis=1).ravel().tolist()
+
+
+def thousandth(probability: float) -> int:
+    """A probability in thousandths."""
+    return round(1000 * probability) if math.isfinite(probability) else -1
+
+
+def thousandths(probabilities: np.ndarray) -> list[int]:
+    """Probabilities in thousandths; −1 for those that are not known."""
+    return np.where(np.isfinite(probabilities), np.rint(1000 * probabilities), -1).astype(int).tolist()
+
+
+def _run(method: int, seed: int, said: Predictions, places: np.ndarray) -> dict[str, Any]:
+    return {
+        "method": method,
+        "seed": seed,
+        "called": said.top_classes[places, 0].tolist(),
+        "p": thousandths(said.top_probabilities[places, 0]),
+    }
+
+
+def _top(said: Predictions, places: np.ndarray) -> dict[str, Any]:
+    return {
+        "classes": said.top_classes[places].tolist(),
+        "p": [thousandths(row) for row in said.top_probabilities[places]],
+        "own": thousandths(said.true_probability[places]),
+    }
+
+
+def _looked_at(shown: Shown, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The first run of the method that is shown first, and of CDML where that is another."""
+    found = []
+    for method in dict.fromkeys((shown.first, "cdml")):
+        found += [key for key in keys if key[0] == method][:1]
+    return found
+
+
+def _near(shown: Shown, keys: Sequence[tuple[str, int]], places: np.ndarray) -> dict[str, Any] | None:
+    """Neighbours of each image that the page holds, by the first run that has them."""
+    there = np.full(places.max(initial=-1) + 1, -1)
+    there[places] = np.arange(len(places))
+    for key in [*_looked_at(shown, keys), *keys]:
+        said = shown.said[key]
+        if said.neighbours is None or said.similarities is None:
+            continue
+        found = said.neighbours[places]
+        inside = (found >= 0) & (found < len(there))
+        moved = np.where(inside, there[np.where(inside, found, 0)], -1) if len(there) else found
+        return {
+            "title": f"{shown.table.titles[key[0]]}, seed {key[1]}",
+            "index": moved.tolist(),
+            "similarity": np.rint(100 * said.similarities[places].astype(float)).astype(int).tolist(),
+        }
+    return None
+
+
+def _maps(shown: Shown, places: np.ndarray) -> list[dict[str, Any]]:
+    found = []
+    for (method, seed), said in shown.said.items():
+        if said.map is not None:
+            points = np.rint(1000 * said.map[places].astype(float)).astype(int)
+            title = f"{shown.table.titles[method]}, seed {seed}"
+            found.append(
+                {
+                    "title": title,
+                    "run": list(shown.said).index((method, seed)),
+                    "x": points[:, 0].tolist(),
+                    "y": points[:, 1].tolist(),
+                }
+            )
+    return found
+
+
+def as_text(files: Iterable[bytes]) -> list[str]:
+    """Files in base 64."""
+    return [base64.b64encode(file).decode() for file in files]

@@ -1,0 +1,94 @@
+"""The other systems by the commands: a table with a network that has a part, and wrong labels found."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from tiny_run import TinyMap
+
+from cdml_jax.cli import main
+from cdml_jax.inference.trained_run import load
+from cdml_jax.models import NETWORKS, Variant
+
+FAMILIES = {"finch": ("siskin", "serin"), "tit": ("blue", "great")}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Photographs of four classes in two families, 14 of each; a classes' name is in its family's folder."""
+    root = tmp_path_factory.mktemp("other")
+    rng = np.random.default_rng(0)
+    for family, names in FAMILIES.items():
+        for name in names:
+            folder = root / "birds" / family / name
+            folder.mkdir(parents=True)
+            colour = rng.integers(40, 216, 3)
+            for number in range(14):
+                image = np.clip(colour + rng.normal(0, 25, (16, 16, 3)), 0, 255).astype(np.uint8)
+                (folder / f"{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "tiny_map", Variant(TinyMap))
+        patch.setenv("CDML_DATA_DIR", str(root / "cache"))
+        yield root
+
+
+def command(root, command, name, **keys):
+    keys = {
+        "source": f"folder:{root / 'birds'}",
+        "model.name": "tiny_map",
+        "model.embedding_size": 8,
+        "image.image_size": 16,
+        "image.resize": 16,
+        "image.crop": "random",
+        "epochs": 2,
+        "warmup_epochs": 1,
+        "batch_size": 16,
+        "data.num_threads": 0,
+        "data.validation_fraction": 0.2,
+        "data.test_fraction": 0.2,
+        "compilation_cache": "",
+        **keys,
+    }
+    given = [f"--config.{key}={value}" for key, value in keys.items()]
+    return main.main([command, "--config=own_images_scratch", f"--workdir={root / name}", *given])
+
+
+def test_a_table_of_a_network_with_a_part_and_its_use(root, capsys):
+    methods = {"reproduce.methods": "cdml_two_levels", "reproduce.seeds": 1}
+    assert command(root, "reproduce", "table", **methods) == 0
+    # The network with the part has a warm-up of its own, in which the family's term has no weight.
+    runs = {path.name for path in (root / "table" / "runs").iterdir()}
+    assert runs == {"warmup-two_levels-seed0", "cdml_two_levels-seed0"}
+    run = root / "table" / "runs" / "cdml_two_levels-seed0"
+    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert history[-1]["family_loss"] > 0
+    assert json.loads((run / "config.json").read_text())["method"]["part"] == "two_levels"
+    capsys.readouterr()
+    assert main.main(["evaluate", f"--workdir={run}", "--split=test"]) == 0
+    assert "right family" in capsys.readouterr().out
+    image = root / "birds" / "tit" / "blue" / "0.png"
+    assert main.main(["predict", f"--workdir={run}", str(image)]) == 0
+    likeliest = load(run).predict([image])[0][0]
+    assert f"{likeliest.probability:.1%}  {likeliest.class_name}" in capsys.readouterr().out
+
+
+def test_wrong_labels_are_made_and_what_is_left_out_is_listed(root, capsys):
+    keys = {"method": "dropping", "data.label_noise": 0.25, "epochs": 6, "warmup_epochs": 1}
+    assert command(root, "train", "noisy", **keys) == 0
+    said = capsys.readouterr().out
+    assert "data.label_noise: 8 of 34 training images carry another class's label" in said
+    with (root / "noisy" / "dropped.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # Of the fifth epoch after the warm-up: 7.5 % of 34 images.
+    assert len(rows) == 3
+    assert [float(row["change"]) for row in rows] == sorted(
+        (float(row["change"]) for row in rows), reverse=True
+    )
+    assert {row["label changed"] for row in rows} <= {"True", "False"}
+    assert "Left out by their last predictions: 3 of 34 images" in said
+    history = [json.loads(line) for line in (root / "noisy/metrics.jsonl").read_text().splitlines()]
+    shares = [entry["dropped_share"] for entry in history]
+    assert shares[:3] == [0, 0, 0]
+    assert 0 < shares[3] < shares[5] < 0.25
