@@ -1,4 +1,4 @@
-"""What was exported, run as the README says, in a process that can import nothing of this package."""
+"""What was exported, run as the page says, in a process that can import nothing of this package."""
 
 import http.client
 import importlib.util
@@ -48,8 +48,8 @@ def exported(run, tmp_path_factory):
 
 def test_it_says_what_the_run_says_for_any_batch(run, exported):
     out, platforms = exported
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (snippet,) = re.findall(r"^```python\n((?:(?!```).)*deserialize.*?)^```$", readme, re.M | re.S)
+    page = (Path(__file__).parents[2] / "docs/own-images.md").read_text()
+    (snippet,) = re.findall(r"^```python\n((?:(?!```).)*deserialize.*?)^```$", page, re.M | re.S)
     rng = np.random.default_rng(0)
     images = {f"images{size}": rng.integers(0, 256, (size, 16, 16, 3), np.uint8) for size in (1, 7)}
     np.savez(out.with_name("images.npz"), **images)
