@@ -116,7 +116,7 @@ def compared(
             network = READERS[kind](out)
             parts = [network(images[:1]), network(images[1:])]
             logits, embeddings = (np.concatenate([np.asarray(part[k]) for part in parts]) for k in (0, 1))
-        found, right = views.probabilities(logits), views.probabilities(expected.logits)
+        found, right = views.probabilities(logits), views.probabilities(expected.logits / run.temperature)
         yield name, kind, np.abs(found - right).max(), np.abs(embeddings - expected.embeddings).max()
 
 

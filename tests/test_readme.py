@@ -23,12 +23,15 @@ PAGES = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "docs/own-images.md",
+    "docs/losses.md",
+    "docs/reproducing.md",
     "docs/method.md",
     "docs/architecture.md",
     "docs/clusters.md",
     "docs/datasets.md",
-    "docs/descriptors.md",
     "docs/exports.md",
+    "docs/descriptors.md",
     "docs/extending.md",
     "docs/models.md",
     "docs/peers.md",
@@ -48,6 +51,13 @@ def test_the_first_block_runs_everything_and_the_second_tests_it():
     assert blocks("README.md")[:2] == ["make demo\n", "make test\n"]
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     assert {"demo", "test"} <= set(targets)
+
+
+def test_the_objective_of_the_readme_is_that_of_the_loops():
+    short, whole = (blocks(page, "python")[0] for page in ("README.md", "docs/losses.md"))
+    imported, _, objective = short.partition("def objective")
+    assert imported.strip() in whole
+    assert whole.endswith(f"def objective{objective}")
 
 
 def unit(rows):
@@ -106,11 +116,12 @@ def run(kind):
         "num_classes": CLASSES,
         "num_epochs": EPOCHS,
     }
-    code = blocks("README.md", "python")
-    # tests/test_inference.py runs the last two.
-    assert len(code) == 6, "the objective, Linen, NNX and pmap; a trained run, an exported one"
-    exec(compile(code[0], "README.md: objective", "exec"), namespace)
-    exec(compile(code[1 + ["linen", "nnx", "pmap"].index(kind)], f"README.md: {kind}", "exec"), namespace)
+    code = blocks("docs/losses.md", "python")
+    assert len(code) == 4, "the objective, Linen, NNX and pmap"
+    exec(compile(code[0], "docs/losses.md: objective", "exec"), namespace)
+    exec(
+        compile(code[1 + ["linen", "nnx", "pmap"].index(kind)], f"docs/losses.md: {kind}", "exec"), namespace
+    )
     return namespace
 
 

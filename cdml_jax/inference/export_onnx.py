@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from etils.epath import Path
 from jax import export as jax_export
-from jax.extend.core import jaxpr_as_fun
 
 from cdml_jax.inference.plain_network import INPUT, OUTPUTS, converting, plain_network
+from cdml_jax.inference.plain_windows import with_plain_windows
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.system import files
 
@@ -29,7 +29,7 @@ def write(run: TrainedRun, out: Path) -> tuple[str, ...]:
         # Traced before jax2onnx puts its own operations in the place of Flax's layers: it knows all of lax.
         traced = jax.make_jaxpr(plain_network(run))(images)
         model = jax2onnx.to_onnx(
-            jaxpr_as_fun(traced),
+            with_plain_windows(traced),
             [images],
             model_name="cdml_jax",
             input_names=[INPUT],

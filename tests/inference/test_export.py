@@ -1,4 +1,4 @@
-"""What was exported, run as the README says, in a process that can import nothing of this package."""
+"""What was exported, run as the page says, in a process that can import nothing of this package."""
 
 import http.client
 import importlib.util
@@ -35,7 +35,9 @@ def run():
     graph, *trees = split_model(built("small_resnet", Spec(num_classes=5, embedding_size=24), seed=3))
     counts = DenseConfusion(np.zeros((5, 5), np.float32))
     weights = Weights(*jax.tree.map(np.asarray, trees), counts, 1)
-    return TrainedRun(config, "birds", Classes(tuple("vwxyz")), graph, weights, jax.devices()[:1])
+    return TrainedRun(
+        config, "birds", Classes(tuple("vwxyz")), graph, weights, jax.devices()[:1], temperature=1.7
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +48,8 @@ def exported(run, tmp_path_factory):
 
 def test_it_says_what_the_run_says_for_any_batch(run, exported):
     out, platforms = exported
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (snippet,) = re.findall(r"^```python\n((?:(?!```).)*deserialize.*?)^```$", readme, re.M | re.S)
+    page = (Path(__file__).parents[2] / "docs/own-images.md").read_text()
+    (snippet,) = re.findall(r"^```python\n((?:(?!```).)*deserialize.*?)^```$", page, re.M | re.S)
     rng = np.random.default_rng(0)
     images = {f"images{size}": rng.integers(0, 256, (size, 16, 16, 3), np.uint8) for size in (1, 7)}
     np.savez(out.with_name("images.npz"), **images)
@@ -69,7 +71,7 @@ np.savez("found.npz", **found)
     found = np.load(out.with_name("found.npz"))
     for name, batch in images.items():
         logits, embeddings = run(batch)
-        np.testing.assert_allclose(found[f"{name}logits"], logits, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(found[f"{name}logits"], logits / 1.7, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(found[f"{name}embeddings"], embeddings, atol=1e-6)
     assert tuple(found["class_names"]) == run.class_names
     about = json.loads(out.with_name("mine.jax.json").read_text())
@@ -80,6 +82,7 @@ np.savez("found.npz", **found)
         "shape": ["batch", 16, 16, 3],
         "channels": "RGB",
     }
+    assert about["temperature"] == 1.7
     assert about["outputs"] == {"logits": ["batch", 5], "embeddings": ["batch", 24]}
     assert (about["view"]["image_size"], about["view"]["short_side"]) == (16, 18)
 
@@ -160,7 +163,7 @@ def test_onnx_says_what_the_run_says_for_any_batch(run, tmp_path):
         images = rng.integers(0, 256, (size, 16, 16, 3), np.uint8)
         logits, embeddings = session.run(["logits", "embeddings"], {"images": images})
         expected = run(images)
-        np.testing.assert_allclose(logits, expected.logits, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(logits, expected.logits / 1.7, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(embeddings, expected.embeddings, atol=1e-6)
 
 

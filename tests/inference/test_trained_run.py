@@ -387,21 +387,22 @@ def test_export_writes_the_network_and_the_names(place, tmp_path, capsys):
     ]
 
 
-def python_blocks():
-    return re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+def python_blocks(page):
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
 
 
-def test_the_readme_uses_a_run_as_it_can_be_used(place, monkeypatch, capsys):
+def test_the_pages_use_a_run_as_it_can_be_used(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     shutil.copy(place / "field/b.png", place / "photo.jpg")
-    (code,) = (code for code in python_blocks() if "cdml_jax.load(" in code)
-    after = {}
-    exec(compile(code, "README.md: use", "exec"), after)
+    for page in ("README.md", "docs/own-images.md"):
+        (code,) = (code for code in python_blocks(page) if "cdml_jax.load(" in code)
+        after = {}
+        exec(compile(code, f"{page}: use", "exec"), after)
+        assert "finch" in capsys.readouterr().out
     assert after["embeddings"].shape == (
         2,
         after["run"].weights.parameters["heads"]["projection"]["kernel"].shape[1],
     )
-    assert "finch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
