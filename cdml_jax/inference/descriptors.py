@@ -17,7 +17,7 @@ from cdml_jax.data.images.transforms import whole_view
 from cdml_jax.errors import UserError
 from cdml_jax.inference.photographs import Note, Photograph, each
 from cdml_jax.inference.trained_run import Outputs, TrainedRun
-from cdml_jax.models.maps import FeatureMaps, feature_maps
+from cdml_jax.models.maps import FeatureMaps
 from cdml_jax.models.network import Network
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.retrieval.components import largest_component
@@ -37,7 +37,7 @@ DDT = "ddt"
 
 def maps_of(network: Network, images: jax.Array) -> FeatureMaps:
     """The network's maps of images as bytes (batch, side, side, 3)."""
-    return feature_maps(network, normalize_images(images))
+    return network.feature_maps(normalize_images(images))
 
 
 def _scda(network: Network, images: jax.Array) -> tuple[jax.Array]:

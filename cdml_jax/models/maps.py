@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 
 from cdml_jax.errors import UserError
-from cdml_jax.models.network import Network
+
+if TYPE_CHECKING:
+    from cdml_jax.models.network import Network
 
 
 class FeatureMaps(NamedTuple):

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from cdml_jax.errors import UserError
+from cdml_jax.models import maps
 from cdml_jax.models.heads import Heads, Outputs
 from cdml_jax.models.parts.part import Part
 from cdml_jax.models.spec import Spec
@@ -66,6 +67,14 @@ class Network(nnx.Module):
     def map_of(self, x: jax.Array) -> jax.Array:
         """The last map (batch, height, width, channels), from what `finish` gives."""
         return x
+
+    def feature_maps(self, images: jax.Array) -> maps.FeatureMaps:
+        """The map that descriptors take, and a finer one, of images (batch, side, side, 3) in [-1, 1].
+
+        Raises:
+          UserError: what is pooled is not a map.
+        """
+        return maps.feature_maps(self, images)
 
     def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
         """The last map that a block, which takes `x` and makes it coarser, computes before it does."""

@@ -13,7 +13,8 @@ from flax import nnx
 
 from cdml_jax.models.heads import Heads
 from cdml_jax.models.layers import ConvNorm, conv, max_pool
-from cdml_jax.models.network import FeatureMaps, Network, Variant
+from cdml_jax.models.maps import FeatureMaps
+from cdml_jax.models.network import Network, Variant
 from cdml_jax.models.pixels import scale_input
 from cdml_jax.models.spec import TORCHVISION, Spec
 from cdml_jax.models.weights.conversion import Table

@@ -11,7 +11,6 @@ from flax import nnx
 from cdml_jax.errors import UserError
 from cdml_jax.models import Spec, build, vgg, vit
 from cdml_jax.models.layers import ConvNorm, max_pool
-from cdml_jax.models.maps import feature_maps
 from cdml_jax.models.spec import TORCHVISION
 
 SHAPES = {  # of the last map and of the earlier one, for images of 64 x 96; vision transformers below
@@ -31,7 +30,7 @@ def sides(name):
 def test_every_family_has_a_map_and_a_finer_one(name):
     model = nnx.eval_shape(lambda: build(name, Spec(num_classes=2), rngs=nnx.Rngs(0)))
     images = jax.ShapeDtypeStruct((3, *sides(name), 3), jnp.float32)
-    maps = nnx.eval_shape(lambda model, images: feature_maps(model, images), model, images)
+    maps = nnx.eval_shape(lambda model, images: model.feature_maps(images), model, images)
     assert (maps.last.shape[1:], maps.earlier.shape[1:]) == SHAPES[name]
 
 
@@ -46,7 +45,7 @@ def test_the_mean_of_the_map_is_what_a_convolutional_network_pools(images):
     @nnx.jit
     def both(model, images):
         fronts = [model.front(images, blocks, train=False) for blocks in (3, len(model.blocks) + 1)]
-        return feature_maps(model, images), *fronts
+        return model.feature_maps(images), *fronts
 
     maps, before_last, pooled = both(model, images)
     np.testing.assert_allclose(maps.last.mean((1, 2)), pooled, rtol=1e-5, atol=1e-6)
@@ -87,4 +86,4 @@ def test_a_network_without_a_map_is_refused():
     with pytest.raises(
         UserError, match=r"Flat: its last block gives \(2, 27\), not a map; define Flat.map_of"
     ):
-        feature_maps(model, jnp.zeros((2, 3, 3, 3)))
+        model.feature_maps(jnp.zeros((2, 3, 3, 3)))
