@@ -1,4 +1,4 @@
-"""What is installed from a wheel: every module, the configurations, the weights."""
+"""What is installed from a wheel: every module, the configurations, the weights, the page's templates."""
 
 import shutil
 import subprocess
@@ -33,6 +33,7 @@ def test_a_wheel_holds_every_module_and_every_configuration(tmp_path):
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cdml_jax").rglob("*.py")}
     expected |= {f"cdml_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "cdml_jax").rglob("*.safetensors")}
+    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "cdml_jax").rglob("templates/*")}
     assert expected <= held
     assert "cdml_jax/py.typed" in held
     entry_points = next(name for name in held if name.endswith("entry_points.txt"))
