@@ -41,7 +41,7 @@ def _evaluated(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> l
     for equation in jaxpr.eqns:
         inputs = list(map(read, equation.invars))
         parameters = dict(equation.params)
-        inner = parameters.get("jaxpr", parameters.get("call_jaxpr"))
+        inner: Any = parameters.get("jaxpr", parameters.get("call_jaxpr"))
         if equation.primitive in _COMBINED and not _dilated(parameters):
             outputs = [_combined(inputs[0], parameters, *_COMBINED[equation.primitive])]
         elif equation.primitive.name in _CALLS:
