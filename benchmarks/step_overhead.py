@@ -57,19 +57,20 @@ def plain_step(state, batch, *, graph, optimizer):
     return (optax.apply_updates(parameters, updates), new_statistics, optimizer_state), loss
 
 
-def prepared(config: Settings, classes: int) -> tuple[Program, dict, Costs]:
-    """A program for noise; on the device a batch, and the costs of CDML's first epoch behind its warm-up.
+def prepared(config: Settings, classes: int, method: str = "cdml") -> tuple[Program, dict, Costs]:
+    """A program for noise; on the device a batch, and the costs of a method's first epoch behind its warm-up.
 
     The device is one accelerator, or the processor, divided as the configuration has it.
     """
     mesh_lib.divide_processor(config.mesh.cpu_devices, config.batch_size)
     images = noise(4 * config.batch_size, classes, config.image.image_size)
     names = Classes(tuple(map(str, range(classes))))
-    program = Program(config, Dataset("noise", names, {"train": images}), own_devices())
+    dataset, structure = Dataset("noise", names, {"train": images}), METHODS[method].structure
+    program = Program(config, dataset, own_devices(), structure=structure)
     counts = DenseConfusion(np.random.default_rng(1).random((classes, classes)).astype(np.float32))
     facts = program.facts(statistics_of(counts, config.confusion), counts)
     costs, order = plan_of_epoch(
-        METHODS["cdml"], config, images.labels, facts, seed=0, epoch=config.warmup_epochs
+        METHODS[method], config, images.labels, facts, seed=0, epoch=config.warmup_epochs
     )
     rows = order[0]
     batch = mesh_lib.put_batch(

@@ -13,6 +13,7 @@ from cdml_jax.methods import (
     dropping,
     mutual_channel,
     pairwise_confusion,
+    progressive,
     soft_mining,
     two_levels,
 )
@@ -84,5 +85,6 @@ METHODS: dict[str, Method] = {
     **two_levels.METHODS,
     **dropping.METHODS,
     **bilinear.METHODS,
+    **progressive.METHODS,
     "confusion_hard": CONFUSION_HARD,
 }

@@ -81,6 +81,22 @@ class Dropping:
 
 
 @dataclasses.dataclass(frozen=True)
+class Substep:
+    """One update from a batch.
+
+    Attributes:
+      view: what is done to the images, a key of `cdml_jax.methods.views.VIEWS`; "" for nothing.
+      logits: whose the weighted softmax is, by a name that the part gives; the update is then by that
+        softmax alone. "" for the network's own, with triplets and terms.
+      weight: of the softmax.
+    """
+
+    view: str = ""
+    logits: str = ""
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Structure:
     """The compiled part of a method; methods of equal structure share one compiled step.
 
@@ -90,12 +106,15 @@ class Structure:
       part: what stands between the last map and the heads, a key of `cdml_jax.models.parts.PARTS`; "" for
         nothing.
       dropping: whether images whose predictions change most are left out; None for no.
+      substeps: the updates that are made of a batch, one after another; what is logged and counted is of
+        the last.
     """
 
     name: str = dataclasses.field(default="plain", compare=False)
     terms: tuple[Term, ...] = ()
     part: str = ""
     dropping: Dropping | None = None
+    substeps: tuple[Substep, ...] = (Substep(),)
 
     def __post_init__(self) -> None:
         names = [term.name for term in self.terms]
@@ -111,13 +130,18 @@ class Structure:
     @property
     def warm(self) -> Structure:
         """What its warm-up epochs need: the same parameters, none of the terms."""
-        return Structure(self.part or PLAIN.name, part=self.part)
+        return Structure(self.part or PLAIN.name, part=self.part, substeps=self.substeps)
 
     @property
     def taps(self) -> tuple[str, ...]:
         """What its terms take of the network besides logits and embeddings."""
         needs = dict.fromkeys(need for term in self.terms for need in needs_of(term))
         return tuple(need for need in needs if need != GATHER)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What is done to the images in some of the updates."""
+        return tuple(substep.view for substep in self.substeps if substep.view)
 
     @property
     def trains_embedding(self) -> bool:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from cdml_jax.models.weights.imagenet import Package
 
 
+SIDE = 224  # pixels of the images by which maps are asked for their channels
+
+
 class Network(nnx.Module):
     """Base of the families, which are constructed as `Family(spec, rngs=…, numbers of its own)`.
 
@@ -138,6 +141,22 @@ class Network(nnx.Module):
     def map_channels(self) -> int:
         """Channels of the last map: as many as features, where those are a mean of it."""
         return self.heads.classifier.in_features
+
+    def stage_channels(self, number: int) -> tuple[int, ...]:
+        """Channels of the last map and of the last ones that are finer, `number` in all, the last one last.
+
+        Raises:
+          UserError: its maps have fewer sizes.
+        """
+        side = SIDE - SIDE % self.patch
+
+        def maps(network: Network, images: jax.Array) -> list[jax.Array]:
+            through = network._through(network.blocks, network.enter(images, train=False), train=False)
+            last = network.map_of(network.finish(through[-1], train=False))
+            return [*network._earlier(through, number - 1), last]
+
+        images = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
+        return tuple(x.shape[-1] for x in nnx.eval_shape(maps, self, images))
 
     def cut(self, frozen: str) -> int:
         """Number of blocks in front of a cut: all and the pooling for `"backbone"`, else the number given.

@@ -16,6 +16,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.methods.checks import check as check_functions
 from cdml_jax.methods.structure import refusal_of
+from cdml_jax.methods.views import VIEWS
 from cdml_jax.models import NETWORKS, build, spec_of
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.claims import part_of
@@ -155,6 +156,8 @@ def _check_structure(method: Method, program: Program[Settings]) -> None:
             nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0), **part))
         except UserError as error:
             raise UserError(f"{method.title}: {error}") from error
+    if structure.views:
+        _check_views(method, program)
     if not structure.part and "map" not in structure.taps:
         return
     state, cut = program.abstract_state().in_use, program.cut
@@ -173,3 +176,19 @@ def _check_structure(method: Method, program: Program[Settings]) -> None:
         reason = refusal_of(term, classes.number, shapes)
         if reason:
             raise UserError(f"{method.title}: {reason}")
+
+
+def _check_views(method: Method, program: Program[Settings]) -> None:
+    """Refuse what is to be done to images where there are none, or none of such a size."""
+    config = program.config
+    if program.cut is not None:
+        raise UserError(
+            f"{method.title}: model.frozen={config.model.frozen} leaves no images, which this method cuts "
+            'into blocks; set model.frozen=""'
+        )
+    images, key = program.abstract_batch()["image"], jax.random.key(0)
+    for view in method.structure.views:
+        try:
+            jax.eval_shape(VIEWS[view], images, key)
+        except UserError as error:
+            raise UserError(f"{method.title}: {error}") from error

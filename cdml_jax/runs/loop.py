@@ -284,7 +284,7 @@ class _Trainer:
             "step": step,
             **{name: float(value) for name, value in values.items()},
             "mean_class_error": mean_class_error(counts),
-            "learning_rate": float(self.program.schedule(step - 1)),
+            "learning_rate": float(self.program.schedule(step * self.program.updates - 1)),
             "triplet_weight": float(costs.triplet_weight),
             **weights_of_epoch(costs, run.statistics, shares, names),
         }
@@ -295,8 +295,8 @@ class _Trainer:
             kept = "none was saved" if self.last_good is None else f"step {self.last_good}"
             raise UserError(
                 f"the loss of step {bad} is not finite (learning rate "
-                f"{float(self.program.schedule(bad)):.3g}); last good checkpoint: {kept}. "
-                "Lower optimizer.learning_rate, or raise optimizer.warmup_share"
+                f"{float(self.program.schedule(bad * self.program.updates)):.3g}); last good checkpoint: "
+                f"{kept}. Lower optimizer.learning_rate, or raise optimizer.warmup_share"
             )
 
     def save(self) -> None:

@@ -1,4 +1,4 @@
-"""Running averages on device, as (sum, count) pairs that merge."""
+"""Averages on device: of metrics, as (sum, count) pairs that merge, and the decay of moving ones."""
 
 from __future__ import annotations
 
@@ -48,3 +48,21 @@ def compute(states: dict[str, Average]) -> dict[str, Float[Array, "*shape"]]:
     0.0
     """
     return {name: state.total / jnp.maximum(state.number, 1) for name, state in states.items()}
+
+
+def ema_decay(step: jax.Array | int, decay: float) -> jax.Array:
+    """Decay of the moving averages at a step, min(d, (1 + t) / (10 + t)).
+
+    So the averages of a short run do not consist of its first parameters.
+
+    Args:
+      step: t, steps done before.
+      decay: d.
+
+    >>> [round(float(ema_decay(t, 0.999)), 3) for t in (0, 90, 100_000)]
+    [0.1, 0.91, 0.999]
+
+    Source: `tf.train.ExponentialMovingAverage` with `num_updates`.
+    """
+    step = jnp.asarray(step).astype(jnp.float32)
+    return jnp.minimum(decay, (1 + step) / (10 + step))

@@ -21,7 +21,7 @@ from cdml_jax.losses import (
     triplet_margin_loss,
     weighted_softmax_cross_entropy,
 )
-from cdml_jax.methods.structure import GATHER, Term, needs_of
+from cdml_jax.methods.structure import GATHER, PLAIN, Substep, Term, needs_of
 from cdml_jax.models.heads import Outputs
 from cdml_jax.sampling.mining import MINERS, mineable
 from cdml_jax.sampling.triplets import Sample, Triplets, sample_triplets
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 # Purposes of the keys folded from (seed, purpose, step).
-TRIPLETS, TERMS = 1, 2
+TRIPLETS, TERMS, CHANGES = 1, 2, 3
 
 
 class Drawn(NamedTuple):
@@ -154,13 +154,21 @@ def micro_sums(
     return Sums(softmax, triplet, active, positive, negative, watched, added)
 
 
-def joint_loss(sums: Sums, denominators: Denominators, costs: Costs) -> Float[Array, ""]:
+def joint_loss(
+    sums: Sums, denominators: Denominators, costs: Costs, substep: Substep = PLAIN.substeps[0]
+) -> Float[Array, ""]:
     r"""The objective of what the sums were taken over.
 
     .. math:: L = \frac{\sum_b m_b w_{y_b} \ell_b}{\sum_b m_b} + \lambda \frac{\sum_t v_t \ell_t}{\sum_t v_t}
               + \sum_k \lambda_k \frac{S_k}{N_k}
+
+    A sub-step may weigh the softmax, and one on other logits than the network's has that alone.
     """
-    loss = sums.softmax / denominators.real + costs.triplet_weight * sums.triplet / denominators.valid
+    softmax = sums.softmax / denominators.real
+    softmax = softmax if substep.weight == 1 else substep.weight * softmax
+    if substep.logits:
+        return softmax
+    loss = softmax + costs.triplet_weight * sums.triplet / denominators.valid
     for name, total in sums.terms.items():
         loss = loss + costs.terms[name] * total / denominators.terms[name]
     return loss

@@ -59,8 +59,8 @@ class Program(Generic[Config_co]):
       feeds: the batches of each split; of features, where the front of the network is frozen.
       traces: how often each function was traced; one compiled step serves all methods of the structure,
         epochs and seeds.
-      steps_per_epoch, total_steps: optimiser steps.
-      schedule: learning rate of a step.
+      steps_per_epoch, total_steps: batches; each gives as many `updates` as the structure has.
+      schedule: learning rate of an update.
       cut: blocks of the network in front of what is trained; None where all is.
     """
 
@@ -91,7 +91,8 @@ class Program(Generic[Config_co]):
             raise UserError(f"batch_size: {config.batch_size} exceeds the {images} training images")
         self.steps_per_epoch = -(-images // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
-        self.schedule = make_schedule(config.optimizer, self.total_steps)
+        self.updates = len(structure.substeps)
+        self.schedule = make_schedule(config.optimizer, self.total_steps * self.updates)
         kept = config.confusion
         self.storage = make_storage(
             kept.storage, dataset.num_classes, kept.top_k, self.mesh, symmetric=kept.symmetric
@@ -102,7 +103,7 @@ class Program(Generic[Config_co]):
         if feeds is None:
             feeds = feeds_of(config, dataset.splits, plain, mesh=self.mesh, fill=self.fill)
         self.feeds = feeds
-        per_epoch, rates = self.steps_per_epoch, rates_of(structure.part)
+        per_epoch, rates = self.steps_per_epoch * self.updates, rates_of(structure.part)
         optimizer = make_optimizer(
             config.optimizer, self.schedule, steps_per_epoch=per_epoch, outside=outside, rates=rates
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,15 @@ from jax.sharding import Mesh
 
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods.structure import PLAIN, Structure
+from cdml_jax.methods.views import VIEWS
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.network import Network
 from cdml_jax.models.pixels import normalize_images
-from cdml_jax.training.averages import Average, average, merge
+from cdml_jax.training.averages import Average, average, ema_decay, merge
 from cdml_jax.training.objective import (
+    CHANGES,
     Denominators,
+    Drawn,
     Sums,
     draw,
     joint_loss,
@@ -128,32 +132,23 @@ def train_step(
         {name: jnp.maximum(count, 1).astype(jnp.float32) for name, count in counts.items()},
     )
 
-    def micro_loss(parameters, statistics, rows, labels, drawn):
-        parameters = mesh_lib.gather_parameters(parameters, shardings)
-        model = nnx.merge(graph, parameters, statistics)
-        outputs, extras = observed(model, rows["image"], cut=settings.cut, taps=settings.structure.taps)
-        sums = micro_sums(
-            outputs,
-            extras,
-            rows,
-            labels,
-            drawn,
-            costs,
-            margin=settings.margin,
-            label_smoothing=settings.label_smoothing,
-            terms=terms,
-            mesh=mesh,
-        )
-        statistics = nnx.as_pure(nnx.state(model, nnx.BatchStat))
-        return joint_loss(sums, denominators, costs), (statistics, sums, outputs.logits)
-
-    used = {name: rows for name, rows in batch.items() if name != "index"}
-    micro = (jax.tree.map(lambda a: _split(a, parts), used), labels, drawn)
-    gradients, statistics, sums, logits = _accumulated(micro_loss, state, micro)
-    loss = joint_loss(sums, denominators, costs)
-    updated = _update(state, gradients, statistics, optimizer, settings)
+    made = _all_updates(
+        state,
+        batch,
+        labels,
+        drawn,
+        denominators,
+        costs,
+        graph=graph,
+        optimizer=optimizer,
+        settings=settings,
+        mesh=mesh,
+        shardings=shardings,
+    )
+    updated, loss, logits = _averaged(made.state, settings), made.losses[-1], made.logits
+    all_losses = functools.reduce(jnp.add, made.losses)
     metrics = _metrics(
-        loss, sums, denominators, valid, counts, logits, batch, gradients, drawn.triplets.valid
+        loss, made.sums, denominators, valid, counts, logits, batch, made.gradients, drawn.triplets.valid
     )
     if settings.structure.dropping:
         looked_at = given | {"mask": given["mask"] & (costs.dropped >= 0)}
@@ -166,9 +161,71 @@ def train_step(
         counts=storage.add(state.counts, batch, logits, soft=settings.soft_counts),
         metrics=merge(state.metrics, metrics),
         first_bad_step=jnp.minimum(
-            state.first_bad_step, jnp.where(jnp.isfinite(loss), NO_STEP, state.step)
+            state.first_bad_step,
+            jnp.where(jnp.isfinite(all_losses), NO_STEP, state.step),
         ).astype(jnp.int32),
     )
+
+
+class _Made(NamedTuple):
+    """What the updates of a batch leave behind; all but the state and the losses is of the last one."""
+
+    state: TrainState
+    gradients: Any
+    sums: Sums
+    logits: jax.Array
+    losses: list[jax.Array]
+
+
+def _all_updates(
+    state: TrainState,
+    batch: Batch,
+    labels: jax.Array,
+    drawn: Drawn,
+    denominators: Denominators,
+    costs: Costs,
+    *,
+    graph: nnx.GraphDef[Network],
+    optimizer: optax.GradientTransformation,
+    settings: StepSettings,
+    mesh: Mesh,
+    shardings: Any,
+) -> _Made:
+    """The updates that the structure makes of a batch, one after another; `labels` are of each microbatch."""
+    parts, terms = settings.accumulation, settings.structure.terms
+    updated, losses = state, []
+    for place, substep in enumerate(settings.structure.substeps):
+
+        def micro_loss(parameters, statistics, rows, labels, drawn, substep=substep):
+            parameters = mesh_lib.gather_parameters(parameters, shardings)
+            model = nnx.merge(graph, parameters, statistics)
+            taps = (*settings.structure.taps, *filter(None, (substep.logits,)))
+            outputs, extras = observed(model, rows["image"], cut=settings.cut, taps=taps)
+            if substep.logits:
+                outputs = outputs._replace(logits=extras[substep.logits])
+            sums = micro_sums(
+                outputs,
+                extras,
+                rows,
+                labels,
+                drawn,
+                costs,
+                margin=settings.margin,
+                label_smoothing=settings.label_smoothing,
+                terms=() if substep.logits else terms,
+                mesh=mesh,
+            )
+            statistics = nnx.as_pure(nnx.state(model, nnx.BatchStat))
+            return joint_loss(sums, denominators, costs, substep), (statistics, sums, outputs.logits)
+
+        used = {name: rows for name, rows in batch.items() if name != "index"}
+        if substep.view:
+            used["image"] = VIEWS[substep.view](used["image"], view_key(state, place))
+        micro = (jax.tree.map(lambda a: _split(a, parts), used), labels, drawn)
+        gradients, statistics, sums, logits = _accumulated(micro_loss, updated, micro)
+        losses.append(joint_loss(sums, denominators, costs, substep))
+        updated = _update(updated, gradients, statistics, optimizer)
+    return _Made(updated, gradients, sums, logits, losses)
 
 
 def _accumulated(micro_loss: Any, state: TrainState, micro: Any) -> tuple[Any, Any, Sums, jax.Array]:
@@ -191,44 +248,27 @@ def _accumulated(micro_loss: Any, state: TrainState, micro: Any) -> tuple[Any, A
     return gradients, statistics, jax.tree.map(lambda a: a.sum(axis=0), sums), _join(logits)
 
 
+def view_key(state: TrainState, place: int) -> jax.Array:
+    """Key of what is done to the images of a batch in its update number `place`."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(state.key, CHANGES), state.step), place)
+
+
 def _update(
-    state: TrainState,
-    gradients: Any,
-    statistics: Any,
-    optimizer: optax.GradientTransformation,
-    settings: StepSettings,
+    state: TrainState, gradients: Any, statistics: Any, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """State with parameters, optimiser and moving averages after the gradients of one update."""
+    """State with parameters and optimiser after the gradients of one update."""
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
     parameters = optax.apply_updates(state.parameters, updates)
-    averages = state.averages
-    if averages:
-        share = 1 - ema_decay(state.step, settings.ema_decay)
-        averages = optax.incremental_update((parameters, statistics), averages, share)
-    return state._replace(
-        parameters=parameters,
-        batch_statistics=statistics,
-        optimizer=optimizer_state,
-        averages=averages,
-    )
+    return state._replace(parameters=parameters, batch_statistics=statistics, optimizer=optimizer_state)
 
 
-def ema_decay(step: jax.Array | int, decay: float) -> jax.Array:
-    """Decay of the moving averages at a step, min(d, (1 + t) / (10 + t)).
-
-    So the averages of a short run do not consist of its first parameters.
-
-    Args:
-      step: t, steps done before.
-      decay: d.
-
-    >>> [round(float(ema_decay(t, 0.999)), 3) for t in (0, 90, 100_000)]
-    [0.1, 0.91, 0.999]
-
-    Source: `tf.train.ExponentialMovingAverage` with `num_updates`.
-    """
-    step = jnp.asarray(step).astype(jnp.float32)
-    return jnp.minimum(decay, (1 + step) / (10 + step))
+def _averaged(state: TrainState, settings: StepSettings) -> TrainState:
+    """State with moving averages after the updates of one batch."""
+    if not state.averages:
+        return state
+    share = 1 - ema_decay(state.step, settings.ema_decay)
+    found = state.parameters, state.batch_statistics
+    return state._replace(averages=optax.incremental_update(found, state.averages, share))
 
 
 def _metrics(

@@ -14,9 +14,9 @@ from cdml_jax.confusion import DensePairWeights
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.sampling.mining import MINERS
+from cdml_jax.training.averages import ema_decay
 from cdml_jax.training.program import Program
 from cdml_jax.training.state import Costs
-from cdml_jax.training.step import ema_decay
 
 
 @pytest.fixture

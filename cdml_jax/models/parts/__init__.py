@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 from cdml_jax.models.parts.bilinear import Bilinear, CompactBilinear
 from cdml_jax.models.parts.part import Part
+from cdml_jax.models.parts.progressive import ProgressiveStages, PublishedStages
 from cdml_jax.models.parts.two_levels import TwoLevels
 
 PARTS: dict[str, type[Part]] = {
     "two_levels": TwoLevels,
     "bilinear": Bilinear,
     "compact_bilinear": CompactBilinear,
+    "pmg": ProgressiveStages,
+    "pmg_published": PublishedStages,
 }
 
 __all__ = ["PARTS", "Part", "rates_of"]
