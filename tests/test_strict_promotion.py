@@ -7,6 +7,7 @@ import pytest
 
 import cdml_jax
 from cdml_jax import confusion, losses
+from cdml_jax.retrieval import descriptors, encodings
 
 LABELS = np.array([0, 0, 1, 1, 2, 2, 3, -1], np.int32)
 WHERE = np.arange(8) < 7
@@ -64,3 +65,20 @@ def test_a_plan(counts):
     cdml_jax.plan_epoch(0, 1, labels, weights, pairs, **options)
     shares = cdml_jax.expected_class_shares(labels, weights, pairs, **options)
     cdml_jax.composition_correction(labels, shares)
+
+
+def test_descriptors_and_encodings():
+    maps = np.random.default_rng(2).gamma(0.5, size=(2, 3, 4, 5)).astype(np.float32)
+    mixture = encodings.Mixture(*(np.full(shape, 0.5) for shape in ((2,), (2, 5), (2, 5))))
+
+    @jax.jit
+    def everything(maps, where):
+        sums = descriptors.descriptor_sums(maps, where=where)
+        descriptors.indicator_maps(maps, np.zeros(5), np.ones(5))
+        positions = descriptors.selected_positions(maps)
+        encodings.vlad(maps, positions, np.eye(2, 5))
+        encodings.fisher_vector(maps, positions, mixture)
+        return descriptors.selective_descriptors(maps, maps[:, ::2]), sums
+
+    found, sums = everything(maps, np.array([True, False]))
+    assert found.dtype == sums.products.dtype == jnp.float32

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from etils.epath import Path
 
@@ -20,10 +21,13 @@ from cdml_jax.system import console
 from cdml_jax.system.files import absolute
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cdml_jax.inference.trained_run import Guess, Outputs, TrainedRun
 
 TEXT = "name the likeliest classes of images, and what each is usually confused with"
 UNKNOWN = "unknown"
+_TOP = 5  # classes of an image that a page has
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -69,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     top = min(options.top, trained.classes.number)
     form = _Json() if options.json else _Csv(top) if options.csv else _Lines()
     failed, unknown, notes = not given.whole, 0, Notes("predict")
-    seen: list[tuple[str, Outputs]] = []
+    seen: list[_Seen] = []
     # Results go to the terminal as they come: there they are the progress.
     quiet = sys.stdout.isatty()
     with console.progress("Predicting", len(given.files), shown=not quiet) as shown:
@@ -84,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
                 unknown += not known
                 form.guessed(str(file), guesses, known)
                 if options.page is not None:
-                    seen.append((str(file), outputs))
+                    seen.append(_seen(str(file), outputs, trained.temperature))
             shown.advance()
     notes.say()
     if unknown:
@@ -116,28 +120,41 @@ def _refuse_page(page: Path) -> None:
         raise UserError(f"--page: {left_out}")
 
 
-def _write_page(page: Path, workdir: Path, trained: TrainedRun, seen: Sequence[tuple[str, Outputs]]) -> None:
+class _Seen(NamedTuple):
+    """What a page keeps of an image: its likeliest classes, not all of them."""
+
+    file: str
+    classes: np.ndarray
+    probabilities: np.ndarray
+    embedding: np.ndarray
+
+
+def _seen(file: str, outputs: Outputs, temperature: float) -> _Seen:
+    logits = outputs.logits.astype("float64") / temperature
+    top = (-logits).argsort(kind="stable")[:_TOP]
+    largest = logits.max()
+    shares = math.e ** (logits - largest)
+    return _Seen(file, top, shares[top] / shares.sum(), outputs.embeddings)
+
+
+def _write_page(page: Path, workdir: Path, trained: TrainedRun, seen: Sequence[_Seen]) -> None:
     """The page of the images that could be read."""
-    import numpy as np
+    import numpy as np  # here, as above
 
     from cdml_jax.reporting.page.unlabelled import write_unlabelled
-    from cdml_jax.runs.evaluation import TOP, neighbourhood
+    from cdml_jax.runs.evaluation import neighbourhood
 
     if not seen:
         console.warn("no page is written: no image could be read")
         return
-    logits = np.stack([outputs.logits for _, outputs in seen]).astype(np.float64) / trained.temperature
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
-    near = neighbourhood(np.stack([outputs.embeddings for _, outputs in seen]))
+    near = neighbourhood(np.stack([each.embedding for each in seen]))
     written = write_unlabelled(
         page,
         run=str(workdir),
-        names=[file for file, _ in seen],
+        names=[each.file for each in seen],
         class_names=trained.class_names,
-        top_classes=top,
-        top_probabilities=np.take_along_axis(probabilities, top, axis=1),
+        top_classes=np.stack([each.classes for each in seen]),
+        top_probabilities=np.stack([each.probabilities for each in seen]),
         neighbours=near.neighbours if near else None,
         similarities=near.similarities if near else None,
         places=near.map if near else None,

@@ -7,6 +7,7 @@ from typing import Any
 
 from cdml_jax.errors import UserError
 from cdml_jax.methods import (
+    bilinear,
     cdml,
     controls,
     dropping,
@@ -82,5 +83,6 @@ METHODS: dict[str, Method] = {
     **soft_mining.METHODS,
     **two_levels.METHODS,
     **dropping.METHODS,
+    **bilinear.METHODS,
     "confusion_hard": CONFUSION_HARD,
 }

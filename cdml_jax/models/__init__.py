@@ -12,7 +12,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.models import efficientnet_lite, googlenet, mobilenet_v2, resnet, small_resnet, vgg, vit
 from cdml_jax.models.heads import Heads, Outputs
 from cdml_jax.models.network import Network, Variant
-from cdml_jax.models.parts import PARTS
+from cdml_jax.models.parts import PARTS, rates_of
 from cdml_jax.models.spec import OPTIONS, STYLES, Spec, spec_of
 
 _FAMILIES = (small_resnet, mobilenet_v2, efficientnet_lite, resnet, googlenet, vgg, vit)
@@ -20,7 +20,7 @@ NETWORKS: dict[str, Variant] = {
     name: variant for family in _FAMILIES for name, variant in family.NETWORKS.items()
 }
 
-__all__ = ["NETWORKS", "STYLES", "Network", "Outputs", "Spec", "Variant", "build", "spec_of"]
+__all__ = ["NETWORKS", "STYLES", "Network", "Outputs", "Spec", "Variant", "build", "rates_of", "spec_of"]
 
 
 def build(
@@ -36,7 +36,7 @@ def build(
       rngs: keys of the initial parameters.
       part: a key of `PARTS`, what is put between the last map and the heads; "" for nothing. It is drawn
         after everything else, so all parameters outside it, but for heads of another size, are those
-        without it.
+        without it; those that the pooling alone uses go.
       families: of each class, for a part that needs them.
 
     Raises:
@@ -56,7 +56,9 @@ def build(
     family: Callable[..., Network] = variant.family
     model = family(spec, rngs=rngs, **variant.numbers)
     if part:
-        model.part = PARTS[part](model.map_channels, families, spec, rngs=rngs)
+        model.part = PARTS[part](model, families, spec, rngs=rngs)
+        for own in model.pool_names:
+            delattr(model, own)
         if model.part.features != model.heads.classifier.in_features:
             model.heads = Heads(model.part.features, spec, rngs=rngs)
     if spec.dtype == "float64":  # Flax keeps running statistics in float32 whatever `param_dtype` is

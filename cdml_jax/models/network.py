@@ -41,6 +41,8 @@ class Network(nnx.Module):
     Attributes:
       options: those of `spec.OPTIONS` that the family obeys; `build` refuses the others.
       entry_names: first names of the parameters that `enter` uses.
+      pool_names: first names of the parameters that `pool` alone uses; a part, which takes its place, needs
+        none of them.
       patch: pixels; sides of images are multiples of it.
       part: what a method puts between the last map and the heads, in the place of the pooling; None for
         nothing.
@@ -52,6 +54,7 @@ class Network(nnx.Module):
 
     options: ClassVar[tuple[str, ...]] = ()
     entry_names: ClassVar[tuple[str, ...]] = ("stem",)
+    pool_names: ClassVar[tuple[str, ...]] = ()
     patch: int = 1
     part: Part | None = None
     blocks: nnx.List
@@ -80,16 +83,12 @@ class Network(nnx.Module):
         Raises:
           UserError: what the last block gives is not a map.
         """
-        through = [self.enter(images, train=False)]
-        for block in self.blocks:
-            through.append(block(through[-1], train=False))
+        through = self._through(self.blocks, self.enter(images, train=False), train=False)
 
         def as_map(x: jax.Array) -> jax.Array:
             return self.map_of(self.finish(x, train=False), images.shape[1:3])
 
-        last = as_map(through[-1])
-        heights = [x.shape[1] for x in through]
-        coarser = [k for k in range(len(self.blocks)) if heights[k] > heights[k + 1]]
+        last, coarser = as_map(through[-1]), _made_coarser(through)
         if not coarser:
             return FeatureMaps(last, as_map(through[-2]))
         return FeatureMaps(last, self.before_coarser(coarser[-1], through[coarser[-1]]))
@@ -113,7 +112,7 @@ class Network(nnx.Module):
 
     def front(self, images: jax.Array, blocks: int, *, train: bool) -> jax.Array:
         """What block number `blocks` takes, from images; beyond the last block, the pooled features."""
-        x = self._through(list(self.blocks)[:blocks], self.enter(images, train=train), train)
+        x = self._through(list(self.blocks)[:blocks], self.enter(images, train=train), train)[-1]
         return x if blocks <= len(self.blocks) else self.pool(self.finish(x, train=train), train=train)
 
     def back(self, x: jax.Array, blocks: int, *, train: bool) -> Outputs:
@@ -135,18 +134,32 @@ class Network(nnx.Module):
           ValueError: the map is asked for, or a part needs it, where only pooled features are left.
         """
         extras: dict[str, jax.Array] = {}
-        if blocks <= len(self.blocks):
-            x = self.finish(self._through(list(self.blocks)[blocks:], x, train), train=train)
+        if blocks > len(self.blocks):
             if "map" in taps or self.part is not None:
-                extras["map"] = self.map_of(x)
-            if self.part is None:
-                x = self.pool(x, train=train)
-        elif "map" in taps or self.part is not None:
-            raise ValueError("behind a frozen backbone only pooled features are left, and no map")
-        if self.part is not None:
-            x, said = self.part(extras["map"], train=train)
-            extras |= said
-        return self.heads(x), extras
+                raise ValueError("behind a frozen backbone only pooled features are left, and no map")
+            return self.heads(x), extras
+        through = self._through(list(self.blocks)[blocks:], x, train)
+        x = self.finish(through[-1], train=train)
+        if "map" in taps or self.part is not None:
+            extras["map"] = self.map_of(x)
+        if self.part is None:
+            return self.heads(self.pool(x, train=train)), extras
+        maps = *self._earlier(through, self.part.stages - 1), extras["map"]
+        features, said = self.part(*maps, train=train)
+        outputs = self.heads(features)
+        return outputs if train else self.part.predicted(outputs, said), extras | said
+
+    def _earlier(self, through: list[jax.Array], number: int) -> list[jax.Array]:
+        """So many maps before the last one, each the last of its size, of what the blocks take and give."""
+        if not number:
+            return []
+        ends = [through[k] for k in _made_coarser(through)]
+        if len(ends) < number:
+            raise UserError(
+                f"{number + 1} maps of different sizes are needed, and the blocks that are trained give "
+                f"{len(ends) + 1}; take another network, or freeze fewer blocks"
+            )
+        return ends[-number:]
 
     @property
     def map_channels(self) -> int:
@@ -175,14 +188,23 @@ class Network(nnx.Module):
             return tuple(name for name in own if name not in ("heads", "part"))
         return (*self.entry_names, *(f"blocks.{k}" for k in range(blocks)))
 
-    def _through(self, blocks: Iterable[nnx.Module], x: jax.Array, train: bool) -> jax.Array:
+    def _through(self, blocks: Iterable[nnx.Module], x: jax.Array, train: bool) -> list[jax.Array]:
+        """What each block takes, and at the end what the last one gives."""
+
         def run(block, x):
             return block(x, train=train)
 
+        through = [x]
         for block in blocks:
             step: Callable[..., jax.Array] = nnx.remat(run) if self.remat and train else run
-            x = step(block, x)
-        return x
+            through.append(step(block, through[-1]))
+        return through
+
+
+def _made_coarser(through: list[jax.Array]) -> list[int]:
+    """Which of successive maps are followed by one that is less high."""
+    heights = [x.shape[1] for x in through]
+    return [k for k in range(len(heights) - 1) if heights[k] > heights[k + 1]]
 
 
 @dataclasses.dataclass(frozen=True)

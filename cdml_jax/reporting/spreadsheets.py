@@ -35,10 +35,13 @@ def cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def written(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+def written(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, ready: bool = False
+) -> Path:
     """Write rows as a file of comma-separated values, whole or not at all; returns the path.
 
-    Texts pass through `cell`; numbers that are not finite and None become empty cells.
+    Texts pass through `cell`; numbers that are not finite and None become empty cells. Rows that are `ready`
+    are written as they are.
 
     Raises:
       UserError: it cannot be written.
@@ -46,7 +49,7 @@ def written(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([_shown(value) for value in row] for row in rows)
+    writer.writerows(rows if ready else ([_shown(value) for value in row] for row in rows))
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     # Names of files need not be text.
@@ -67,21 +70,27 @@ def write_predictions(table: Table, split: str, folder: Path) -> Path | None:
 
     Of more than `_FEW` runs it has the likeliest class alone, else the five likeliest.
     """
-    names, most = [*table.classes.names], _TOP if len(table.results) <= _FEW else 1
+    names, most = [cell(name) for name in table.classes.names], _TOP if len(table.results) <= _FEW else 1
+
+    # Millions of cells: each name is made harmless once, each number is written once.
+    files: dict[tuple[str, ...], list[str]] = {}
 
     def rows() -> Iterable[Sequence[object]]:
         for result in table.results:
             said = result.test
             if said is None:
                 continue
+            images = files.setdefault(said.names, [cell(name) for name in said.names])
             top_classes, shares = said.top_classes[:, :most], said.top_probabilities[:, :most]
-            width = top_classes.shape[1]
-            columns = (said.labels.tolist(), top_classes.tolist(), shares.tolist())
-            for name, label, top, shares, own in zip(said.names, *columns, said.true_probability.tolist()):
-                more = [value for pair in zip((names[c] for c in top), shares) for value in pair]
-                right = int(top[0] == label)
-                blank = [""] * (2 * (most - width))
-                yield [result.method, result.seed, split, name, names[label], right, own, *more, *blank]
+            blank = [""] * (2 * (most - top_classes.shape[1]))
+            rights = (top_classes[:, 0] == said.labels).astype(int).tolist()
+            owns = [f"{own:.6g}" if own == own else "" for own in said.true_probability.tolist()]
+            columns = (said.labels.tolist(), rights, owns, top_classes.tolist(), shares.tolist())
+            for image, label, right, own, top, parts in zip(images, *columns):
+                row = [result.method, result.seed, split, image, names[label], right, own]
+                for called, part in zip(top, parts):
+                    row += names[called], f"{part:.6g}"
+                yield row + blank
 
     answers = [
         column for place in range(1, most + 1) for column in (f"class_{place}", f"probability_{place}")
@@ -89,7 +98,7 @@ def write_predictions(table: Table, split: str, folder: Path) -> Path | None:
     header = ["method", "seed", "split", "image", "class", "right", "class_probability", *answers]
     if all(result.test is None for result in table.results):
         return None
-    return written(folder / PREDICTIONS, header, rows())
+    return written(folder / PREDICTIONS, header, rows(), ready=True)
 
 
 def write_classes(table: Table, split: str, folder: Path) -> Path:

@@ -67,7 +67,7 @@ def vlad(
     centres = jnp.asarray(centres, x.dtype)
     products = jnp.einsum("bpd,kd->bpk", x, centres, precision="highest")
     distances = (centres**2).sum(axis=1) - 2 * products  # but for |x|², which is the same for all centres
-    own = jax.nn.one_hot(distances.argmin(axis=2), len(centres), dtype=x.dtype) * there[..., None]
+    own = jax.nn.one_hot(jnp.where(there, distances.argmin(axis=2), -1), len(centres), dtype=x.dtype)
     summed = jnp.einsum("bpk,bpd->bkd", own, x, precision="highest") - own.sum(axis=1)[..., None] * centres
     return _rooted(summed)
 
@@ -102,7 +102,7 @@ def fisher_gradients(
     weights, means, variances = (jnp.asarray(part, x.dtype) for part in mixture)
     scaled = (x[:, :, None] - means) * jax.lax.rsqrt(variances)  # (batch, positions, K, channels)
     log = jnp.log(weights) - 0.5 * (jnp.log(variances).sum(axis=1) + (scaled**2).sum(axis=3))
-    gamma = jax.nn.softmax(log, axis=2) * there[..., None]
+    gamma = jnp.where(there[..., None], jax.nn.softmax(log, axis=2), 0)
     number = jnp.maximum(there.sum(axis=1, dtype=x.dtype), 1)[:, None, None]
     first = jnp.einsum("bpk,bpkd->bkd", gamma, scaled) / (number * jnp.sqrt(weights)[:, None])
     second = jnp.einsum("bpk,bpkd->bkd", gamma, scaled**2 - 1) / (number * jnp.sqrt(2 * weights)[:, None])

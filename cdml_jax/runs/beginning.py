@@ -16,7 +16,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import Method
 from cdml_jax.methods.checks import check as check_functions
 from cdml_jax.methods.structure import refusal_of
-from cdml_jax.models import build, spec_of
+from cdml_jax.models import NETWORKS, build, spec_of
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.claims import part_of
 from cdml_jax.runs.trained_weights import Weights, restore_weights
@@ -29,7 +29,7 @@ from cdml_jax.training.state import split_model
 from cdml_jax.training.step import observed
 
 Tree = Any
-_CLASSIFIER, _LEFT = "heads.classifier.", ("heads.", "part.")
+_CLASSIFIER = "heads.classifier."
 
 
 def beginning(config: Settings, classes: Classes) -> Fill | None:
@@ -97,7 +97,9 @@ class _Beginning:
 
     def _filled(self, ours: Tree, theirs: Tree, left_out: set[str], *, classifier: bool) -> Tree:
         there, own = dict(named_leaves(theirs)), {name for name, _ in named_leaves(ours)}
-        more = sorted(name for name in there if name not in own and not name.startswith(_LEFT))
+        pooling = tuple(f"{name}." for name in NETWORKS[self.config.model.name].family.pool_names)
+        may_be_left = ("heads.", "part.", *pooling)
+        more = sorted(name for name in there if name not in own and not name.startswith(may_be_left))
         if more:
             raise UserError(f"model.weights: {self.folder} has {more[0]}, which this network does not")
 
@@ -106,10 +108,11 @@ class _Beginning:
             if name in there and there[name].shape == leaf.shape:
                 if classifier or not name.startswith(_CLASSIFIER):
                     return there[name].astype(leaf.dtype)
-            elif not name.startswith(_LEFT):
+            elif not name.startswith(may_be_left):
                 shape = there[name].shape if name in there else "nothing"
                 raise UserError(f"model.weights: {name} is {shape} in {self.folder}, {leaf.shape} here")
-            left_out.add("part" if name.startswith("part.") else name.split(".")[1])
+            first, second = name.split(".")[:2]
+            left_out.add(second if first == "heads" else "part" if first == "part" else "pooling")
             return leaf
 
         return jax.tree_util.tree_map_with_path(fill, ours)
@@ -121,6 +124,8 @@ class _Beginning:
             parts.append(f"its classifier is left out: the classes are others ({of})")
         if "part" in left_out:
             parts.append("the method's part begins as drawn: that run has none, or another")
+        if "pooling" in left_out:
+            parts.append("the layers of its pooling begin as drawn: that run has a part in their place")
         if "projection" in left_out:
             parts.append("its projection is left out: it has another size, or none")
         what = "; ".join(parts) or "all of it, the classifier included"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +16,8 @@ import optax
 from cdml_jax.errors import UserError
 from cdml_jax.system import ranges
 from cdml_jax.system.trees import dotted_name
+
+NO_RATES: Mapping[str, float] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +91,13 @@ def make_optimizer(
     *,
     steps_per_epoch: int,
     outside: tuple[str, ...] = (),
+    rates: Mapping[str, float] = NO_RATES,
 ) -> optax.GradientTransformation:
     """Clipping, then SGD with momentum or AdamW, at a learning rate that depends on the layer.
 
     The rate of the heads and of a method's part is `head_multiplier` times the schedule's, that of block k of
-    n `layer_decay` to the power n − k (what comes before the blocks: n + 1). Parameters whose dotted names
+    n `layer_decay` to the power n − k (what comes before the blocks: n + 1); both are multiplied by those of
+    `rates`, by the beginning of a name, which a method's part brings. Parameters whose dotted names
     begin with one of `freeze` stay as they are for `freeze_epochs` epochs, or for ever if that is −1. Those
     of `outside`, which the loss does not use, are left alone and have no momentum.
     Weight decay leaves vectors (norms, biases) alone; with SGD it is added to the gradient, as usual.
@@ -113,12 +120,12 @@ def make_optimizer(
     clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm > 0 else optax.identity()
     # Before, so that neither the norm nor the momentum sees a frozen gradient; after, for the weight decay.
     freeze = _freeze(settings.freeze, settings.freeze_epochs, steps_per_epoch)
-    rates = _by_layer(settings.head_multiplier, settings.layer_decay)
+    by_layer = _by_layer(settings.head_multiplier, settings.layer_decay, rates)
     if outside:
         core = optax.masked(
             core, lambda parameters: jax.tree.map(np.logical_not, _named(parameters, outside))
         )
-    return optax.chain(freeze, clip, core, rates, freeze)
+    return optax.chain(freeze, clip, core, by_layer, freeze)
 
 
 def _freeze(names: tuple[str, ...], epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -153,16 +160,30 @@ def _begins(key: str, name: str) -> bool:
     return key == name or key.startswith(name + ".")
 
 
-def _by_layer(head_multiplier: float, decay: float) -> optax.GradientTransformation:
+def _by_layer(
+    head_multiplier: float, decay: float, rates: Mapping[str, float]
+) -> optax.GradientTransformation:
     def update(updates: Any, state: Any, parameters: Any = None) -> Any:
-        scales = layer_scales(updates, head_multiplier=head_multiplier, decay=decay)
+        scales = layer_scales(updates, head_multiplier=head_multiplier, decay=decay, rates=rates)
         return jax.tree.map(lambda scale, leaf: scale * leaf, scales, updates), state
 
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def layer_scales(parameters: Any, *, head_multiplier: float, decay: float) -> Any:
+def layer_scales(
+    parameters: Any, *, head_multiplier: float, decay: float, rates: Mapping[str, float] = NO_RATES
+) -> Any:
     """Factor of the learning rate for each parameter, as a tree of floats.
+
+    Args:
+      parameters: the tree, by whose names it is decided.
+      head_multiplier: of the heads and of a method's part.
+      decay: of a block over the next one.
+      rates: by the beginning of a name, what its factor is multiplied by besides; of a method's part.
+
+    Raises:
+      UserError: a decay for a network without blocks.
+      ValueError: no parameter has one of the names in `rates`.
 
     >>> layers = {"stem": {"kernel": 0}, "blocks": {0: {"kernel": 0}, 1: {"kernel": 0}}, "heads": {"bias": 0}}
     >>> scales = layer_scales(layers, head_multiplier=10.0, decay=0.5)
@@ -170,20 +191,30 @@ def layer_scales(parameters: Any, *, head_multiplier: float, decay: float) -> An
     [0.25, 0.5, 1.0]
     >>> scales["heads"]["bias"]
     10.0
+    >>> layer_scales(layers, head_multiplier=10.0, decay=0.5, rates={"heads": 3.0})["heads"]["bias"]
+    30.0
 
     Source: of the decay: Clark, Luong, Le and Manning, "ELECTRA", ICLR 2020, section 3.1.
     """
-    names = [dotted_name(path).split(".") for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
+    keys = [dotted_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
+    for name in rates:
+        if not any(_begins(key, name) for key in keys):
+            raise ValueError(f"a learning rate is given to {name}, and no parameter begins so")
+    names = [key.split(".") for key in keys]
     blocks = 1 + max((int(name[1]) for name in names if name[0] == "blocks"), default=-1)
     if decay != 1 and not blocks:
         raise UserError("optimizer.layer_decay: this network has no row of blocks; set it to 1")
 
-    def scale(path: tuple, _: Any) -> float:
-        first, *rest = dotted_name(path).split(".")
+    def of_layer(key: str) -> float:
+        first, *rest = key.split(".")
         if first in ("heads", "part"):
             return head_multiplier
         if first == "blocks":
             return decay ** (blocks - 1 - int(rest[0]))
         return 1.0 if first == "norm" else decay**blocks
+
+    def scale(path: tuple, _: Any) -> float:
+        key = dotted_name(path)
+        return math.prod((rate for name, rate in rates.items() if _begins(key, name)), start=of_layer(key))
 
     return jax.tree_util.tree_map_with_path(scale, parameters)

@@ -20,7 +20,7 @@ from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts
 from cdml_jax.methods.structure import PLAIN, Structure
-from cdml_jax.models import build, spec_of
+from cdml_jax.models import build, rates_of, spec_of
 from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training.epoch import WATCHED_PAIRS
 from cdml_jax.training.evaluation import evaluation_step
@@ -92,21 +92,19 @@ class Program(Generic[Config_co]):
         self.steps_per_epoch = -(-images // config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.schedule = make_schedule(config.optimizer, self.total_steps)
+        kept = config.confusion
         self.storage = make_storage(
-            config.confusion.storage, dataset.num_classes, config.confusion.top_k, self.mesh
+            kept.storage, dataset.num_classes, kept.top_k, self.mesh, symmetric=kept.symmetric
         )
-        if config.confusion.symmetric and self.storage.name == "top":
-            raise UserError(
-                "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_class"
-            )
         plain = functools.partial(build, config.model.name, spec_of(config.model, dataset.num_classes))
         build_model = functools.partial(plain, part=structure.part, families=dataset.classes.families)
         self.cut, outside = cut_of(config.model.frozen, build_model)
         if feeds is None:
             feeds = feeds_of(config, dataset.splits, plain, mesh=self.mesh, fill=self.fill)
         self.feeds = feeds
+        per_epoch, rates = self.steps_per_epoch, rates_of(structure.part)
         optimizer = make_optimizer(
-            config.optimizer, self.schedule, steps_per_epoch=self.steps_per_epoch, outside=outside
+            config.optimizer, self.schedule, steps_per_epoch=per_epoch, outside=outside, rates=rates
         )
         self.graph, self._init, self.shardings = make_initializer(
             build_model,

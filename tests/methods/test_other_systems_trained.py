@@ -5,9 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from etils import epath
+from tiny_run import StopAt
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.data import ArraySource, Classes
+from cdml_jax.distributed.signals import Interrupted
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS
 from cdml_jax.methods.cdml import CDML
@@ -22,7 +25,7 @@ from cdml_jax.training.program import Program
 STRUCTURE = Structure("both", (MutualChannel(), SoftMining()), dropping=Dropping(share=0.3, ramp=2))
 
 
-def test_they_begin_as_the_baselines_warm_up_ended(config, dataset):
+def test_they_begin_as_the_baselines_warm_up_ended_and_continue(config, dataset, tmp_path):
     config = changed(config, {"model.name": "tiny_map"})
     plain = Program(config, dataset, jax.devices()[:1])
     own = plain.beside(structure=STRUCTURE)
@@ -36,6 +39,16 @@ def test_they_begin_as_the_baselines_warm_up_ended(config, dataset):
     ):
         # Another compiled step trained the warm-up: the same but for the last digits.
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    # Stopped in the middle of the last epoch: what is remembered of each image is in the checkpoint.
+    with pytest.raises(Interrupted):
+        loop.fit(own, method, 0, folder=epath.Path(tmp_path), stop=StopAt(3 * own.steps_per_epoch + 2))
+    continued = loop.fit(own, method, 0, folder=epath.Path(tmp_path))
+    for ours, theirs in zip(
+        jax.tree.leaves((continued.state.parameters, continued.state.images)),
+        jax.tree.leaves((straight.state.parameters, straight.state.images)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
     assert own.traces["step"] == 1
     last = straight.history[-1]
     assert last["soft_mining_loss"] > 0

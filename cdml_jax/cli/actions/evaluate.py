@@ -88,7 +88,7 @@ def evaluate(
         console.result(figures.warning)
     if not disjoint and processes.is_first():
         show_confusion(seen.counts, f"{kept['title']} on {dataset.name}", split, dataset, folder)
-        attempt(folder, split, best=best, changes=changes)
+        attempt(folder, split, best=best, changes=changes, dataset=dataset)
     say_next("predict", folder, " IMAGE")
     return None if disjoint else seen.counts
 

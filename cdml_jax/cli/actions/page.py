@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from etils.epath import Path
 
 from cdml_jax.cli.actions.running import NO_CHANGES
+from cdml_jax.data.dataset import Dataset
 from cdml_jax.errors import UserError
 from cdml_jax.reporting import drawing
 from cdml_jax.system import console
@@ -31,6 +32,7 @@ def attempt(
     command: str = "",
     best: bool = False,
     changes: Mapping[str, str] = NO_CHANGES,
+    dataset: Dataset | None = None,
 ) -> None:
     """Write the page of a run or a table; what goes wrong is a line of warning.
 
@@ -40,6 +42,7 @@ def attempt(
       command: that makes the results again.
       best: whether the best epoch is meant.
       changes: text by dotted keys that say where things are now, such as `source`.
+      dataset: of the run, where it is at hand.
     """
     left_out = why_not()
     if left_out:
@@ -49,7 +52,7 @@ def attempt(
     from cdml_jax.cli.actions.report import report  # here: training needs neither scipy nor templates
 
     try:
-        report([folder], split, changes, command=command, best=best)
+        report([folder], split, changes, command=command, best=best, dataset=dataset)
     except UserError as error:
         console.warn(f"no page is written: {error}")
     except Exception as error:  # whatever a template or an image library raises: what was measured is kept

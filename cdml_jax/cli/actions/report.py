@@ -62,6 +62,7 @@ def report(
     out: Path | None = None,
     best: bool = False,
     command: str = "",
+    dataset: Dataset | None = None,
 ) -> Written:
     """Write the page of some runs, and the files of comma-separated values beside it; prints where they are.
 
@@ -72,6 +73,7 @@ def report(
       out: the page; None is report.html in the folder of a single run, else in the current one.
       best: whether the best epoch of runs of `cdml train` is meant.
       command: that makes the results again, where it is known.
+      dataset: of the runs, where it is at hand; else it is read.
 
     Raises:
       UserError: there are no such results, or the runs are of other images.
@@ -94,7 +96,7 @@ def report(
         found.name,
         as_shown(found.table, chosen),
         chosen,
-        open=opener(found.stored, changes),
+        open=opener(found.stored, changes, dataset) if evaluated else None,
         out_of_fold=held_out(found.folder / "folds") if len(founds) == 1 else None,
         settings=found.stored["config"],
         warmup=max(0, int(found.stored["config"]["warmup_epochs"])),
@@ -233,8 +235,12 @@ def _moved(result: RunResult, letter: str, seed: int, first: Found, found: Found
     return dataclasses.replace(result, **changed)
 
 
-def opener(stored: Mapping[str, Any], changes: Mapping[str, str]) -> Open | None:
+def opener(
+    stored: Mapping[str, Any], changes: Mapping[str, str], dataset: Dataset | None = None
+) -> Open | None:
     """What opens an image of a run's data set by its name; None, with a warning, where the set is gone."""
+    if dataset is not None:
+        return _by_name(dataset)
     try:
         config = settings_for_use(stored, changes)
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, check=False))

@@ -119,7 +119,7 @@ def reproduce(
     console.result(f"\n{report.table}\n{report.answers}\n{report.embeddings}\n")
     report = _report(dataset, wanted, config, folder, command, methods, draw=True)
     console.result("\n".join(map(str, report.paths)))
-    attempt(folder, command=command)
+    attempt(folder, command=command, dataset=dataset)
     say_next("predict", folder / "runs" / f"{config.reproduce.methods[-1]}-seed{config.seed}", " IMAGE")
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,9 @@ from flax import nnx
 from cdml_jax.errors import UserError
 from cdml_jax.models.parts.part import Part
 from cdml_jax.models.spec import Spec
+
+if TYPE_CHECKING:
+    from cdml_jax.models.network import Network
 
 HIDDEN = 512  # the largest size of the recurrent state
 
@@ -26,7 +30,7 @@ class TwoLevels(Part):
     min(N, 512), is what the heads take: class logits and embedding are of the second level.
 
     Args:
-      channels: N.
+      network: has the map, of N channels.
       families: family of each class.
       spec: of the network.
       rngs: keys of the initial parameters.
@@ -39,22 +43,24 @@ class TwoLevels(Part):
     sizes, the softmax over positions and the scale of its scores are this library's.
     """
 
-    def __init__(self, channels: int, families: tuple[int, ...] | None, spec: Spec, *, rngs: nnx.Rngs):
+    def __init__(self, network: Network, families: tuple[int, ...] | None, spec: Spec, *, rngs: nnx.Rngs):
         if families is None or len(set(families)) < 2:
             has = "no families" if families is None else "one family alone"
             raise UserError(
                 f"two label levels need classes of several families, and this data set has {has}; take a set "
                 "with families (docs/datasets.md), or another method"
             )
-        self.dtype = spec.param_dtype
+        super().__init__(network, families, spec, rngs=rngs)
+        channels = network.map_channels
         self.features = min(channels, HIDDEN)
         self.families = families
         self.cell = nnx.GRUCell(channels, self.features, param_dtype=self.dtype, rngs=rngs)
         self.question = nnx.Linear(self.features, channels, use_bias=False, param_dtype=self.dtype, rngs=rngs)
         self.family = nnx.Linear(self.features, max(families) + 1, param_dtype=self.dtype, rngs=rngs)
 
-    def __call__(self, feature_map: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(self, *maps: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """h_2, and `family_logits` (batch, families) with `families` (classes,), the family of each class."""
+        (feature_map,) = maps
         batch, _, _, channels = feature_map.shape
         places = feature_map.reshape(batch, -1, channels)
         first, _ = self.cell(

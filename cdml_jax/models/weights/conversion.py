@@ -75,6 +75,7 @@ def convert(
     *,
     origin: str,
     keep_classifier: bool = False,
+    gone: tuple[str, ...] = (),
 ) -> Converted:
     """Values for our arrays from a file of another library.
 
@@ -86,6 +87,7 @@ def convert(
       tables: the sources whose names are known; the one that most names agree with is taken.
       origin: what errors call the file.
       keep_classifier: take their classifier as well, which must be as large as ours.
+      gone: our modules that this network does without; theirs are left.
 
     Returns:
       Our names to values, the heads left out (but for the classifier that is kept), and what was done.
@@ -110,6 +112,10 @@ def convert(
     if keep_classifier and not table.classifier:
         raise UserError(f"model.weights: {origin} has no classifier to keep ({source}'s names)")
     wanted, left = wanted_of[source], [r".*\.num_batches_tracked", "n_averaged", *table.left]
+    for module in gone:
+        left += [
+            re.escape(theirs) for last in ("kernel", "bias") for theirs in table.sources(f"{module}.{last}")
+        ]
     if table.classifier and not keep_classifier:
         left += [re.escape(table.classifier) + r"\.(weight|bias)", *table.head]
     spare = values.keys() - wanted

@@ -77,8 +77,11 @@ def fill_weights(
     ours = dict(named_leaves(trees))
     origin = escaped(str(file.path))
     _check_style(origin, style_in(file.metadata), style, network)
+    there = {key.split(".")[1] for key in ours}
+    gone = tuple(name for name in NETWORKS[network].family.pool_names if name not in there)
     if any(key.startswith("parameters.") for key in file.values):
-        filled = _fill_own(file.values, ours, origin)
+        theirs = {key: value for key, value in file.values.items() if key.split(".")[1] not in gone}
+        filled = _fill_own(theirs, ours, origin)
     else:
         full_names = {key.partition(".")[2]: key for key in ours}
         shapes = {short: ours[full] for short, full in full_names.items()}
@@ -88,6 +91,7 @@ def fill_weights(
             NETWORKS[network].tables(),
             origin=f"{origin}#{escaped(file.table)}" if file.table else origin,
             keep_classifier=keep_classifier,
+            gone=gone,
         )
         if not quiet:
             of_table = f", its table {escaped(file.table)}" if file.table else ""

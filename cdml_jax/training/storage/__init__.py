@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from jax.sharding import Mesh
 
+from cdml_jax.errors import UserError
 from cdml_jax.training.storage.by_class import ByClass
 from cdml_jax.training.storage.dense import Dense
 from cdml_jax.training.storage.images import ImageRecord, empty_record, kept_rows, ranked, seen
@@ -38,14 +39,21 @@ NAMES = ("auto", "dense", "by_class", "top")
 _DENSE_UP_TO, _BY_CLASS_UP_TO = 2_048, 20_000  # classes: 16 MB and 1.6 GB a matrix
 
 
-def make_storage(kind: str, num_classes: int, top_k: int, mesh: Mesh) -> Storage:
+def make_storage(kind: str, num_classes: int, top_k: int, mesh: Mesh, *, symmetric: bool = False) -> Storage:
     """The storage of that name; `auto` chooses by the number of classes.
 
     A class has no more than C − 1 wrong answers: so many counters hold all, whatever `top_k`.
+
+    Raises:
+      UserError: pair weights are to be symmetric, and not all pairs are kept.
     """
     if kind == "auto":
         limits = {"dense": _DENSE_UP_TO, "by_class": _BY_CLASS_UP_TO}
         kind = next((name for name, most in limits.items() if num_classes <= most), "top")
     if kind == "top":
+        if symmetric:
+            raise UserError(
+                "confusion.symmetric: True needs all pairs; set confusion.storage to dense or by_class"
+            )
         return Top(mesh, num_classes, max(min(top_k, num_classes - 1), 1))
     return Dense(mesh, num_classes) if kind == "dense" else ByClass(mesh, num_classes)

@@ -36,6 +36,8 @@ GOLDENS = {
     "resnet50.torchvision": ("torchvision:resnet50", IMAGENET, 1.0, [(64, 64), (75, 97)]),
     "resnet101.torchvision": ("torchvision:resnet101", IMAGENET, 1.0, [(64, 64)]),
     "googlenet.torchvision": ("torchvision:googlenet", IMAGENET, 2.0, [(64, 64), (75, 97)]),
+    "vgg16.torchvision": ("torchvision:vgg16", IMAGENET, 1.6, [(64, 64), (75, 97)]),
+    "vgg19.timm": ("timm:vgg19", IMAGENET, 1.6, [(64, 64)]),
     "vgg16_bn.torchvision": ("torchvision:vgg16_bn", IMAGENET, 1.6, [(64, 64), (75, 97)]),
     "vgg19_bn.timm": ("timm:vgg19_bn", IMAGENET, 1.6, [(224, 224)]),
     "vit_small_patch14_dinov2.timm": (
