@@ -14,7 +14,7 @@ from jax import export as jax_export
 
 from cdml_jax.errors import UserError
 from cdml_jax.inference import export_onnx, export_tensorflow, standalone_view
-from cdml_jax.inference.plain_network import INPUT, OUTPUTS, divided
+from cdml_jax.inference.plain_network import INPUT, OUTPUTS, tempered
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.system import files
 
@@ -27,10 +27,10 @@ def export(run: TrainedRun, out: Path) -> tuple[str, ...]:
     """Write the network of a run with its weights, a JSON that describes it, and a program that makes views.
 
     What is written takes uint8 (batch, image_size, image_size, 3) for any batch from 1 on and gives logits
-    (batch, classes) and embeddings (batch, size). The ending of `out` names the format: `.jax` is a
-    `jax.export` artifact, `.onnx` a model of ONNX, `.tflite` one of LiteRT, `.savedmodel` a folder with a
-    SavedModel of TensorFlow. The logits of a run that `cdml calibrate` has seen are divided by its
-    temperature: their softmax is what `cdml predict` prints.
+    (batch, classes) and embeddings (batch, size). The logits of a run that `cdml calibrate` has seen are
+    divided by its temperature: their softmax is what `cdml predict` prints. The ending of `out` names the
+    format: `.jax` is a `jax.export` artifact, `.onnx` a model of ONNX, `.tflite` one of LiteRT,
+    `.savedmodel` a folder with a SavedModel of TensorFlow.
 
     Args:
       run: as `cdml_jax.load` gives.
@@ -104,8 +104,8 @@ def _write_jax(run: TrainedRun, out: Path) -> tuple[str, ...]:
     """For all platforms if the network lowers for all of them, else for the one at hand."""
     (batch,) = jax_export.symbolic_shape("batch")
     images: Any = jax.ShapeDtypeStruct((batch, run.image_size, run.image_size, 3), np.uint8)
-    bound = functools.partial(run.apply, run.weights.parameters, run.weights.batch_statistics)
-    function = jax.jit(functools.partial(divided, bound, run.temperature))
+    network = functools.partial(run.apply, run.weights.parameters, run.weights.batch_statistics)
+    function = jax.jit(functools.partial(tempered, network, run.temperature))
     try:
         exported = jax_export.export(function, platforms=PLATFORMS)(images)
     except Exception as error:  # whatever an operation's lowering raises for a platform that it does not know

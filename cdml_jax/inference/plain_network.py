@@ -17,8 +17,17 @@ from cdml_jax.training.evaluation import evaluated
 INPUT, OUTPUTS = "images", ("logits", "embeddings")
 
 
-def plain_network(run: TrainedRun) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """What an export computes of images, with XLA's own convolutions in place of the forms for CPUs.
+Network = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def tempered(network: Network, temperature: float, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What a network gives, logits and embeddings, its logits divided by a temperature."""
+    logits, embeddings = network(images)
+    return (logits if temperature == 1.0 else logits / temperature), embeddings
+
+
+def plain_network(run: TrainedRun) -> Network:
+    """What `run.apply` computes of images, tempered, with XLA's own convolutions, not the forms for CPUs.
 
     The forms are chosen by the platform while a program is lowered, which no other format can express.
     """
@@ -32,15 +41,7 @@ def plain_network(run: TrainedRun) -> Callable[[jax.Array], tuple[jax.Array, jax
         logits, embeddings = evaluated(model, images, flip=run.config.test_time_flip)
         return logits, embeddings
 
-    return functools.partial(divided, network, run.temperature)
-
-
-def divided(
-    network: Callable[..., tuple[jax.Array, jax.Array]], temperature: float, images: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """What a network gives, its logits divided by a temperature."""
-    logits, embeddings = network(images)
-    return (logits if temperature == 1.0 else logits / temperature), embeddings
+    return functools.partial(tempered, network, run.temperature)
 
 
 @contextlib.contextmanager

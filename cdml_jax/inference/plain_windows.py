@@ -1,33 +1,23 @@
-"""Pooling in operations that other formats know: windows as shifted images."""
+"""Pooling in a form that other formats know: windows over rows and columns alone."""
 
 from __future__ import annotations
 
-import itertools
-import operator
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, primitives
 
-_COMBINED: dict[Any, tuple[Callable[[Any, Any], Any], float]] = {
-    primitives.reduce_window_max_p: (jnp.maximum, -np.inf),
-    primitives.reduce_window_sum_p: (operator.add, 0.0),
-}
-
+_WINDOWS = {primitives.reduce_window_max_p, primitives.reduce_window_sum_p}
 # Primitives that call one jaxpr, as it is, with their own arguments.
 _CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
 
 
 def with_plain_windows(traced: ClosedJaxpr) -> Callable[..., list[jax.Array]]:
-    """The function of a jaxpr with each maximum or sum over windows in the place of XLA's own.
+    """The function of a jaxpr, its windows over images (batch, height, width, channels) in three dimensions.
 
-    ONNX's pooling takes images whose channels come first, and three dimensions at most. The maximum, or the
-    sum, over a window of rows and columns of (batch, height, width, channels) is that of the shifted images
-    which its places see.
+    ONNX's pooling moves windows in one to three dimensions, and jax2onnx takes all dimensions of an array for
+    such. Each channel of each image is therefore pooled as an image of its own.
     """
     return lambda *arguments: _evaluated(traced.jaxpr, traced.consts, arguments)
 
@@ -40,11 +30,11 @@ def _evaluated(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> l
 
     for equation in jaxpr.eqns:
         inputs = list(map(read, equation.invars))
-        parameters = dict(equation.params)
-        inner: Any = parameters.get("jaxpr", parameters.get("call_jaxpr"))
-        if equation.primitive in _COMBINED and not _dilated(parameters):
-            outputs = [_combined(inputs[0], parameters, *_COMBINED[equation.primitive])]
+        parameters = equation.params
+        if equation.primitive in _WINDOWS and _over_images(parameters):
+            outputs = [_folded(equation.primitive, inputs[0], parameters)]
         elif equation.primitive.name in _CALLS:
+            inner: Any = parameters.get("jaxpr", parameters.get("call_jaxpr"))
             closed = isinstance(inner, ClosedJaxpr)
             outputs = _evaluated(inner.jaxpr if closed else inner, inner.consts if closed else (), inputs)
         else:
@@ -54,24 +44,18 @@ def _evaluated(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> l
     return list(map(read, jaxpr.outvars))
 
 
-def _dilated(parameters: dict[str, Any]) -> bool:
-    return any(step != 1 for key in ("base_dilation", "window_dilation") for step in parameters[key])
-
-
-def _combined(x: jax.Array, parameters: dict[str, Any], combine: Callable, nothing: float) -> jax.Array:
-    window, strides = parameters["window_dimensions"], parameters["window_strides"]
-    pads = [(int(before), int(behind), 0) for before, behind in parameters["padding"]]
-    if any(before or behind for before, behind, _ in pads):
-        x = jax.lax.pad(x, jnp.asarray(nothing, x.dtype), pads)
-    # Of each dimension in which the window is wider than one, all places; the others are taken whole.
-    places = itertools.product(*(range(size) for size in window))
-    return reduce(combine, (x[_seen(x.shape, place, window, strides)] for place in places))
-
-
-def _seen(
-    shape: Sequence[Any], place: Sequence[int], window: Sequence[int], strides: Sequence[int]
-) -> tuple[slice, ...]:
-    return tuple(
-        slice(None) if size == stride == 1 else slice(at, at + (whole - size) // stride * stride + 1, stride)
-        for at, whole, size, stride in zip(place, shape, window, strides)
+def _over_images(parameters: dict[str, Any]) -> bool:
+    """Whether windows move over the rows and columns of (batch, height, width, channels) and nothing else."""
+    window, strides, padding = (
+        parameters[name] for name in ("window_dimensions", "window_strides", "padding")
     )
+    others = [(window[k], strides[k], tuple(padding[k])) for k in (0, -1)]
+    return len(window) == 4 and all(other == (1, 1, (0, 0)) for other in others)
+
+
+def _folded(primitive: Any, x: jax.Array, parameters: dict[str, Any]) -> jax.Array:
+    """The windows of (batch, height, width, channels) over (batch * channels, height, width)."""
+    _, height, width, channels = x.shape
+    images = x.transpose(0, 3, 1, 2).reshape(-1, height, width)
+    pooled = primitive.bind(images, **{name: tuple(value[:3]) for name, value in parameters.items()})
+    return pooled.reshape(-1, channels, *pooled.shape[1:]).transpose(0, 2, 3, 1)
