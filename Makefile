@@ -5,7 +5,7 @@ PHOTOGRAPHS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-page screenshots exports bench clean
+.PHONY: demo test test-page screenshots exports docs bench clean
 
 demo: $(VENV)/.train
 	$(BIN)/cdml reproduce --config=configs/demo.py
@@ -42,6 +42,11 @@ exports: $(VENV)/.exports
 	test -n '$(PHOTOGRAPHS)' || { echo 'make exports PHOTOGRAPHS=DIR: a folder of photographs'; exit 2; }
 	$(BIN)/python experiments/check_exports.py --photographs='$(PHOTOGRAPHS)'
 
+# The documentation as a site in build/site; a link that leads nowhere is an error.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+	@echo build/site/index.html
+
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
@@ -51,6 +56,10 @@ $(VENV)/.train: setup.cfg constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/.test: $(VENV)/.train
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test,weights,onnx]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.train
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,docs]'
 	@touch $@
 
 $(VENV)/.exports: $(VENV)/.train

@@ -1,5 +1,6 @@
 """The README is true: its code runs, its commands are understood, its links lead somewhere."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -23,6 +24,8 @@ PAGES = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "docs/index.md",
+    "docs/api.md",
     "docs/own-images.md",
     "docs/losses.md",
     "docs/reproducing.md",
@@ -192,6 +195,17 @@ def test_links_lead_somewhere(page):
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.M)
             slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
             assert anchor in slugs, f"{page} links to {target}"
+
+
+def test_the_site_has_every_page_and_its_api_names_modules_and_members():
+    listed = set(re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text()))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
+    text = (ROOT / "docs/api.md").read_text()
+    entries = re.findall(r"^::: ([\w.]+)\n(?:    options: \{members: \[(.*)\]\})?", text, re.M)
+    assert len(entries) > 10
+    for name, members in entries:
+        module = importlib.import_module(name)
+        assert all(hasattr(module, member) for member in filter(None, members.split(", "))), (name, members)
 
 
 def test_keys_that_the_pages_name_exist():
