@@ -31,8 +31,8 @@ from cdml_jax.models import Spec, build
 CLASSES = 200
 # Network, side of the images, batch, methods.
 CASES = (
-    ("resnet18", 128, 8, ("bilinear", "compact_bilinear", "pmg")),
-    ("vgg16", 96, 8, ("bilinear", "compact_bilinear")),
+    ("resnet18", 128, 8, ("compact_bilinear", "pmg")),
+    ("resnet50", 96, 8, ("bilinear",)),
 )
 
 
