@@ -5,7 +5,7 @@ PHOTOGRAPHS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-page screenshots exports docs bench clean
+.PHONY: demo test test-all test-page screenshots exports docs bench clean
 
 demo: $(VENV)/.train
 	$(BIN)/cdml reproduce --config=configs/demo.py
@@ -15,6 +15,10 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
+
+# The slow tests too: half as long again.
+test-all: test
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder -m slow
 
 # The page in Debian's Chromium (apt-get install chromium), and the trackers in their offline modes.
 test-page: $(VENV)/.page

@@ -188,11 +188,11 @@ def alone():
     ("devices", "layout", "counts"),
     [
         (2, FSDP, "soft"),
-        (8, FSDP, "hard"),
+        pytest.param(8, FSDP, "hard", marks=pytest.mark.slow),
         (2, {"model": 2}, "soft"),
         (8, {"data": 4, "model": 2}, "soft"),
-        (8, {"data": 2, "model": 4}, "hard"),
-        (8, {"data": 4, "model": 2} | FSDP, "soft"),
+        pytest.param(8, {"data": 2, "model": 4}, "hard", marks=pytest.mark.slow),
+        pytest.param(8, {"data": 4, "model": 2} | FSDP, "soft", marks=pytest.mark.slow),
         (8, {"data": 2, "model": 4} | FSDP, "soft"),
     ],
     ids=str,
@@ -212,7 +212,9 @@ def test_results_do_not_depend_on_the_mesh(config, eight, alone, devices, layout
     np.testing.assert_allclose(found[3], soft, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("accumulation", "batch_hard"), [(2, False), (1, True)])
+@pytest.mark.parametrize(
+    ("accumulation", "batch_hard"), [pytest.param(2, False, marks=pytest.mark.slow), (1, True)]
+)
 def test_microbatches_and_hardest_triplets_do_not_depend_on_the_mesh(config, eight, accumulation, batch_hard):
     config = changed(config, {"accumulation": accumulation})
     expected = trained(config, eight, 1, batch_hard)

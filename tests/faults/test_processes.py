@@ -66,6 +66,7 @@ def test_two_processes_train_as_one_over_many_steps(alone, two):
     assert_same_figures(alone[1], two[0], relative=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.program
 def test_four_processes_train_as_one_over_many_steps(alone, trained, tmp_path):
     log, said = trained(tmp_path / "run", 4, 1, "--config.epochs=4", "--verbose", double=True)
@@ -74,7 +75,7 @@ def test_four_processes_train_as_one_over_many_steps(alone, trained, tmp_path):
 
 
 @pytest.mark.program
-@pytest.mark.parametrize("storage", ["by_class", "top"])
+@pytest.mark.parametrize("storage", ["by_class", pytest.param("top", marks=pytest.mark.slow)])
 def test_two_processes_share_large_label_spaces(alone, trained, tmp_path, storage):
     """Three classes fit both forms whole: what is kept is what the matrices keep."""
     log, _ = trained(
@@ -151,7 +152,7 @@ def test_an_image_that_one_process_cannot_read_ends_all_with_its_name(start, pho
 
 
 @pytest.mark.program
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_process_ends_the_other_within_a_minute(start, tmp_path, victim):
     with start(tmp_path / "run", 2, 2, "--config.epochs=100000") as run:
         run.until(lambda: (tmp_path / "run/metrics.jsonl").exists())

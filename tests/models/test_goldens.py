@@ -19,6 +19,12 @@ from cdml_jax.models.weights.loading import fill_weights
 from cdml_jax.training.state import split_model
 
 GOLDENS = sorted(Path(__file__).parent.glob("goldens/*.npz"))
+# Deeper or wider than another network of their family, of the same parts.
+LARGER = ("efficientnet_lite1", "efficientnet_lite2", "resnet34", "resnet101", "vgg19", "vit_base")
+MARKED = [
+    pytest.param(path, marks=pytest.mark.slow if path.name.startswith(LARGER) else (), id=path.stem)
+    for path in GOLDENS
+]
 TOLERANCE = 1e-4  # of the largest output
 
 
@@ -28,7 +34,7 @@ def test_every_network_that_takes_foreign_weights_has_a_golden():
     assert have == set(NETWORKS) - {"small_resnet"} == take
 
 
-@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MARKED)
 def test_outputs_are_those_of_the_reference(path):
     golden = np.load(path)
     network, _, source = path.stem.partition(".")
