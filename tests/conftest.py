@@ -38,10 +38,51 @@ _LONGEST = (
 )
 
 
+# More than a quarter of a minute each, for what another test of the gate proves in part or at one size.
+_SLOW = (
+    "cli/test_descriptor_commands.py::test_embed_and_search_go_by_the_colour",
+    "cli/test_other_systems_by_command.py::test_a_table_of_a_network_with_a_part",
+    "distributed/test_mesh.py::test_microbatches_and_hardest_triplets",
+    "distributed/test_mesh.py::test_results_do_not_depend_on_the_mesh[8-",
+    "faults/test_processes.py::test_a_killed_process_ends_the_other",
+    "faults/test_processes.py::test_one_process_continues_what_two_began",
+    "faults/test_processes.py::test_two_processes_share_large_label_spaces",
+    "faults/test_processes.py::test_two_processes_train_as_one_over_many_steps",
+    "methods/test_other_systems_trained.py::test_they_begin_as_the_baselines_warm_up",
+    "models/test_models.py::test_every_option_that_a_network_names",
+    "runs/test_checkpoint.py::test_a_run_moves_to_another_number_of_devices",
+    "runs/test_checkpoint.py::test_on_other_devices_state_and_plan",
+    "runs/test_runs_by_command.py::test_a_folder_whose_checkpoints_would_be_lost",
+    "runs/test_runs_by_command.py::test_a_run_begins_with_another",
+    "runs/test_runs_by_command.py::test_a_save_that_fails_prints_one_line",
+    "runs/test_runs_by_command.py::test_folds_hold_every_image",
+    "test_configs.py::test_two_steps_of_it_run",
+    "test_extending.py::test_a_method_of_ones_own_trains",
+    "test_extending.py::test_arrays_are_a_data_set",
+    "test_extending.py::test_costs_and_terms_of_ones_own_train",
+    "test_extending.py::test_the_example_with_arrays_learns",
+    "test_flip_bits.py::",
+    "training/test_frozen.py::test_eight_devices_train_what_one_trains",
+    "training/test_other_systems.py::test_the_step_is_that_of_the_global_batch",
+    "training/test_parts.py::test_it_begins_as_the_baseline",
+    "training/test_step.py::test_bfloat16_activations_train",
+    "training/test_storage.py::test_a_run_continues_here_and_on_other_devices",
+    "training/test_substeps.py::",
+    "training/test_terms.py::test_terms_are_those_of_the_global_batch",
+    "training/test_terms.py::test_terms_of_no_weight_change_nothing",
+)
+
+
 def pytest_collection_modifyitems(items):
     """Whole files, the longest first: `make test` gives each worker a file at a time (`--dist=loadfile`)."""
-    place = {Path(__file__).parent / name: number for number, name in enumerate(_LONGEST)}
+    tests = Path(__file__).parent
+    place = {tests / name: number for number, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+    for item in items:
+        if item.path.is_relative_to(tests):
+            name = f"{item.path.relative_to(tests).as_posix()}::{item.nodeid.partition('::')[2]}"
+            if name.startswith(_SLOW):
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
