@@ -19,8 +19,17 @@ from cdml_jax.models.weights.loading import fill_weights
 from cdml_jax.training.state import split_model
 
 GOLDENS = sorted(Path(__file__).parent.glob("goldens/*.npz"))
-# Deeper or wider than another network of their family, of the same parts.
-LARGER = ("efficientnet_lite1", "efficientnet_lite2", "resnet34", "resnet101", "vgg19", "vit_base")
+# Deeper or wider than another network of their family; their references are compared by make test-all.
+LARGER = (
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "vgg16.",
+    "vgg19",
+    "vit_base",
+)
 MARKED = [
     pytest.param(path, marks=pytest.mark.slow if path.name.startswith(LARGER) else (), id=path.stem)
     for path in GOLDENS
