@@ -362,7 +362,7 @@ def test_images_and_workdirs_may_move(world, capsys, monkeypatch):
     monkeypatch.chdir(world / "elsewhere")
     more = [*train(world), "--workdir=second", "--config.source=folder:birds of 2026", "--config.epochs=1"]
     assert f"the same images as of folder:{birds} are now read from folder:{moved}" in said(capsys, more)[0]
-    assert said(capsys, ["evaluate", place, "--quiet"])[0] == evaluated
+    assert said(capsys, ["evaluate", place, "--quiet"])[0] == there
     (moved / "owl/0.png").unlink()
     assert "holds a run on other images of folder:" in said(capsys, ["evaluate", place], 2)[1]
     assert (
