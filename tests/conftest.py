@@ -40,6 +40,16 @@ _LONGEST = (
 
 # More than a quarter of a minute each, for what another test of the gate proves in part or at one size.
 _SLOW = (
+    "training/test_other_systems.py::",
+    "training/test_parts.py::",
+    "methods/test_other_systems_trained.py::",
+    "cli/test_other_systems_by_command.py::",
+    "cli/test_descriptor_commands.py::",
+    "models/test_goldens.py::test_outputs",
+    "training/test_terms.py::test_one_step",
+    "runs/test_checkpoint.py::test_every_damaged",
+    "test_extending.py::",
+    "faults/test_processes.py::",
     "cli/test_descriptor_commands.py::test_embed_and_search_go_by_the_colour",
     "cli/test_other_systems_by_command.py::test_a_table_of_a_network_with_a_part",
     "cli/test_own_images.py::",
