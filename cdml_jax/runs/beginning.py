@@ -121,8 +121,10 @@ class _Beginning:
     def _say(self, epoch: int, names: Classes, left_out: set[str]) -> None:
         parts = []
         if "classifier" in left_out:
-            of = f"{names.number} there, {self.classes.number} here"
-            parts.append(f"its classifier is left out: the classes are others ({of})")
+            of = f"the classes are others ({names.number} there, {self.classes.number} here)"
+            if names.names == self.classes.names:
+                of = "it is of another number of features"
+            parts.append(f"its classifier is left out: {of}")
         if "part" in left_out:
             parts.append("the method's part begins as drawn: that run has none, or another")
         if "pooling" in left_out:

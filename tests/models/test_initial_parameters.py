@@ -43,6 +43,11 @@ CASES = {
         {"BLOCKS": {"inception3a": googlenet.Widths(2, 3, 4, 2, 3, 2)}},
         "0ba7f5e1edc4795e",
     ),
+    "vgg16": (
+        vgg,
+        {"DEPTHS": {16: (1, 2)}, "WIDTHS": (4, 6), "FEATURES": 8, "GRID": 2},
+        "bb7cbfa502794f93",
+    ),
     "vgg16_bn": (
         vgg,
         {"DEPTHS": {16: (1, 2)}, "WIDTHS": (4, 6), "FEATURES": 8, "GRID": 2},

@@ -6,16 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from test_other_systems import after_a_step, assert_close, batch, config, make_costs  # noqa: F401
+from test_other_systems import ROWS, after_a_step, assert_close, batch, config, make_costs  # noqa: F401
 
 from cdml_jax.configuration.settings import changed
+from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods import METHODS
-from cdml_jax.methods.structure import PLAIN, Structure, Substep
+from cdml_jax.methods.structure import Structure, Substep
 from cdml_jax.methods.views import VIEWS
-from cdml_jax.models import NETWORKS, Network, Variant
+from cdml_jax.models import NETWORKS, Network, Spec, Variant, build
 from cdml_jax.models.heads import Heads
+from cdml_jax.models.parts import PARTS, Part
 from cdml_jax.models.pixels import normalize_images
 from cdml_jax.training.program import Program
+from cdml_jax.training.state import split_model
 from cdml_jax.training.step import view_key
 
 
@@ -46,14 +49,29 @@ class Stages(Network):
         return x.mean((1, 2))
 
 
+class Mean(Part):
+    """The mean of the map, and a classifier of its own on it."""
+
+    def __init__(self, network, families, spec, *, rngs):
+        super().__init__(network, families, spec, rngs=rngs)
+        self.features = network.map_channels
+        self.classifier = nnx.Linear(self.features, spec.num_classes, param_dtype=self.dtype, rngs=rngs)
+
+    def __call__(self, *maps, train):
+        mean = maps[0].mean((1, 2))
+        return mean, {"own_logits": self.classifier(mean)}
+
+
 @pytest.fixture(autouse=True)
 def stages(monkeypatch):
     monkeypatch.setitem(NETWORKS, "stages", Variant(Stages))
+    monkeypatch.setitem(PARTS, "mean", Mean)
 
 
-def test_updates_follow_one_another_whatever_microbatches(config, dataset, batch, float64):
-    wide = changed(config, {"model.dtype": "float64"})
-    structure = Structure("two", substeps=(Substep("jigsaw4"), Substep(weight=2.0)))
+def test_updates_of_microbatches_follow_one_another_as_by_hand(config, dataset, batch, float64):
+    wide = changed(config, {"model.dtype": "float64", "accumulation": 2})
+    substeps = (Substep("jigsaw4", "own_logits"), Substep(weight=2.0))
+    structure = Structure("two", part="mean", substeps=substeps)
     program = Program(wide, dataset, jax.devices()[:1], structure=structure)
     state, real = program.initial_state(3), batch["mask"]
     parameters = jax.tree.map(np.asarray, state.parameters)
@@ -61,14 +79,17 @@ def test_updates_follow_one_another_whatever_microbatches(config, dataset, batch
     mixed = np.asarray(VIEWS["jigsaw4"](jnp.asarray(batch["image"]), view_key(state, 0)))
     assert (mixed != batch["image"]).any()
 
-    def loss(parameters, images):
+    @jax.jit
+    @jax.value_and_grad
+    def loss(parameters, images, own):
         network = nnx.merge(program.graph, parameters, {})
-        logits, _ = network(normalize_images(jnp.asarray(images), jnp.float64), train=True)
+        x = network.front(normalize_images(jnp.asarray(images), jnp.float64), 1, train=True).mean((1, 2))
+        logits = jnp.where(own, network.part.classifier(x), network.heads.classifier(x))
         losses = -jax.nn.log_softmax(logits)[np.arange(len(images)), batch["label"]]
         return (real * class_weights * losses).sum() / real.sum()
 
     for place, (weight, images) in enumerate(((1, mixed), (2, batch["image"]))):
-        value, gradients = jax.jit(jax.value_and_grad(loss))(parameters, images)
+        value, gradients = loss(parameters, images, weight == 1)
         rate = weight * float(program.schedule(place))
         parameters = jax.tree.map(lambda p, g, rate=rate: p - rate * g, parameters, gradients)
     assert program.schedule(0) > program.schedule(1) > program.schedule(2) > 0
@@ -76,55 +97,44 @@ def test_updates_follow_one_another_whatever_microbatches(config, dataset, batch
     assert_close(found.parameters, parameters, rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(found.metrics["loss"].total, 2 * value, rtol=1e-7)
     assert (int(found.step), program.updates) == (1, 2)
-    apart = Program(changed(wide, {"accumulation": 2}), dataset, jax.devices()[:1], structure=structure)
-    assert_close(after_a_step(apart, batch).parameters, found.parameters, rtol=1e-12, atol=1e-12)
 
 
-def test_a_stage_trains_what_is_below_it_alone(config, dataset, batch):
-    config = changed(config, {"model.name": "stages"})
-    structure = Structure("first", part="pmg", substeps=(Substep("jigsaw8", "stage1_logits"),))
-    program = Program(config, dataset, jax.devices()[:1], structure=structure)
-    before = jax.tree.map(np.asarray, program.initial_state(3).parameters)
-    after = after_a_step(program, batch).parameters
-    moved = {
-        jax.tree_util.keystr(path, simple=True, separator=".").rpartition(".")[0]
-        for path, same in jax.tree_util.tree_leaves_with_path(
-            jax.tree.map(lambda a, b: bool((a == b).all()), before, after)
-        )
-        if not same
-    }
-    trunk = {"stem", "blocks.0.conv"}
-    heads = {"first.0.conv", "first.0.norm", "second.0.conv", "second.0.norm", "classifiers.0"}
-    heads |= {f"dense.0.{name}" for name in ("before", "linear", "after")}
-    assert moved == trunk | {f"part.{name}" for name in heads}
+@pytest.mark.parametrize("part", ["bilinear", "compact_bilinear", "pmg"])
+def test_a_part_begins_as_the_baseline_and_sees_the_global_batch(part, batch, float64):
+    spec = Spec(num_classes=6, embedding_size=4, dtype="float64")
+    plain, network = (build("stages", spec, rngs=nnx.Rngs(5), part=each) for each in ("", part))
+    for name in ("stem", "blocks"):
+        assert_close(*(nnx.as_pure(nnx.state(getattr(n, name))) for n in (network, plain)), rtol=0)
+    graph, *state = split_model(network)
+    key, labels = jax.random.key(3), batch["label"]
+
+    def loss(parameters, images):
+        model = nnx.merge(graph, parameters, state[1])
+        x = model.front(normalize_images(VIEWS["jigsaw8"](images, key), jnp.float64), 0, train=True)
+        (logits, _), extras = model.observe(x, 0, train=True)
+        each = [logits, *(extras[name] for name in sorted(extras) if name.endswith("_logits"))]
+        rows = np.arange(ROWS)
+        return sum(-jax.nn.log_softmax(one)[rows, labels].mean() for one in each)
+
+    found = []
+    for number in (1, 2, 4):
+        mesh = mesh_lib.make_mesh(ROWS, devices=jax.devices()[:number])
+        parameters = mesh_lib.put_replicated(mesh, state[0])
+        images = mesh_lib.put_batch(mesh, {"image": batch["image"]})["image"]
+        quick = jax.jit(jax.value_and_grad(loss), compiler_options={"xla_backend_optimization_level": 0})
+        found.append(quick(parameters, images))
+    for many in found[1:]:
+        assert_close(many, found[0], rtol=1e-6, atol=1e-9)
 
 
-def test_four_updates_begin_as_the_baseline_and_are_those_of_the_global_batch(config, dataset, batch):
-    config = changed(config, {"model.name": "stages"})
-    plain = Program(config, dataset, jax.devices()[:1], structure=PLAIN)
-    programs = [
-        Program(config, dataset, jax.devices()[:number], structure=METHODS["pmg"].structure)
-        for number in (1, 2, 4)
-    ]
-    begun, theirs = (program.initial_state(5).parameters for program in (programs[0], plain))
-    for name in set(theirs) - {"heads"}:
-        assert_close(begun[name], theirs[name], rtol=0)
-    one, *others = (after_a_step(program, batch) for program in programs)
-    for many in others:
-        assert_close(many.parameters, one.parameters, rtol=1e-3, atol=1e-4)
-    assert programs[0].traces["step"] == 1
-    assert float(programs[0].schedule(4 * programs[0].total_steps)) == pytest.approx(0, abs=1e-9)
-    assert METHODS["cdml_pmg"].structure.warm == METHODS["pmg"].structure
-    # All four heads are asked when the network is used.
-    network = programs[0].model(one)
+def test_all_classifiers_are_asked_when_the_network_is_used(batch):
+    network = build("stages", Spec(num_classes=6), rngs=nnx.Rngs(5), part="pmg")
     images = normalize_images(jnp.asarray(batch["image"]))
-    outputs, said = network.observe(network.front(images, 0, train=False), 0, train=False)
-    stages = sum(said[f"stage{place}_logits"] for place in (1, 2, 3))
-    x = network.front(images, 3, train=False)
-    alone = network.heads(network.part(*_maps(network, images), train=False)[0])
-    assert x.shape[1] == 1
-    np.testing.assert_allclose(outputs.logits, alone.logits + stages, rtol=1e-5, atol=1e-5)
-
-
-def _maps(network, images):
-    return [network.front(images, blocks, train=False) for blocks in (1, 2, 3)]
+    x, maps = network.front(images, 0, train=False), []
+    for block in network.blocks:
+        x = block(x, train=False)
+        maps.append(x)
+    features, said = network.part(*maps, train=False)
+    expected = network.heads(features).logits + sum(said[f"stage{place}_logits"] for place in (1, 2, 3))
+    np.testing.assert_allclose(network(images, train=False).logits, expected, rtol=1e-5, atol=1e-5)
+    assert METHODS["cdml_pmg"].structure.warm == METHODS["pmg"].structure != METHODS["bilinear"].structure

@@ -15,6 +15,8 @@ from cdml_jax.models.parts.part import Part
 from cdml_jax.models.spec import TORCHVISION, Spec
 
 if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
     from cdml_jax.models.network import Network
 
 
@@ -68,7 +70,7 @@ class ProgressiveStages(Part):
         pooled = []
         for x, first, second in zip(maps, self.first, self.second):
             x = second(first(x, train=train), train=train)
-            pooled.append(x.max((1, 2)).astype(self.dtype))
+            pooled.append(largest(x).astype(self.dtype))
         stages = zip(pooled, self.dense, self.classifiers)
         logits = [classifier(dense(v, train=train)) for v, dense, classifier in stages]
         said = {f"stage{place}_logits": values for place, values in enumerate(logits, 1)}
@@ -77,6 +79,19 @@ class ProgressiveStages(Part):
     def predicted(self, outputs: Outputs, said: dict[str, jax.Array]) -> Outputs:
         """The sum of all classifiers' logits; the embedding is that of all stages."""
         return outputs._replace(logits=outputs.logits + sum(said.values()))
+
+
+def largest(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:
+    """Maximum over the positions; its gradient goes to the first of them.
+
+    By its place: the gradient of `max` compares again, and XLA may have rounded the map otherwise by then.
+
+    >>> jax.grad(lambda x: largest(x).sum())(jnp.array([[[[1.0]], [[3.0]], [[3.0]]]])).ravel().tolist()
+    [0.0, 1.0, 0.0]
+    """
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    place = jnp.argmax(jax.lax.stop_gradient(flat), axis=1, keepdims=True)
+    return jnp.take_along_axis(flat, place, axis=1)[:, 0]
 
 
 class PublishedStages(ProgressiveStages):

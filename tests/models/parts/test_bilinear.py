@@ -1,5 +1,7 @@
 """Bilinear pooling by hand, its sketch by Fourier transforms, and how many operations they take."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,13 @@ import pytest
 from flax import nnx
 from jax.test_util import check_grads
 
-from cdml_jax.models import NETWORKS, Spec, build
+from cdml_jax.errors import UserError
+from cdml_jax.models import NETWORKS, Spec, build, vgg
 from cdml_jax.models.parts import bilinear
 from cdml_jax.models.parts.bilinear import Hashes, hashes, outer_product, signed_root, tensor_sketch
+from cdml_jax.models.weights.files import WeightFile
+from cdml_jax.models.weights.loading import fill_weights
+from cdml_jax.training.state import split_model
 
 WIDE = jnp.dtype("float64")
 
@@ -120,6 +126,28 @@ def test_any_family_has_it_and_begins_as_ever(name, part, features):
     images = jax.ShapeDtypeStruct((2, 64, 96, 3), jnp.float32)
     logits, embeddings = nnx.eval_shape(lambda m, x: m(x, train=False), model, images)
     assert (logits.shape, embeddings.shape) == ((2, 3), (2, 4))
+
+
+def test_a_file_of_weights_fits_without_the_layers_of_the_pooling(monkeypatch):
+    sizes = {"DEPTHS": {16: (1, 2)}, "WIDTHS": (4, 6), "FEATURES": 8, "GRID": 2}
+    for constant, value in sizes.items():
+        monkeypatch.setattr(vgg, constant, value)
+    rng, values = np.random.default_rng(0), {}
+    shapes = {"features.0": (4, 3, 3, 3), "features.3": (6, 4, 3, 3), "features.5": (6, 6, 3, 3)}
+    dense = {"classifier.0": (8, 24), "classifier.3": (8, 8), "classifier.6": (9, 8)}
+    for name, shape in (shapes | dense).items():
+        values[f"{name}.weight"] = rng.normal(size=shape).astype(np.float32)
+        values[f"{name}.bias"] = rng.normal(size=shape[0]).astype(np.float32)
+    for part in ("", "bilinear"):
+        trees = split_model(small("vgg16", part))[1:]
+        file = WeightFile(values, {}, Path("vgg16.pth"))
+        parameters, _ = fill_weights(file, *trees, network="vgg16")
+        found = parameters["blocks"][1]["convolutions"][1]["kernel"]
+        np.testing.assert_array_equal(found, values["features.5.weight"].transpose(2, 3, 1, 0))
+        assert ("dense1" in parameters) == (not part)
+        more = WeightFile(values | {"classifier.9.bias": values["features.0.bias"]}, {}, Path("vgg16.pth"))
+        with pytest.raises(UserError, match=r"not in the network: classifier\.9\.bias"):
+            fill_weights(more, *trees, network="vgg16")
 
 
 def test_a_wide_map_is_reduced_first(maps):
