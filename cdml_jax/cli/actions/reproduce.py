@@ -24,6 +24,7 @@ from cdml_jax.distributed import processes
 from cdml_jax.distributed.signals import Interrupted, Stop
 from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS, Method, named_method
+from cdml_jax.methods.alike import alike
 from cdml_jax.methods.identity import own_digest
 from cdml_jax.methods.structure import Structure
 from cdml_jax.reporting import results
@@ -135,6 +136,7 @@ def _prepared(
             "train`"
         )
     config = as_begun(config, workdir.begun_with(folder))
+    _say_alike(config, methods)
     _look_at_runs(config, folder, methods, seeds)
     program = prepare("reproduce", config, folder, "validation", "test", methods=compared)
     if program.storage.name == "top":
@@ -143,6 +145,22 @@ def _prepared(
             "made; use cdml train and cdml evaluate, or confusion.storage=by_class"
         )
     return program
+
+
+def _say_alike(config: Settings, methods: Mapping[str, Method]) -> None:
+    """Warn of methods that nothing but chance will set apart."""
+    objective = config.objective
+    for names in alike(
+        {name: methods[name] for name in config.reproduce.methods},
+        composed=config.sampling.composed,
+        triplet_weight=objective.triplet_weight,
+        pair_beta=objective.pair_beta,
+        in_batch=objective.in_batch,
+    ):
+        console.warn(
+            f"reproduce.methods: {' and '.join(names)} are the same method at these settings of sampling and "
+            "objective; their rows will differ by chance alone, on a GPU by as much as two runs do"
+        )
 
 
 def _look_at_runs(config: Settings, folder: Path, methods: Mapping[str, Method], seeds: range) -> None:
