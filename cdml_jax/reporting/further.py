@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
-from cdml_jax.reporting.comparison import CONFIDENCE, DRAWS, FEWEST, compare, points
+from cdml_jax.reporting.comparison import CONFIDENCE, DRAWS, FEWEST, compare, paired_p_value, points
 from cdml_jax.reporting.markdown import markdown_table
 from cdml_jax.reporting.pairs import confused_pairs
 from cdml_jax.reporting.results import RunResult
@@ -124,7 +123,7 @@ def _p_value(table: Table, method: str) -> float:
     ours, theirs = np.array(accuracies).T
     if np.ptp(ours - theirs) < 1e-12:
         return math.nan
-    return float(stats.ttest_rel(ours, theirs).pvalue)
+    return paired_p_value(ours - theirs)
 
 
 def _interval(table: Table, method: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import bdtr
 
 from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
@@ -129,7 +129,7 @@ def compare_predictions(
     tail = 50.0 * (1.0 - CONFIDENCE)
     low, high = np.percentile(100.0 * (drawn[:, 1] - drawn[:, 0]) / number, (tail, 100.0 - tail))
     alone = only_a + only_b
-    p_value = float(stats.binomtest(only_a, alone).pvalue) if alone else 1.0
+    p_value = min(1.0, 2.0 * float(bdtr(min(only_a, only_b), alone, 0.5)))
     changes = _changes(labels, right_a, right_b)
     both = int((right_a & right_b).sum())
     return Paired(number, both, only_a, only_b, float(low), float(high), p_value, changes)
