@@ -82,6 +82,21 @@ def test_bars_are_mean_test_rates_and_whiskers_their_range():
     assert axes.collections[0].get_path_effects()
 
 
+def test_equal_rates_whose_mean_is_rounded_past_them_have_bars():
+    for seeds, size in ((3, 29), (5, 29), (7, 30), (5, 7)):
+        for wrong in range(1, size):
+            counts = diagonal_errors([wrong] * 4, size)
+            runs = [RunResult("baseline", seed, 1, 1.0, counts, counts) for seed in range(seeds)]
+            rate = np.full(seeds, 100.0 * (1 - (size - wrong) / size))
+            if rate.min() <= rate.mean() <= rate.max():
+                continue
+            axes = figures.draw_misclassification(table(runs), number=2).axes[0]
+            bars = next(one for one in axes.containers if isinstance(one, BarContainer))
+            assert [bar.get_width() for bar in bars] == pytest.approx([rate[0]] * 2)
+            return
+    raise AssertionError("no such rates")
+
+
 def test_controls_are_among_the_bars():
     controls = [run("triplets_only", seed, [0] * 4, [1, 1, 1, 1]) for seed in (0, 1)]
     axes = figures.draw_misclassification(table([*results(), *controls]), number=3).axes[0]
