@@ -188,6 +188,9 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
         for seed in (0, 1)
     }
     assert len({row["steps"] for row in rows}) == 1
+    assert {row["updates"] for row in rows} == {1}
+    assert len({row["operations"] for row in rows}) == 1  # one compiled step serves the paper's methods
+    assert rows[0]["operations"] > 1e6
     assert "NMI % |" in first.stdout
     kinds = {"baseline": "features", "weighted_softmax": "features"}
     assert all(row["embedding"] == kinds.get(row["method"], "projection") for row in rows)

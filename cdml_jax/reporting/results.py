@@ -28,6 +28,8 @@ _COLUMNS = (
     "seed",
     "steps",
     "seconds",
+    "updates",
+    "operations",
     "validation_accuracy",
     "test_accuracy",
     "validation_mean_class_error",
@@ -54,6 +56,9 @@ class RunResult:
       validation, test: what the run said of each image, from the pass that gave the counts; None where it was
         not kept, and of validation images that were trained on.
       provenance: settings, versions, devices and date.
+      updates: of the parameters from each batch.
+      operations: floating-point operations of a training step for each image of the batch; NaN where they
+        were not counted.
     """
 
     method: str
@@ -67,6 +72,8 @@ class RunResult:
     validation: Predictions | None = None
     test: Predictions | None = None
     provenance: Provenance | None = None
+    updates: int = 1
+    operations: float = math.nan
 
     def __post_init__(self) -> None:
         if not _SAFE_NAME.fullmatch(self.method):
@@ -121,6 +128,8 @@ def save(result: RunResult, folder: str | Path) -> Path:
         "embeddings": result.embeddings.record() if result.embeddings else None,
         "provenance": dataclasses.asdict(result.provenance) if result.provenance else None,
         "names": {split: predictions.names for split, predictions in splits.items()},
+        "updates": result.updates,
+        "operations": _number(result.operations),
     }
     arrays = {"validation_counts": result.validation_counts, "test_counts": result.test_counts}
     for split, predictions in splits.items():
@@ -200,6 +209,8 @@ def _of_archive(archive: Archive, *, embeddings: bool) -> RunResult:
         ],
         embeddings=EmbeddingFigures.of_record(figures) if figures else None,
         provenance=Provenance(**made) if made else None,
+        updates=record.get("updates", 1),  # tables that were begun before steps were counted
+        operations=record.get("operations") or math.nan,
         **{
             split: Predictions.of_archive(archive, split, names, embeddings=embeddings)
             for split, names in record["names"].items()
@@ -258,6 +269,8 @@ def write_rows(results: Iterable[RunResult], folder: str | Path) -> list[Path]:
                 "seed": result.seed,
                 "steps": result.steps,
                 "seconds": round(result.seconds, 3),
+                "updates": result.updates,
+                "operations": _number(result.operations),
                 "validation_accuracy": _number(accuracy(result.validation_counts)),
                 "test_accuracy": _number(accuracy(result.test_counts)),
                 "validation_mean_class_error": _number(mean_class_error(result.validation_counts)),

@@ -1,5 +1,6 @@
 """Intervals over images, Holm's correction and the errors of pairs, computed another way."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -101,3 +102,12 @@ def test_what_was_not_kept_is_a_dash(table):
     assert further_table(tabulate([r for r in bare if r.method == "cdml"], CLASSES)) == ""
     few = cells(further_table(tabulate([r for r in bare if r.seed < 2], CLASSES)))
     assert few["cdml"][1] == "–"
+
+
+def test_work_stands_beside_what_it_gives(table):
+    work = {"baseline": (1, 2.0e9), "cdml": (4, 6.9e9), "focal": (1, math.nan)}
+    results = [
+        dataclasses.replace(r, updates=work[r.method][0], operations=work[r.method][1]) for r in table.results
+    ]
+    found = cells(further_table(tabulate(results, CLASSES)))
+    assert [found[method][5:] for method in work] == [["1", "1.00"], ["4", "3.45"], ["1", "–"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def result_of(
     seed: int,
     run: Run,
     held_out: np.ndarray | None = None,
+    operations: float = math.nan,
 ) -> RunResult:
     """What a finished run of a table leaves; every process calls it.
 
@@ -46,6 +48,7 @@ def result_of(
       program, run: the run, after its last step.
       name, method, seed: whose it is.
       held_out: (C, C) counts of the baseline on folds; None where the validation split is kept apart.
+      operations: of the program's step, for each image.
     """
     config = program.config
     embedding, keep = measured_embedding(config, method), config.reproduce.embeddings
@@ -77,7 +80,19 @@ def result_of(
             device=program.mesh.devices.flat[0].device_kind,
             devices=program.mesh.size,
         ),
+        updates=program.updates,
+        operations=operations,
     )
+
+
+def operations_of(program: Program[Settings]) -> float:
+    """Floating-point operations of a training step for each image, forward and backward; NaN if not counted.
+
+    As XLA counts them before it optimises: the step is traced for it and not compiled. Of a loop's body one
+    turn counts.
+    """
+    lowered = program.step.lower(program.abstract_state(), program.abstract_batch(), program.abstract_costs())
+    return float((lowered.cost_analysis() or {}).get("flops", math.nan)) / program.config.batch_size
 
 
 def predictions_of(

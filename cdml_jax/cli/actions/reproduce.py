@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from etils.epath import Path
 
 from cdml_jax.cli.actions.answers import costs_of
 from cdml_jax.cli.actions.cards import write_card
-from cdml_jax.cli.actions.outcome import result_of, settings_of_run
+from cdml_jax.cli.actions.outcome import operations_of, result_of, settings_of_run
 from cdml_jax.cli.actions.page import attempt
 from cdml_jax.cli.actions.running import prepare, say_next
 from cdml_jax.configuration import keys
@@ -79,7 +80,7 @@ def reproduce(
                 stop=stop,
             ).sum(axis=0)
             program = program.beside(feeds=pool(program.feeds))
-        programs = {program.structure: program}
+        programs, counted = {program.structure: program}, functools.cache(operations_of)
         for seed in seeds:
             warm: dict[Structure, Run] = {}
             for name in config.reproduce.methods:
@@ -100,7 +101,7 @@ def reproduce(
                 with held(place):
                     run = fit(own, method, seed, start=start, folder=place, stop=stop, save_last=True)
                     keep_newest(place)
-                result = result_of(own, name, method, seed, run, held_out)
+                result = result_of(own, name, method, seed, run, held_out, counted(own))
                 if processes.is_first():
                     results.save(result, kept)
                 seen = {"test": figures_of(result.test_counts, run.epoch)}
