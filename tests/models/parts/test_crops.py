@@ -34,7 +34,8 @@ def test_values_are_the_published_ones(float64):
 
 def test_it_is_the_sum_over_all_pixels_and_its_gradients_are_those_of_differences(float64):
     rng = np.random.default_rng(0)
-    images, rows, columns = rng.normal(size=(2, 5, 7, 3)), rng.uniform(-2, 6, (2, 3, 4)), rng.uniform(0, 6, (2, 3, 2))
+    images = rng.normal(size=(2, 5, 7, 3))
+    rows, columns = rng.uniform(-2, 6, (2, 3, 4)), rng.uniform(0, 6, (2, 3, 2))
     found = sampled(*map(jnp.asarray, (images, rows, columns)))
     expected = np.zeros((2, 3, 4, 2, 3))
     for place in np.ndindex(2, 3, 4, 2):
@@ -50,7 +51,7 @@ def test_it_is_the_sum_over_all_pixels_and_its_gradients_are_those_of_difference
 
     gradients = jax.grad(value, argnums=(0, 1))(rows, columns)
     step = 1e-6
-    for number, given in enumerate((rows, columns)):
+    for number in range(2):
         place = (1, 2, 1)
         moved = [np.array(a) for a in (rows, columns)]
         moved[number][place] += step
