@@ -90,6 +90,8 @@ _SLOW = (
     "test_extending.py::test_costs_and_terms_of_ones_own_train",
     "test_extending.py::test_the_example_with_arrays_learns",
     "test_flip_bits.py::",
+    "training/test_image_parts.py::test_a_step",
+    "training/test_image_parts.py::test_it_begins_as_the_baseline_and_says_what_it_cannot_have[nts_net",
     "training/test_frozen.py::test_eight_devices_train_what_one_trains",
     "training/test_other_systems.py::test_the_step_is_that_of_the_global_batch",
     "training/test_parts.py::test_it_begins_as_the_baseline",

@@ -65,6 +65,11 @@ def cut_out(
 
 
 def _weights(places: jax.Array, number: int, dtype: jnp.dtype) -> jax.Array:
-    """max(0, 1 − |place − k|) for each pixel k of a line."""
+    """max(0, 1 − |place − k|) for each pixel k of a line.
+
+    By the pixel before, so that at a pixel too there is a derivative, that towards the next one.
+    """
+    before = jnp.floor(jax.lax.stop_gradient(places))[..., None]
+    share = places[..., None] - before
     pixels = jnp.arange(number, dtype=places.dtype)
-    return jax.nn.relu(1 - jnp.abs(places[..., None] - pixels)).astype(dtype)
+    return jnp.where(pixels == before, 1 - share, jnp.where(pixels == before + 1, share, 0)).astype(dtype)

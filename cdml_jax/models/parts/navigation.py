@@ -16,6 +16,7 @@ from cdml_jax.models.parts.part import ImagePart, pooled_crops, side_for
 from cdml_jax.models.spec import Spec
 
 if TYPE_CHECKING:
+    from jax.typing import ArrayLike
     from jaxtyping import Array, Float, Int
 
     from cdml_jax.models.network import Network
@@ -146,7 +147,7 @@ def proposed_boxes(image: tuple[int, int], last: tuple[int, int]) -> Float[np.nd
 
 
 def best_apart(
-    scores: Float[Array, "batch boxes"], boxes: Float[np.ndarray, "boxes four"], number: int
+    scores: Float[Array, "batch boxes"], boxes: Float[ArrayLike, "boxes four"], number: int
 ) -> Int[Array, "batch number"]:
     """The boxes of the highest scores, each of which overlaps no better one by 0.25 or more.
 
@@ -162,18 +163,18 @@ def best_apart(
     >>> best_apart(jnp.array([[0.2, 0.3, 0.1], [0.3, 0.2, 0.1]]), boxes, 2).tolist()
     [[1, 2], [0, 2]]
     """
-    every = jnp.arange(len(boxes), dtype=jnp.int32)
     table = jnp.asarray(boxes)
+    every = jnp.arange(table.shape[0], dtype=jnp.int32)
     free = jnp.ones(scores.shape, bool)
     taken = ~free
     found = []
     for _ in range(number):
-        allowed = jnp.where(free.any(axis=1, keepdims=True), free, ~taken)
+        allowed = free | ~(taken | free.any(axis=1, keepdims=True))
         best = jnp.argmax(jnp.where(allowed, scores, -jnp.inf), axis=1).astype(jnp.int32)
-        found.append(best)
+        found.append(best[:, None])
         taken = taken | (every == best[:, None])
         free = free & ~taken & (overlap(table[best][:, None], table[None]) < OVERLAP)
-    return jnp.stack(found, axis=1)
+    return jnp.concatenate(found, axis=1)
 
 
 def overlap(one: Float[Array, "*boxes four"], other: Float[Array, "*others four"]) -> Float[Array, "*shape"]:

@@ -79,4 +79,4 @@ def boxes_around(
         return first.astype(jnp.float32) * scale, last.astype(jnp.float32) * scale
 
     (top, bottom), (left, right) = ends(masks.any(axis=2), image[0]), ends(masks.any(axis=1), image[1])
-    return jnp.stack([top, left, bottom, right], axis=1)
+    return jnp.concatenate([end[:, None] for end in (top, left, bottom, right)], axis=1)
