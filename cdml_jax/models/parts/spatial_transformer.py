@@ -90,7 +90,8 @@ class Localization(nnx.Module):
 
     def __init__(self, network: Network, spec: Spec, *, rngs: nnx.Rngs):
         self.dtype = spec.param_dtype
-        self.trunk = nnx.clone(network)
+        graph, state = nnx.split(network)
+        self.trunk = nnx.merge(graph, jax.tree.map(jnp.copy, state))
         for name in ("heads", *network.pool_names):
             delattr(self.trunk, name)
         channels = network.map_channels
