@@ -31,7 +31,8 @@ from cdml_jax.models import Spec, build
 CLASSES = 200
 # Network, side of the images, batch, methods.
 CASES = (
-    ("resnet18", 128, 8, ("compact_bilinear", "pmg", "nts_net", "spatial_transformer", "object_crop")),
+    ("resnet18", 128, 8, ("compact_bilinear", "pmg")),
+    ("resnet18", 224, 4, ("nts_net", "spatial_transformer", "object_crop")),
     ("resnet50", 96, 8, ("bilinear",)),
 )
 
