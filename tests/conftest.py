@@ -70,6 +70,7 @@ _SLOW = (
     "methods/test_other_systems_trained.py::test_they_begin_as_the_baselines_warm_up",
     "methods/test_pairwise_confusion.py::test_a_term_is_trained",
     "models/test_convolution.py::test_values_and_gradients_are_those_of_xla[few",
+    "models/parts/test_object_crop.py::test_batch_norm",
     "models/test_initial_parameters.py::",
     "models/test_models.py::test_every_option_that_a_network_names",
     "models/test_models.py::test_float64",
