@@ -42,8 +42,7 @@ class Navigation(ImagePart):
 
     of the four best crops and the whole image. Terms read the scores of the six, what one classifier says of
     each of their features, and what another says of f. The navigator learns from its scores alone: the map
-    reaches it, no gradient goes back, and where crops lie has no gradient. Only four crops are seen where
-    nothing is trained.
+    reaches it, no gradient goes back, and where crops lie has no gradient. At inference four crops are seen.
 
     At 448 pixels with a map of 14 x 14 the boxes are the published 1,614. Of other images they are the same
     shares of the sides **(ours)**; as everywhere here there is no dropout **(ours)**.
