@@ -32,15 +32,21 @@ CLASSES = 200
 # Network, side of the images, batch, methods.
 CASES = (
     ("resnet18", 128, 8, ("compact_bilinear", "pmg")),
+    ("resnet18", 224, 4, ("nts_net", "spatial_transformer", "object_crop")),
     ("resnet50", 96, 8, ("bilinear",)),
 )
 
 
 class Trunk(NamedTuple):
-    """Multiply-accumulates of an image up to each of three stages, and the shapes of their maps."""
+    """Multiply-accumulates of an image up to each of three stages, and the shapes of their maps.
+
+    `side` is the image's, `half` the whole network's count for one of half the side.
+    """
 
     up_to: list[float]
     maps: list[tuple[int, ...]]
+    side: int = 0
+    half: float = 0.0
 
 
 def trunk_of(name: str, side: int) -> Trunk:
@@ -58,7 +64,7 @@ def trunk_of(name: str, side: int) -> Trunk:
         products.append(jax.jit(front).lower(state, images).cost_analysis()["flops"] / 2)
     coarser = [k for k in range(len(model.blocks)) if maps[k][0] > maps[k + 1][0]]
     ends = [*coarser[-2:], len(model.blocks)]
-    return Trunk([products[k] for k in ends], [maps[k] for k in ends])
+    return Trunk([products[k] for k in ends], [maps[k] for k in ends], side)
 
 
 def heads(features: int, embedding: int) -> float:
@@ -91,10 +97,45 @@ def pmg(trunk: Trunk, embedding: int) -> float:
     return forward + 2 * (backward + trunk.up_to[-1] + sum(stages) + last)
 
 
+def crop(side: int, size: int) -> float:
+    """Bilinear samples by two matrix products: s H W 3 and s s W 3; they have no gradient by the image."""
+    return 3 * size * side * (side + size)
+
+
+def nts_net(trunk: Trunk, embedding: int) -> float:
+    """The image and six crops of half its side, whole; a navigator whose first layer stops the gradient."""
+    height, width, channels = trunk.maps[-1]
+    levels = [-(-height // k) * -(-width // k) for k in (1, 2, 4)]
+    first = 9 * channels * 128 * levels[0]
+    later = 9 * 128**2 * sum(levels[1:]) + 128 * sum(k * p for k, p in zip((6, 6, 9), levels))
+    made = trunk.up_to[-1] + 6 * trunk.half + later + heads(5 * channels, embedding) + 7 * channels * CLASSES
+    return 3 * made + 2 * first + 6 * crop(trunk.side, trunk.side // 2)
+
+
+def spatial_transformer(trunk: Trunk, embedding: int) -> float:
+    """Two crops of the image's size and the localization network; samples have a gradient by their places.
+
+    Of the second product that is the first's result and the weights, of the first product the weights.
+    """
+    height, width, channels = trunk.maps[-1]
+    placed = height * width * channels * 128 + 49 * 128 * 128
+    samples = 3 * trunk.side**3
+    return 3 * (3 * trunk.up_to[-1] + placed + heads(2 * channels, embedding)) + 2 * (2 + 3) * samples
+
+
+def object_crop(trunk: Trunk, embedding: int) -> float:
+    """The image and a crop of its size."""
+    both = 2 * trunk.up_to[-1] + heads(trunk.maps[-1][-1], embedding)
+    return 3 * both + crop(trunk.side, trunk.side)
+
+
 FORMULAS: dict[str, Callable[[Trunk, int], float]] = {
     "bilinear": bilinear,
     "compact_bilinear": compact_bilinear,
     "pmg": pmg,
+    "nts_net": nts_net,
+    "spatial_transformer": spatial_transformer,
+    "object_crop": object_crop,
 }
 
 
@@ -131,6 +172,8 @@ def measure(name: str, side: int, batch: int, method: str, repeats: int) -> dict
             clock[key].append(time.perf_counter() - began)
             processor[key].append(time.process_time() - used)
     trunk, embedding = trunk_of(name, side), config.model.embedding_size
+    if method == "nts_net":
+        trunk = trunk._replace(half=trunk_of(name, side // 2).up_to[-1])
     counted = FORMULAS[method](trunk, embedding) / baseline(name, trunk, embedding)
     found = compare(clock[method], clock["baseline"])
     by_processor = compare(processor[method], processor["baseline"])["ratio"]
@@ -154,11 +197,13 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--case", help="one network alone")
+    parser.add_argument("--methods", default="", help="these alone, by commas")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cases = []
     for name, side, batch, methods in CASES:
-        for method in methods if options.case in (None, name) else ():
+        wanted = [m for m in methods if not options.methods or m in options.methods.split(",")]
+        for method in wanted if options.case in (None, name) else ():
             cases.append(measure(name, side, batch, method, options.repeats))
             print(cases[-1], flush=True)
     apart = [abs(math.log(case["over_count"])) for case in cases]

@@ -5,7 +5,8 @@ Hardware: one GPU. On 2 CPU cores an epoch takes more than two minutes.
 Expect:   docs/results.md, "CUB-200-2011 at 160 pixels, the whole network".
 
 Learning rate and label smoothing were chosen for the baseline on held-out training images, batches that are
-not composed for CDML; seeds and comparisons were fixed before the test split was read: experiments/plan_cub.md.
+not composed for CDML; seeds and comparisons were fixed before the test split was read:
+experiments/plan_cub.md.
 """
 
 from ml_collections import ConfigDict

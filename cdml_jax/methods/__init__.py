@@ -12,9 +12,12 @@ from cdml_jax.methods import (
     controls,
     dropping,
     mutual_channel,
+    navigation,
+    object_crop,
     pairwise_confusion,
     progressive,
     soft_mining,
+    spatial_transformer,
     two_levels,
 )
 from cdml_jax.methods.cdml import PAPER
@@ -86,5 +89,8 @@ METHODS: dict[str, Method] = {
     **dropping.METHODS,
     **bilinear.METHODS,
     **progressive.METHODS,
+    **navigation.METHODS,
+    **spatial_transformer.METHODS,
+    **object_crop.METHODS,
     "confusion_hard": CONFUSION_HARD,
 }

@@ -14,7 +14,7 @@ from cdml_jax.regularizers import halves, probability_distances
 from cdml_jax.sampling.triplets import Pairs, sample_pairs
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, Bool, Float, Int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,3 +69,39 @@ class ConfusedPairs(PairwiseConfusion):
     def prepare(self, labels: Int[Array, "parts rows"], draw: Callable[..., Any]) -> Pairs:
         """As many pairs as there are halves, drawn by the pair weights."""
         return draw(functools.partial(sample_pairs, num_pairs=labels.shape[1] // 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class OfRows:
+    """Base of the terms that are a mean over the real rows.
+
+    Attributes:
+      factor: the weight, for any number of classes.
+    """
+
+    factor: float = 1.0
+
+    def weight(self, num_classes: int) -> float:
+        """The same for any number of classes."""
+        return self.factor
+
+    def prepare(self, labels: Int[Array, "parts rows"], draw: Callable[..., Any]) -> Array:
+        """Which rows count."""
+        return labels >= 0
+
+    def count(self, prepared: Array) -> Int[Array, ""]:
+        """Real rows."""
+        return prepared.sum(dtype=jnp.int32)
+
+
+def cross_entropies(
+    scores: Float[Array, "rows *more classes"], classes: Int[Array, " rows"], real: Bool[Array, " rows"]
+) -> Array:
+    """−log softmax of the own class, (rows, *more); 0 with zero gradients where a row is not real."""
+    more = (1,) * (scores.ndim - 1)
+    real = real.reshape(-1, *more)
+    # Masked before the softmax: its derivative of NaN is NaN, whatever it is multiplied by.
+    log_probabilities = jax.nn.log_softmax(jnp.where(real, scores, 0))
+    own = jnp.where(real, classes.reshape(-1, *more), 0)
+    own = jnp.broadcast_to(own, (*scores.shape[:-1], 1))
+    return -jnp.where(real, jnp.take_along_axis(log_probabilities, own, axis=-1), 0)[..., 0]

@@ -7,22 +7,21 @@ re-identification", ACCV 2018. What the paper calls model and vehicle are family
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 
 from cdml_jax.methods.cdml import CDML
 from cdml_jax.methods.method import Method
 from cdml_jax.methods.structure import Structure
+from cdml_jax.methods.terms import OfRows, cross_entropies
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
 
 @dataclasses.dataclass(frozen=True)
-class FamilyCrossEntropy:
+class FamilyCrossEntropy(OfRows):
     """Cross-entropy of the family by the first level of the head.
 
     Attributes:
@@ -33,21 +32,8 @@ class FamilyCrossEntropy:
     Source: Wei et al., ACCV 2018.
     """
 
-    factor: float = 1.0
     name: str = "family"
     needs: tuple[str, ...] = ("family_logits", "families")
-
-    def weight(self, num_classes: int) -> float:
-        """The same for any number of classes."""
-        return self.factor
-
-    def prepare(self, labels: Int[Array, "parts rows"], draw: Callable[..., Any]) -> Array:
-        """Which rows count."""
-        return labels >= 0
-
-    def count(self, prepared: Array) -> Int[Array, ""]:
-        """Real rows."""
-        return prepared.sum(dtype=jnp.int32)
 
     def __call__(
         self,
@@ -58,11 +44,8 @@ class FamilyCrossEntropy:
         **needed: Array,
     ) -> Float[Array, ""]:
         """Σ −log softmax(family scores) of the own family."""
-        own = needed["families"][jnp.where(prepared, labels, 0)][:, None]
-        # Masked before the softmax: its derivative of NaN is NaN, whatever it is multiplied by.
-        scores = jnp.where(prepared[:, None], needed["family_logits"], 0)
-        log_probabilities = jax.nn.log_softmax(scores)
-        return -jnp.where(prepared, jnp.take_along_axis(log_probabilities, own, axis=1)[:, 0], 0).sum()
+        own = needed["families"][jnp.where(prepared, labels, 0)]
+        return cross_entropies(needed["family_logits"], own, prepared).sum()
 
 
 STRUCTURE = Structure("two_levels", terms=(FamilyCrossEntropy(),), part="two_levels")

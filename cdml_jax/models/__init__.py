@@ -12,7 +12,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.models import efficientnet_lite, googlenet, mobilenet_v2, resnet, small_resnet, vgg, vit
 from cdml_jax.models.heads import Heads, Outputs
 from cdml_jax.models.network import Network, Variant
-from cdml_jax.models.parts import PARTS, rates_of
+from cdml_jax.models.parts import PARTS, ImagePart, rates_of
 from cdml_jax.models.spec import OPTIONS, STYLES, Spec, spec_of
 
 _FAMILIES = (small_resnet, mobilenet_v2, efficientnet_lite, resnet, googlenet, vgg, vit)
@@ -36,7 +36,7 @@ def build(
       rngs: keys of the initial parameters.
       part: a key of `PARTS`, what is put between the last map and the heads; "" for nothing. It is drawn
         after everything else, so all parameters outside it, but for heads of another size, are those
-        without it; those that the pooling alone uses go.
+        without it; those that the pooling alone uses go, but where the part pools too.
       families: of each class, for a part that needs them.
 
     Raises:
@@ -57,8 +57,9 @@ def build(
     model = family(spec, rngs=rngs, **variant.numbers)
     if part:
         model.part = PARTS[part](model, families, spec, rngs=rngs)
-        for own in model.pool_names:
-            delattr(model, own)
+        if not isinstance(model.part, ImagePart):
+            for own in model.pool_names:
+                delattr(model, own)
         if model.part.features != model.heads.classifier.in_features:
             model.heads = Heads(model.part.features, spec, rngs=rngs)
     if spec.dtype == "float64":  # Flax keeps running statistics in float32 whatever `param_dtype` is

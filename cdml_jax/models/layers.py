@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from cdml_jax.models.convolution import convolution
@@ -137,3 +138,22 @@ def max_pool(x: jax.Array, size: int, stride: int, *, padding: int = 0, ceil: bo
 def mean_pool(x: jax.Array) -> jax.Array:
     """Mean over the image, (batch, height, width, channels) -> (batch, channels), in float32 or wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))
+
+
+def adaptive_mean_pool(x: jax.Array, size: int) -> jax.Array:
+    """Means over size x size windows that cover the image, as PyTorch's `AdaptiveAvgPool2d` lays them.
+
+    >>> adaptive_mean_pool(jnp.arange(3.0).reshape(1, 3, 1, 1), 2)[0, :, 0, 0].tolist()
+    [0.5, 1.5]
+    """
+
+    def shares(length: int) -> jax.Array:
+        matrix = np.zeros((size, length))
+        for row in range(size):
+            begin, end = row * length // size, -(-(row + 1) * length // size)
+            matrix[row, begin:end] = 1 / (end - begin)
+        return jnp.asarray(matrix, jnp.promote_types(x.dtype, jnp.float32))
+
+    rows, columns = shares(x.shape[1]), shares(x.shape[2])
+    pooled = jnp.einsum("ph,bhwc,qw->bpqc", rows, x.astype(rows.dtype), columns, precision="highest")
+    return pooled.astype(x.dtype)

@@ -12,7 +12,7 @@ from flax import nnx
 from cdml_jax.errors import UserError
 from cdml_jax.models import maps
 from cdml_jax.models.heads import Heads, Outputs
-from cdml_jax.models.parts.part import Part
+from cdml_jax.models.parts.part import ImagePart, Part
 from cdml_jax.models.spec import Spec
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class Network(nnx.Module):
     Attributes:
       options: those of `spec.OPTIONS` that the family obeys; `build` refuses the others.
       entry_names: first names of the parameters that `enter` uses.
-      pool_names: first names of the parameters that `pool` alone uses; a part, which takes its place, needs
-        none of them.
+      pool_names: first names of the parameters that `pool` alone uses; a part that takes its place needs none
+        of them.
       patch: pixels; sides of images are multiples of it.
-      part: what a method puts between the last map and the heads, in the place of the pooling; None for
-        nothing.
+      part: what a method puts before the heads, in the place of the pooling or around the whole network;
+        None for nothing.
       blocks: modules called one after another as `block(x, train=…)`.
       heads: classifier and embedding on the pooled features.
       dtype: of the activations.
@@ -84,7 +84,12 @@ class Network(nnx.Module):
         return x
 
     def __call__(self, images: jax.Array, *, train: bool) -> Outputs:
-        return self.back(self.front(images, 0, train=train), 0, train=train)
+        return self.observe_images(images, train=train)[0]
+
+    def seen(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """What `map_of` and `pool` take, from images."""
+        through = self._through(self.blocks, self.enter(images, train=train), train)
+        return self.finish(through[-1], train=train)
 
     def front(self, images: jax.Array, blocks: int, *, train: bool) -> jax.Array:
         """What block number `blocks` takes, from images; beyond the last block, the pooled features."""
@@ -94,6 +99,22 @@ class Network(nnx.Module):
     def back(self, x: jax.Array, blocks: int, *, train: bool) -> Outputs:
         """The rest of the network after `front`."""
         return self.observe(x, blocks, train=train)[0]
+
+    def observe_images(
+        self, images: jax.Array, *, train: bool, taps: Collection[str] = ()
+    ) -> tuple[Outputs, dict[str, jax.Array]]:
+        """As `observe`, from images, which some parts look at themselves.
+
+        Raises:
+          UserError: the map is asked for, and the part looks at none of a whole image.
+        """
+        if not isinstance(self.part, ImagePart):
+            return self.observe(self.front(images, 0, train=train), 0, train=train, taps=taps)
+        features, said = self.part.look(self, images, train=train)
+        if "map" in taps and "map" not in said:
+            raise UserError("a term needs the last map of a whole image, and this part looks at crops alone")
+        outputs = self.heads(features)
+        return outputs if train else self.part.predicted(outputs, said), said
 
     def observe(
         self, x: jax.Array, blocks: int, *, train: bool, taps: Collection[str] = ()
@@ -107,8 +128,11 @@ class Network(nnx.Module):
           taps: `"map"` for the last map (batch, height, width, channels), as `map_of` has it.
 
         Raises:
-          ValueError: the map is asked for, or a part needs it, where only pooled features are left.
+          ValueError: the map is asked for, or a part needs it, where only pooled features are left; or the
+            part looks at images.
         """
+        if isinstance(self.part, ImagePart):
+            raise ValueError("the part looks at images, and there are none behind a front")
         extras: dict[str, jax.Array] = {}
         if blocks > len(self.blocks):
             if "map" in taps or self.part is not None:

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from cdml_jax.models.heads import Heads
-from cdml_jax.models.layers import ConvNorm, conv, max_pool
+from cdml_jax.models.layers import ConvNorm, adaptive_mean_pool, conv, max_pool
 from cdml_jax.models.maps import FeatureMaps
 from cdml_jax.models.network import Network, Variant
 from cdml_jax.models.pixels import scale_input
@@ -121,25 +119,6 @@ class PlainVGG(VGG):
         stage = self.blocks[-1]
         last = max_pool(stage(through[-1], train=False), 2, 2)
         return FeatureMaps(last, stage.convolved(through[-1], len(stage.convolutions) - 1))
-
-
-def adaptive_mean_pool(x: jax.Array, size: int) -> jax.Array:
-    """Means over size x size windows that cover the image, as PyTorch's `AdaptiveAvgPool2d` lays them.
-
-    >>> adaptive_mean_pool(jnp.arange(3.0).reshape(1, 3, 1, 1), 2)[0, :, 0, 0].tolist()
-    [0.5, 1.5]
-    """
-
-    def shares(length: int) -> jax.Array:
-        matrix = np.zeros((size, length))
-        for row in range(size):
-            begin, end = row * length // size, -(-(row + 1) * length // size)
-            matrix[row, begin:end] = 1 / (end - begin)
-        return jnp.asarray(matrix, jnp.promote_types(x.dtype, jnp.float32))
-
-    rows, columns = shares(x.shape[1]), shares(x.shape[2])
-    pooled = jnp.einsum("ph,bhwc,qw->bpqc", rows, x.astype(rows.dtype), columns, precision="highest")
-    return pooled.astype(x.dtype)
 
 
 def tables(depth: int, *, plain: bool) -> dict[str, Table]:

@@ -18,6 +18,7 @@ from cdml_jax.methods.checks import check as check_functions
 from cdml_jax.methods.structure import refusal_of
 from cdml_jax.methods.views import VIEWS
 from cdml_jax.models import NETWORKS, build, spec_of
+from cdml_jax.models.parts import PARTS, ImagePart, source_of
 from cdml_jax.runs import class_names, workdir
 from cdml_jax.runs.claims import part_of
 from cdml_jax.runs.trained_weights import Weights, restore_weights
@@ -106,9 +107,10 @@ class _Beginning:
 
         def fill(path: tuple, leaf: Any) -> Any:
             name = dotted_name(path)
-            if name in there and there[name].shape == leaf.shape:
+            source = name if name in there else source_of(name)
+            if source in there and there[source].shape == leaf.shape:
                 if classifier or not name.startswith(_CLASSIFIER):
-                    return there[name].astype(leaf.dtype)
+                    return there[source].astype(leaf.dtype)
             elif not name.startswith(may_be_left):
                 shape = there[name].shape if name in there else "nothing"
                 raise UserError(f"model.weights: {name} is {shape} in {self.folder}, {leaf.shape} here")
@@ -158,22 +160,34 @@ def _check_structure(method: Method, program: Program[Settings]) -> None:
             nnx.eval_shape(lambda: build(config.model.name, spec, rngs=nnx.Rngs(0), **part))
         except UserError as error:
             raise UserError(f"{method.title}: {error}") from error
+    crops = bool(structure.part) and issubclass(PARTS[structure.part], ImagePart)
+    if (structure.views or crops) and program.cut is not None:
+        done = "crops" if crops else "cuts into blocks"
+        raise UserError(
+            f"{method.title}: model.frozen={config.model.frozen} leaves no images, which this method {done}; "
+            'set model.frozen=""'
+        )
     if structure.views:
         _check_views(method, program)
     if not structure.part and "map" not in structure.taps:
         return
     state, cut = program.abstract_state().in_use, program.cut
+    taps = structure.taps if crops else ("map",)
 
-    def last_map(state: Any, images: Any) -> Any:
+    def extras(state: Any, images: Any) -> Any:
         network = nnx.merge(program.graph, *state)
         if cut is not None and cut > len(network.blocks):
             raise UserError(
                 f"{method.title}: model.frozen={config.model.frozen} leaves features and no map, which"
                 f" this method needs; freeze at most {len(network.blocks)} blocks"
             )
-        return observed(network, images, cut=cut, taps=("map",))[1]["map"]
+        try:
+            return observed(network, images, cut=cut, taps=taps)[1]
+        except UserError as error:
+            raise UserError(f"{method.title}: {error}") from error
 
-    shapes = {"map": jax.eval_shape(last_map, state, program.abstract_batch()["image"]).shape}
+    found = jax.eval_shape(extras, state, program.abstract_batch()["image"])
+    shapes = {name: array.shape for name, array in found.items()}
     for term in structure.terms:
         reason = refusal_of(term, classes.number, shapes)
         if reason:
@@ -181,13 +195,7 @@ def _check_structure(method: Method, program: Program[Settings]) -> None:
 
 
 def _check_views(method: Method, program: Program[Settings]) -> None:
-    """Refuse what is to be done to images where there are none, or none of such a size."""
-    config = program.config
-    if program.cut is not None:
-        raise UserError(
-            f"{method.title}: model.frozen={config.model.frozen} leaves no images, which this method cuts "
-            'into blocks; set model.frozen=""'
-        )
+    """Refuse what is to be done to images where they have no such size."""
     images, key = program.abstract_batch()["image"], jax.random.key(0)
     for view in method.structure.views:
         try:

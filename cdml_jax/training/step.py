@@ -73,8 +73,9 @@ def observed(
     """As `forward` in training, and what else of the network terms need, by name."""
     if not taps:
         return forward(model, images, cut=cut, train=True), {}
-    x = images if cut is not None else model.front(_pixels(model, images), 0, train=True)
-    return model.observe(x, cut or 0, train=True, taps=taps)
+    if cut is None:
+        return model.observe_images(_pixels(model, images), train=True, taps=taps)
+    return model.observe(images, cut, train=True, taps=taps)
 
 
 def _pixels(model: Network, images: jax.Array) -> jax.Array:

@@ -1,9 +1,11 @@
 """The other systems by the commands: a table with a network that has a part, and wrong labels found."""
 
 import csv
+import importlib.util
 import json
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from tiny_run import TinyMap
@@ -92,3 +94,40 @@ def test_wrong_labels_are_made_and_what_is_left_out_is_listed(root, capsys):
     shares = [entry["dropped_share"] for entry in history]
     assert shares[:3] == [0, 0, 0]
     assert 0 < shares[3] < shares[5] < 0.25
+
+
+@pytest.mark.parametrize("method", ["nts_net", "cdml_spatial_transformer", "object_crop"])
+def test_a_network_that_looks_at_crops_is_trained_used_and_exported(method, root, capsys):
+    assert command(root, "train", method, method=method) == 0
+    run, out = f"--workdir={root / method}", root / "out"
+    out.mkdir(exist_ok=True)
+    history = [json.loads(line) for line in (root / method / "metrics.jsonl").read_text().splitlines()]
+    terms = [f"{name}_loss" for name in ("whole", "crops", "ranking")]
+    assert [name in history[-1] for name in terms] == [method == "nts_net"] * 3
+    assert all(np.isfinite(history[-1][name]) for name in ("loss", "accuracy"))
+    assert main.main(["evaluate", run, "--split=test"]) == 0
+    assert "top-1" in capsys.readouterr().out
+    image = root / "birds" / "tit" / "blue" / "0.png"
+    assert main.main(["predict", run, str(image)]) == 0
+    trained = load(root / method)
+    likeliest = trained.predict([image])[0][0]
+    assert f"{likeliest.probability:.1%}  {likeliest.class_name}" in capsys.readouterr().out
+    assert main.main(["embed", run, f"--out={out / method}.npz", "--logits", str(root / "birds")]) == 0
+    images = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    logits, embeddings = trained(images)
+    with np.load(f"{out / method}.npz", allow_pickle=False) as found:
+        assert found["embeddings"].shape == (56, embeddings.shape[1])
+    assert main.main(["export", run, f"--out={out / method}.jax"]) == 0
+    exported = jax.export.deserialize(bytearray((out / f"{method}.jax").read_bytes()))
+    for ours, theirs in zip(exported.call(images), (logits, embeddings)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    if not all(map(importlib.util.find_spec, ("jax2onnx", "onnxruntime"))):
+        return
+    import onnxruntime
+
+    assert main.main(["export", run, f"--out={out / method}.onnx"]) == 0
+    session = onnxruntime.InferenceSession(out / f"{method}.onnx", providers=["CPUExecutionProvider"])
+    for size in (1, 5):
+        found = session.run(["logits", "embeddings"], {"images": images[:size]})
+        np.testing.assert_allclose(found[0], logits[:size], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found[1], embeddings[:size], atol=1e-6)

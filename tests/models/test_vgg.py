@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdml_jax.models.vgg import adaptive_mean_pool
+from cdml_jax.models.layers import adaptive_mean_pool
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (7, 7), (11, 14), (16, 9)])

@@ -1,12 +1,15 @@
-"""What methods put between a network's last maps and its heads, by name."""
+"""What methods put before a network's heads, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from cdml_jax.models.parts.bilinear import Bilinear, CompactBilinear
-from cdml_jax.models.parts.part import Part
+from cdml_jax.models.parts.navigation import Navigation
+from cdml_jax.models.parts.object_crop import ObjectCrop
+from cdml_jax.models.parts.part import ImagePart, Part, source_of
 from cdml_jax.models.parts.progressive import ProgressiveStages, PublishedStages
+from cdml_jax.models.parts.spatial_transformer import SpatialTransformer
 from cdml_jax.models.parts.two_levels import TwoLevels
 
 PARTS: dict[str, type[Part]] = {
@@ -15,9 +18,12 @@ PARTS: dict[str, type[Part]] = {
     "compact_bilinear": CompactBilinear,
     "pmg": ProgressiveStages,
     "pmg_published": PublishedStages,
+    "nts_net": Navigation,
+    "spatial_transformer": SpatialTransformer,
+    "object_crop": ObjectCrop,
 }
 
-__all__ = ["PARTS", "Part", "rates_of"]
+__all__ = ["PARTS", "ImagePart", "Part", "rates_of", "source_of"]
 
 
 def rates_of(part: str) -> Mapping[str, float]:

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from cdml_jax.errors import UserError
 from cdml_jax.models import NETWORKS, STYLES
+from cdml_jax.models.parts import source_of
 from cdml_jax.models.weights.conversion import cast, convert, refuse_names
 from cdml_jax.models.weights.files import WeightFile, read_weights, style_in
 from cdml_jax.models.weights.imagenet import IMAGENET, imagenet_weights
@@ -97,6 +98,8 @@ def fill_weights(
             of_table = f", its table {escaped(file.table)}" if file.table else ""
             console.say(f"Weights of {origin}{of_table}: {said}")
         filled = {full_names[short]: value for short, value in values.items()}
+    # What begins as a copy is a copy: a step uses its arrays up, each once.
+    filled |= {key: filled[of].copy() for key in ours if (of := source_of(key)) != key and of in filled}
     trees = jax.tree_util.tree_map_with_path(lambda path, leaf: filled.get(dotted_name(path), leaf), trees)
     return trees["parameters"], trees["statistics"]
 
