@@ -1,4 +1,4 @@
-"""What crosses devices in a compiled program, read from XLA's text: kinds, numbers, bytes, what hides them."""
+"""What crosses devices in a compiled program, read from XLA's text: kinds, numbers, bytes, overlap."""
 
 from __future__ import annotations
 

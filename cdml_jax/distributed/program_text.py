@@ -8,9 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
-_HEADING = re.compile(
-    r"^(?P<entry>ENTRY )?%?(?:(?P<name>[\w.-]+) (?:\(.*)?->.*\{|(?P<plain>[\w.-]+) \{)$"
-)
+_HEADING = re.compile(r"^(?P<entry>ENTRY )?%?(?:(?P<name>[\w.-]+) (?:\(.*)?->.*\{|(?P<plain>[\w.-]+) \{)$")
 _INSTRUCTION = re.compile(
     r"^\s+(?:ROOT )?%?(?P<name>[\w.-]+) = (?P<result>\(.*?\)|\S+) (?P<operation>[a-z][\w-]*)\((?P<rest>.*)$"
 )
@@ -47,6 +45,12 @@ class Instruction:
     def bytes(self) -> int:
         """Of its result, without padding."""
         return sum(map(bytes_of, self.shapes))
+
+    @property
+    def main_memory_bytes(self) -> int:
+        """Bytes of its result in the main memory: a TPU's layouts mark arrays elsewhere by S(1)."""
+        arrays = re.findall(r"(\w+\[[\d,]*\])(\{[^}]*\})?", self.result)
+        return sum(bytes_of(shape) for shape, layout in arrays if "S(" not in layout)
 
     @cached_property
     def called(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A step as the TPU's compiler sees it: memory of each chip by kind, operations, bytes, cycles, collectives."""
+"""A step as the TPU's compiler sees it: memory of a chip by kind, operations, cycles, collectives."""
 
 from __future__ import annotations
 

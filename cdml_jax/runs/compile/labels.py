@@ -133,9 +133,7 @@ def settled(config: Settings, sizes: Sizes, devices: Sequence[Any]) -> Settings:
     return fitted(config, sizes.dataset, devices)
 
 
-def program_of(
-    config: Settings, method: Method, sizes: Sizes, devices: Sequence[Any]
-) -> Program[Settings]:
+def program_of(config: Settings, method: Method, sizes: Sizes, devices: Sequence[Any]) -> Program[Settings]:
     """The program that `cdml train` would make for so many classes and images, on these devices."""
     number = sizes.classes
     families = tuple(k // _FAMILY for k in range(number))

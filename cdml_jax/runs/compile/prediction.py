@@ -4,11 +4,12 @@
     a collective = max(bytes sent / (links · bytes a second of a link), hops · 1 µs)
     step         = max(chip + Σ collectives that wait, Σ collectives that overlap)
 
-The operations, bytes and cycles are the compiler's, of one chip. Bytes sent are those of a ring
-(`Collective.sent`), over as many links as a ring uses in the slice (`Slice.links`). Hops lead from a chip to the
-farthest and, in an all-reduce, back. A collective that the compiler has made asynchronous overlaps with
-computing; the others wait. Between slices, collectives cross the data centre's network, for which no prediction
-is made.
+Operations and cycles are the compiler's, of one chip; bytes are those that the program moves between HBM
+and the chip's own memory, read from its text (`Cycles.moved`). Bytes sent are those of a ring
+(`Collective.sent`), over as many links as a ring uses in the slice (`Slice.links`). Hops lead from a chip to
+the farthest and, in an all-reduce, back. A collective that the compiler has made asynchronous overlaps with
+computing; the others wait. Between slices, collectives cross the data centre's network, for which no
+prediction is made.
 
 A microsecond a hop and the larger of both times: Austin et al., "How to Scale Your Model" (2025), chapter 3,
 https://jax-ml.github.io/scaling-book/sharding/. Links reach their published rates here, which is a bound.
@@ -31,8 +32,9 @@ class Prediction:
 
     Attributes:
       compute: operations over the chip's peak.
-      memory: bytes over its bandwidth.
-      cycles: the compiler's cycles over its clock.
+      memory: bytes of HBM over its bandwidth.
+      cycles: the compiler's cycles over its clock: computing as it comes out, with waiting for memory inside
+        of a fusion.
       waiting: of collectives for which the chip waits.
       overlapped: of collectives beside which it computes.
     """
@@ -55,15 +57,11 @@ class Prediction:
 
     @property
     def binds(self) -> str:
-        """Which resource a step waits for most.
-
-        The compiler's cycles hold both computing and waiting for memory; where they are the longest, the longer
-        of those two names the resource.
-        """
+        """Which resource a step waits for longest: compute, memory or interconnect."""
+        computing = max(self.compute, self.cycles)
         crossing = max(self.waiting, self.overlapped)
-        if crossing > self.chip:
-            return "interconnect"
-        return "memory" if self.memory >= self.compute else "compute"
+        longest = max(computing, self.memory, crossing)
+        return "compute" if longest == computing else "memory" if longest == self.memory else "interconnect"
 
 
 def predicted(compiled: Compiled, where: Slice) -> Prediction:
@@ -77,7 +75,7 @@ def predicted(compiled: Compiled, where: Slice) -> Prediction:
     times = [(one, seconds_of(one, where)) for one in compiled.collectives]
     return Prediction(
         compute=compiled.flops / chip.peak,
-        memory=compiled.bytes / chip.bandwidth,
+        memory=compiled.cycles.moved / chip.bandwidth,
         cycles=compiled.cycles.total(chip.bandwidth / chip.clock) / chip.clock,
         waiting=sum(seconds for one, seconds in times if not one.overlapped),
         overlapped=sum(seconds for one, seconds in times if one.overlapped),

@@ -18,7 +18,13 @@ from cdml_jax.runs.compile.chips import Chip, named
 LIBTPU = "libtpu is not installed: pip install 'cdml_jax[train,tpu]' brings the compiler; no TPU is needed"
 _USUAL_HOST = 4  # chips that libtpu gives a process
 # What libtpu would ask of the machine: whether it is a TPU VM, and whether another process holds its chips.
-_NOT_HERE = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_STDERR_LOG_LEVEL": "3"}
+_NOT_HERE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +127,9 @@ def parse(text: str) -> Slice:
         shape = tuple(int(n) for n in match[3].split("x"))
     if len(shape) != chip.axes or 0 in shape or not number:
         example = "4x4" if chip.axes == 2 else "2x2x4"
-        raise UserError(f"--topology: {text!r}: {chip.name} has {chip.axes} axes, such as {chip.name}:{example}")
+        raise UserError(
+            f"--topology: {text!r}: {chip.name} has {chip.axes} axes, such as {chip.name}:{example}"
+        )
     return Slice(chip, shape, number)
 
 
