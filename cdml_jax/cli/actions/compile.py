@@ -142,12 +142,12 @@ def _answer(
     if best not in fitting or best.compiled is None:
         rows = first.mesh.shape["data"] * settings.accumulation
         lower = int(best.batch * 0.9 * where.chip.usable / best.needed) // rows * rows
-        refused = {
+        unfit = {
             "topology": where.name,
             "needed_bytes": round(best.needed),
             "usable_bytes": where.chip.usable,
         }
-        return about | refused | {"fits": False, "batch_size_that_may_fit": lower}
+        return about | unfit | {"fits": False, "batch_size_that_may_fit": lower}
     step = programs[best.batch]
     plan = planned(
         step.config, best.compiled, where, speed=speed, steps=step.steps_per_epoch, price=asked.price

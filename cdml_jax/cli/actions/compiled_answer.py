@@ -35,8 +35,8 @@ def shown(answer: dict[str, Any]) -> str:
         ("  crossing", f"{_ms(waiting)} waiting, {_ms(beside)} while it computes"),
         ("", _crossing(compiled["collectives"])),
         ("  input", _input(plan)),
-        ("Epoch", f"{plan['steps_of_an_epoch']:,} steps, {console.duration(plan['epoch_seconds'])}"),
-        ("Run", f"{plan['epochs']} epochs, {plan['run_hours']:.2f} h of training steps{_price(plan)}"),
+        ("Epoch", f"{plan['steps_of_an_epoch']:,} steps, {_seconds(plan['epoch_seconds'])}"),
+        ("Run", f"{_number(plan['epochs'], 'epoch')}, {_hours(plan)} of training steps{_price(plan)}"),
         ("To change", _advice(answer)),
     ]
     if len(answer["tried"]) > 1:
@@ -45,7 +45,7 @@ def shown(answer: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{what}: {data}",
-            f"{answer['topology']}: {where['chips']} chips, {where['hosts']} hosts; {sizes}",
+            f"{answer['topology']}: {_number(where['chips'], 'chip')}, {_number(where['hosts'], 'host')}; {sizes}",
             *(f"{name:11} {text}" for name, text in table),
             "",
             *_origin(answer),
@@ -88,8 +88,7 @@ def _memory(kinds: dict[str, int]) -> str:
 
 def _crossing(kinds: dict[str, dict[str, int]]) -> str:
     listed = [
-        f"{found['number']} {kind}{'s' if found['number'] > 1 else ''} of {found['bytes'] / 1e6:,.2f} MB"
-        for kind, found in kinds.items()
+        f"{_number(found['number'], kind)} of {found['bytes'] / 1e6:,.2f} MB" for kind, found in kinds.items()
     ]
     return ", ".join(listed) or "nothing"
 
@@ -97,10 +96,10 @@ def _crossing(kinds: dict[str, dict[str, int]]) -> str:
 def _input(plan: dict[str, Any]) -> str:
     if plan["images_a_second_of_a_core"] is None:
         return "features of a frozen front, computed once: nothing is decoded"
-    cores = f"{plan['threads_needed']:,} such core{'s' if plan['threads_needed'] > 1 else ''}"
+    cores = _number(plan["threads_needed"], "such core")
     return (
-        f"{_ms(plan['input_ms'])}: {plan['images_a_second_of_a_core']:,} images/s a core, measured here, times "
-        f"data.num_threads={plan['threads']}; the slice takes {plan['images_a_second_of_a_host']:,} of each "
+        f"{_ms(plan['input_ms'])}: {plan['images_a_second_of_a_core']:,} images/s a core, measured here, "
+        f"times data.num_threads={plan['threads']}; the slice takes {plan['images_a_second_of_a_host']:,} of each "
         f"host: {cores}"
     )
 
@@ -128,12 +127,25 @@ def _origin(answer: dict[str, Any]) -> list[str]:
     lines = [
         f"Compiled by {by} of processor time; nothing was run. Memory, cycles and bytes are the compiler's,",
         f"the chip's numbers those of {answer['chip']['page']}. Times, hours and price are",
-        f"predicted (docs/clusters.md); {without} operations without cycles count by their bytes. Not counted:",
-        "evaluation, saving, the start, and what the links do not reach of their published rates.",
+        f"predicted (docs/clusters.md); {without} operations without cycles count by their bytes. Not",
+        "counted: evaluation, saving, the start, and what the links do not reach of their published rates.",
     ]
     if answer["slice"]["number"] > 1:
         lines.append("Between slices the data centre's network is used, for which nothing is predicted.")
     return lines
+
+
+def _number(number: int, what: str) -> str:
+    """So many of something: `_number(2, "host")` is "2 hosts"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 10 else console.duration(seconds)
+
+
+def _hours(plan: dict[str, Any]) -> str:
+    return _seconds(3600 * plan["run_hours"])
 
 
 def _ms(milliseconds: float) -> str:

@@ -53,7 +53,7 @@ def planned(
         "steps_of_an_epoch": steps,
         "epochs": config.epochs,
         "epoch_seconds": round(step * steps, 2),
-        "run_hours": round(hours, 4),
+        "run_hours": round(hours, 6),
         "price": None if price is None else round(hours * where.chips * price, 2),
         "price_of_a_chip_hour": price,
         "share_of_peak": round(compiled.flops / where.chip.peak / step, 4),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import jax
 from cdml_jax.distributed.collectives import summary
 from cdml_jax.runs.compile.compiled import Compiled
 from cdml_jax.runs.compile.prediction import predicted
-from cdml_jax.runs.compile.slices import Slice
+from cdml_jax.runs.compile.slices import Slice, compiler_version
 
 
 def record(compiled: Compiled, where: Slice) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def record(compiled: Compiled, where: Slice) -> dict[str, Any]:
         },
         "processor_seconds": round(compiled.processor_seconds, 1),
         "jax": jax.__version__,
-        "libtpu": importlib.metadata.version("libtpu"),
+        "libtpu": compiler_version(),
     }
 
 

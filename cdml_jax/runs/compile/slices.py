@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -95,6 +96,14 @@ class Slice:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"--topology: {self.name}: libtpu does not take it ({reason})") from error
         return sorted(found, key=lambda device: (device.process_index, device.id))  # as a run does
+
+
+def compiler_version() -> str:
+    """Of libtpu; "" where it is not installed."""
+    try:
+        return importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def parse(text: str) -> Slice:
