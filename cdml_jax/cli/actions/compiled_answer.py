@@ -22,6 +22,7 @@ def shown(answer: dict[str, Any]) -> str:
     what = f"{answer['network']}, {answer['image_size']} px, {answer['dtype']}, {answer['method']}"
     data = f"{answer['classes']:,} classes, {answer['images']:,} training images ({answer['sizes']})"
     sizes = f"batch_size={batch}, {answer['rows_a_chip']} rows a chip"
+    machines = f"{_number(where['chips'], 'chip')}, {_number(where['hosts'], 'host')}"
     computing = f"{compiled['cycles'] / 1e6:,.2f} M cycles at {chip['clock'] / 1e9:g} GHz"
     peak = f"{compiled['flops'] / 1e9:,.1f} Gflop, {_ms(seconds['compute_ms'])} at the published peak"
     moved = f"{compiled['hbm_bytes'] / 1e9:,.3f} GB of HBM at {chip['bandwidth'] / 1e9:,.0f} GB/s"
@@ -45,7 +46,7 @@ def shown(answer: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{what}: {data}",
-            f"{answer['topology']}: {_number(where['chips'], 'chip')}, {_number(where['hosts'], 'host')}; {sizes}",
+            f"{answer['topology']}: {machines}; {sizes}",
             *(f"{name:11} {text}" for name, text in table),
             "",
             *_origin(answer),
@@ -99,7 +100,8 @@ def _input(plan: dict[str, Any]) -> str:
     cores = _number(plan["threads_needed"], "such core")
     return (
         f"{_ms(plan['input_ms'])}: {plan['images_a_second_of_a_core']:,} images/s a core, measured here, "
-        f"times data.num_threads={plan['threads']}; the slice takes {plan['images_a_second_of_a_host']:,} of each "
+        f"times data.num_threads={plan['threads']}; "
+        f"the slice takes {plan['images_a_second_of_a_host']:,} of each "
         f"host: {cores}"
     )
 

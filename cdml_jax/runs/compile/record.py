@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 
-from cdml_jax.distributed.collectives import summary
+from cdml_jax.distributed.collectives import Collective, summary
 from cdml_jax.runs.compile.compiled import Compiled
 from cdml_jax.runs.compile.prediction import predicted
 from cdml_jax.runs.compile.slices import Slice, compiler_version
@@ -38,6 +40,7 @@ def record(compiled: Compiled, where: Slice) -> dict[str, Any]:
             "bytes_accessed": int(compiled.bytes),
             "collectives": summary(compiled.collectives),
             "collectives_that_wait": summary(waiting),
+            "crossing": _alike(compiled.collectives),
         },
         "predicted": {
             "compute_ms": _ms(seconds.compute),
@@ -52,6 +55,15 @@ def record(compiled: Compiled, where: Slice) -> dict[str, Any]:
         "jax": jax.__version__,
         "libtpu": compiler_version(),
     }
+
+
+def _alike(found: Iterable[Collective]) -> list[dict[str, Any]]:
+    """Collectives of one kind and size together, in the order in which the first of each runs."""
+    alike = Counter(
+        (one.kind, one.bytes, one.devices, one.overlapped) for one in found for _ in range(one.times)
+    )
+    keys = "kind", "bytes", "devices", "overlapped"
+    return [dict(zip(keys, each)) | {"number": number} for each, number in alike.items()]
 
 
 def _ms(seconds: float) -> float:
