@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from cdml_jax.runs.profiling import size
 from cdml_jax.system import console
 
+_WIDTH = 110  # letters of a line
 _ADVICE = {
     "interconnect": "the chips wait for each other: more rows a chip (--largest-batch), or fewer chips",
     "memory": "the step waits for HBM: --config.model.dtype=bfloat16 halves what it moves, if it is not set",
@@ -47,7 +49,7 @@ def shown(answer: dict[str, Any]) -> str:
         [
             f"{what}: {data}",
             f"{answer['topology']}: {machines}; {sizes}",
-            *(f"{name:11} {text}" for name, text in table),
+            *(_wrapped(name, text) for name, text in table),
             "",
             *_origin(answer),
         ]
@@ -127,14 +129,19 @@ def _origin(answer: dict[str, Any]) -> list[str]:
     without = sum(answer["compiled"]["operations_without_cycles"].values())
     by = f"libtpu {answer['libtpu']} (JAX {answer['jax']}) in {answer['processor_seconds']:.0f} s"
     lines = [
-        f"Compiled by {by} of processor time; nothing was run. Memory, cycles and bytes are the compiler's,",
-        f"the chip's numbers those of {answer['chip']['page']}. Times, hours and price are",
-        f"predicted (docs/clusters.md); {without} operations without cycles count by their bytes. Not",
-        "counted: evaluation, saving, the start, and what the links do not reach of their published rates.",
+        f"Compiled by {by} of processor time; nothing was run. Memory, cycles and bytes are",
+        f"the compiler's, the chip's numbers those of {answer['chip']['page']}. Times,",
+        f"hours and price are predicted (docs/clusters.md); {without} operations without cycles count by their bytes.",
+        "Not counted: evaluation, saving, the start, and what the links do not reach of their published rates.",
     ]
     if answer["slice"]["number"] > 1:
         lines.append("Between slices the data centre's network is used, for which nothing is predicted.")
     return lines
+
+
+def _wrapped(name: str, text: str) -> str:
+    """A line of the table, or several under each other."""
+    return textwrap.fill(f"{name:11} {text}", width=_WIDTH, subsequent_indent=" " * 12)
 
 
 def _number(number: int, what: str) -> str:
