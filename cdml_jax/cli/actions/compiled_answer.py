@@ -127,12 +127,13 @@ def _advice(answer: dict[str, Any]) -> str:
 def _origin(answer: dict[str, Any]) -> list[str]:
     """What is predicted, what measured, what published."""
     without = sum(answer["compiled"]["operations_without_cycles"].values())
+    uncounted = f"{without} operations without cycles count by their bytes"
     by = f"libtpu {answer['libtpu']} (JAX {answer['jax']}) in {answer['processor_seconds']:.0f} s"
     lines = [
-        f"Compiled by {by} of processor time; nothing was run. Memory, cycles and bytes are",
-        f"the compiler's, the chip's numbers those of {answer['chip']['page']}. Times,",
-        f"hours and price are predicted (docs/clusters.md); {without} operations without cycles count by their bytes.",
-        "Not counted: evaluation, saving, the start, and what the links do not reach of their published rates.",
+        f"Compiled by {by} of processor time; nothing was run.",
+        f"Memory, cycles and bytes are the compiler's, the chip's numbers those of {answer['chip']['page']}.",
+        f"Times, hours, price are predicted (docs/clusters.md); {uncounted}.",
+        "Not counted: evaluation, saving, the start, what the links do not reach of their published rates.",
     ]
     if answer["slice"]["number"] > 1:
         lines.append("Between slices the data centre's network is used, for which nothing is predicted.")

@@ -1,7 +1,7 @@
 """Small steps by the TPU's own compiler, held to budgets; skipped where libtpu is not installed.
 
-The compiler's figures are the same on every machine, so they can be compared. Each budget is what was found when
-it was written, and a hundredth; a step that needs more has become worse.
+The compiler's figures are the same on every machine, so they can be compared. Each budget is what was found
+when it was written, and a hundredth; a step that needs more has become worse.
 """
 
 import importlib.util
