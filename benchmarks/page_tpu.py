@@ -8,16 +8,17 @@ from cdml_jax.runs.compile.slices import parse
 
 _TPU = (
     "Steps compiled by libtpu for slices that were not at hand "
-    "([tpu_steps.py](../benchmarks/tpu_steps.py)): nothing was run. Cycles are the compiler's own estimate, of "
-    "one chip, without collectives; operations without an estimate (gathers, scatters, sorts) are counted "
+    "([tpu_steps.py](../benchmarks/tpu_steps.py)): nothing was run. Cycles are the compiler's own estimate, "
+    "of one chip, without collectives; operations without an estimate (gathers, scatters, sorts) are counted "
     "beside them. HBM is what a step moves between HBM and the chip's own memory, read from the program's "
-    'text; "accessed" is the compiler\'s count of all bytes that operations read and write, wherever they lie. '
+    'text; "accessed" is the compiler\'s count of all bytes that operations read and write, wherever '
+    "they lie. "
     "The time is predicted, as [clusters.md](clusters.md#before-the-first-dollar) says. The figures are the "
     "same on every machine."
 )
 _COLUMNS = """\
-| step | network | slice | rows a chip | classes | cycles, M | without | HBM, GB | accessed, GB | memory, MiB \
-| all-reduces | others | predicted, ms | binds |
+| step | network | slice | rows a chip | classes | cycles, M | without | HBM, GB | accessed, GB \
+| memory, MiB | all-reduces | others | predicted, ms | binds |
 |---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|"""
 
 
