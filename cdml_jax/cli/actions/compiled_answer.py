@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from cdml_jax.runs.compile.chips import CLOCKS_ASSUMED
 from cdml_jax.runs.profiling import size
 from cdml_jax.system import console
 
@@ -135,6 +136,8 @@ def _origin(answer: dict[str, Any]) -> list[str]:
         f"Times, hours, price are predicted (docs/clusters.md); {uncounted}.",
         "Not counted: evaluation, saving, the start, what the links do not reach of their published rates.",
     ]
+    if answer["chip"]["name"] in CLOCKS_ASSUMED:
+        lines.append(f"The clock of {answer['chip']['name']} is not published: it is assumed.")
     if answer["slice"]["number"] > 1:
         lines.append("Between slices the data centre's network is used, for which nothing is predicted.")
     return lines

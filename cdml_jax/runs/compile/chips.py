@@ -113,6 +113,7 @@ _V6E = Chip(
     wraps=16,
     page=f"{_PAGE}v6e",
 )
+CLOCKS_ASSUMED = ("v6e",)
 CHIPS = {chip.name: chip for chip in (_V4, _V5E, _V5P, _V6E)}
 
 

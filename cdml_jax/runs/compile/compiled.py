@@ -17,9 +17,9 @@ from cdml_jax.runs.memory import needs
 from cdml_jax.training.program import Program
 
 _GIB = 2**30
-_USED = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG])")
-_TEMPORARIES = re.compile(r"\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)")
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+_USED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT])")
+_TEMPORARIES = re.compile(r"\(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class DoesNotFit(Exception):  # noqa: N818 - it is an answer

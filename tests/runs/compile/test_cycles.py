@@ -103,6 +103,7 @@ def test_a_collective_spread_over_fusions_is_one_that_overlaps():
             (150, 31.25),
         ),
         ("Used 2048.00M of 1.00G hbm", (2, 1)),
+        ("HLO temporaries (3.50T) exceeds available HBM (15.75G).", (3.5 * 1024, 15.75)),
     ],
 )
 def test_too_little_memory_is_read_from_what_the_compiler_says(message, numbers):
