@@ -5,7 +5,7 @@ PHOTOGRAPHS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-page screenshots exports docs bench clean
+.PHONY: demo test test-all test-page test-tpu screenshots exports docs bench clean
 
 demo: $(VENV)/.train
 	$(BIN)/cdml reproduce --config=configs/demo.py
@@ -24,6 +24,12 @@ test-all: test
 test-page: $(VENV)/.page
 	$(BIN)/python -m pytest tests/browser/test_smoke.py tests/browser/check_page.py tests/runs/test_live.py
 
+# Small steps of every chip and structure by the TPU's own compiler, of which no TPU is needed, and their figures.
+test-tpu: $(VENV)/.tpu
+	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/tpu_steps.py --cases=small --json=build/tpu_small.json
+	cp build/tpu_small.json benchmarks/results/tpu_small.json
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/runs/compile
+
 # The pictures of the page in docs/, of the demo's drawn birds.
 screenshots: $(VENV)/.test
 	$(BIN)/python docs/images/screenshots.py runs/demo-reproduce docs/images
@@ -39,6 +45,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/start_up.py --json=benchmarks/results/start_up_cpu.json
 	test -z '$(PHOTOGRAPHS)' || $(BIN)/python benchmarks/input_pipeline.py --images='$(PHOTOGRAPHS)' \
 		--resize=500x375 --json=benchmarks/results/input_pipeline_cpu.json
+	-$(BIN)/python -c 'import libtpu' && JAX_PLATFORMS=cpu $(BIN)/python benchmarks/tpu_steps.py \
+		--json=benchmarks/results/tpu_steps.json
 	$(BIN)/python benchmarks/write_page.py
 
 # What an export predicts, compared with what the package predicts: in every format, of every family's smallest network.
@@ -68,6 +76,10 @@ $(VENV)/.docs: $(VENV)/.train
 
 $(VENV)/.exports: $(VENV)/.train
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,onnx,tensorflow]'
+	@touch $@
+
+$(VENV)/.tpu: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test,weights,tpu]'
 	@touch $@
 
 $(VENV)/.page: $(VENV)/.test

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import page_input
+import page_tpu
 import page_training_step
 
 ROOT = Path(__file__).parent.parent
@@ -141,12 +142,12 @@ def on_paper(result: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_table(text: str, table: str) -> str:
+def with_table(text: str, table: str, mark: str = "on paper") -> str:
     """The text of docs/clusters.md with the table between its two marks."""
-    before, begin, rest = text.partition("<!-- on paper -->\n")
+    before, begin, rest = text.partition(f"<!-- {mark} -->\n")
     _, end, after = rest.partition("<!-- end -->\n")
     if not begin or not end:
-        raise ValueError("docs/clusters.md lacks the marks <!-- on paper --> and <!-- end -->")
+        raise ValueError(f"docs/clusters.md lacks the marks <!-- {mark} --> and <!-- end -->")
     return before + begin + "\n" + table + "\n" + end + after
 
 
@@ -276,6 +277,7 @@ SECTIONS = {
     "input_pipeline": page_input.input_pipeline,
     "start_up": page_input.start_up,
     "checkpoint_cost": page_training_step.checkpoint_cost,
+    "tpu": page_tpu.tpu,
 }
 
 
@@ -293,4 +295,6 @@ if __name__ == "__main__":
     (ROOT / "docs" / "performance.md").write_text(page(ROOT / "benchmarks" / "results"))
     clusters = ROOT / "docs" / "clusters.md"
     paper = json.loads((ROOT / "benchmarks" / "results" / "scaling_model.json").read_text())
-    clusters.write_text(with_table(clusters.read_text(), on_paper(paper)))
+    steps = json.loads((ROOT / "benchmarks" / "results" / "tpu_steps.json").read_text())["cases"]
+    text = with_table(clusters.read_text(), on_paper(paper))
+    clusters.write_text(with_table(text, page_tpu.crossing(steps[page_tpu.SCALED]), "crossing"))

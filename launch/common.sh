@@ -66,3 +66,22 @@ need_absolute_workdir() {
   need_workdir "$@"
   [[ $(workdir_of "$@") == /* ]] || refuse "--workdir must be an absolute path on storage that all machines share"
 }
+
+# fits SLICE ARGUMENTS: before anything is created, compile the step of `cdml train` or `reproduce` for the slice,
+# here and without a TPU: whether it fits, how long it takes, what it costs. CDML_COMPILE=0 goes without.
+# CDML_PRICE is that of a chip-hour; CDML_CLASSES and CDML_IMAGES are needed where the images are not here.
+fits() {
+  local slice=$1 command=${2:-} argument asked=()
+  [[ ${CDML_COMPILE:-1} != 0 && $command =~ ^(train|reproduce)$ ]] || return 0
+  shift 2
+  [[ -z ${CDML_PRICE:-} ]] || asked+=("--price=$CDML_PRICE")
+  [[ -z ${CDML_CLASSES:-} ]] || asked+=("--classes=$CDML_CLASSES")
+  [[ -z ${CDML_IMAGES:-} ]] || asked+=("--images=$CDML_IMAGES")
+  for argument; do
+    if [[ $argument == --config[=.]* ]]; then asked+=("$argument"); fi
+  done
+  dry || command -v cdml >/dev/null ||
+    refuse "there is no command cdml here to see whether the run fits; install cdml_jax[train,tpu], or set CDML_COMPILE=0"
+  run cdml compile "--topology=$slice" "${asked[@]}" ||
+    refuse "nothing was created: cdml compile says why above; CDML_COMPILE=0 starts without it"
+}

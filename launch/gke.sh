@@ -22,6 +22,8 @@
 # CDML_TIER              on-demand, spot or reserved (on-demand); reserved needs CDML_RESERVATION
 # CDML_NAMESPACE, CDML_SERVICE_ACCOUNT   (default, cdml)
 # CDML_MAX_RESTARTS      new starts after a failure or preemption (100)
+# CDML_COMPILE=0         `apply` does not first compile the step here to see whether it fits (CDML_PRICE,
+#                        CDML_CLASSES, CDML_IMAGES: flags of `cdml compile`)
 # DRY_RUN=1              print the commands and manifests, run nothing
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -41,10 +43,13 @@ manifests() {
 named() { need CDML_NAME "the run's name in the cluster"; }
 
 apply() {
-  local all ended
+  local all ended slice
   tool kubectl
   all=$(manifests "$@")
+  slice=$CDML_TPU_ACCELERATOR:$CDML_TPU_TOPOLOGY
+  if ((${CDML_SLICES:-1} > 1)); then slice="$CDML_SLICES*$slice"; fi
   if dry; then
+    fits "$slice" "$@"
     run kubectl apply -f -
     printf '%s\n' "$all"
     return
@@ -52,14 +57,17 @@ apply() {
   # A JobSet cannot be changed once it is there.
   ended=$(kubectl get jobset "$CDML_NAME" -n "$namespace" --ignore-not-found -o 'jsonpath={.metadata.name} {.status.terminalState}')
   case $ended in
-    '' | ' ') ;;
-    *' Completed' | *' Failed')
-      say "$ended: replaced"
-      kubectl delete jobset "$CDML_NAME" -n "$namespace" --wait=true
-      ;;
+    '' | ' ' | *' Completed' | *' Failed') ;;
     *)
       say "$CDML_NAME runs already; \`delete\` ends it"
       return
+      ;;
+  esac
+  fits "$slice" "$@"
+  case $ended in
+    *' Completed' | *' Failed')
+      say "$ended: replaced"
+      kubectl delete jobset "$CDML_NAME" -n "$namespace" --wait=true
       ;;
   esac
   kubectl apply -f - <<<"$all"

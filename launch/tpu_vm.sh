@@ -26,6 +26,8 @@
 # CDML_MAX_RESTARTS  new starts that `all` makes (100)
 # CDML_DELETE=1      `all` deletes the TPU when cdml has ended
 # CDML_LINES         lines of the log (20)
+# CDML_COMPILE=0     `all` does not first compile the step here to see whether it fits (CDML_PRICE, CDML_CLASSES,
+#                    CDML_IMAGES: flags of `cdml compile`)
 # DRY_RUN=1          print the commands, run nothing
 #
 # --workdir must lie on storage that every host shares and that outlives the TPU.
@@ -213,7 +215,12 @@ stop() { on_workers 'bash cdml/launch/tpu_worker.sh stop'; }
 
 all() {
   need_absolute_workdir "$@"
-  local starts=0 status
+  need CDML_TPU_TYPE "the accelerator type, such as v5litepod-16"
+  local starts=0 status now='' slice=$CDML_TPU_TYPE
+  if ((CDML_SLICES > 1)); then slice="$CDML_SLICES*$slice"; fi
+  dry || now=$(state)
+  # What is requested already was compiled for before.
+  [[ -n $now ]] || fits "$slice" "$@"
   while :; do
     create
     workers=0

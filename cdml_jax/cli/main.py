@@ -14,6 +14,7 @@ from cdml_jax.cli import (
     calibrate,
     check,
     compare,
+    compile,
     config,
     descriptors,
     embed,
@@ -37,6 +38,7 @@ COMMANDS = {
     "train": train,
     "reproduce": reproduce,
     "config": config,
+    "compile": compile,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "compare": compare,
@@ -59,6 +61,7 @@ examples:
   cdml compare runs/mine runs/other
   cdml report --workdir=runs/mine
   cdml predict --workdir=runs/mine photo.jpg
+  cdml compile --config=inat2021 --topology=v5e:8x8 --price=1.2
 """
 
 

@@ -1,4 +1,4 @@
-"""What crosses devices in a compiled program, read from XLA's text: kinds, numbers and bytes."""
+"""What crosses devices in a compiled program, read from XLA's text: kinds, numbers, bytes, overlap."""
 
 from __future__ import annotations
 
@@ -7,20 +7,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from cdml_jax.distributed.program_text import Instruction, ProgramText, bytes_of, parse
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128}
-_INSTRUCTION = re.compile(
-    rf"^\s*(?:ROOT )?%?[\w.-]+ = (?P<result>.*?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\((?P<rest>.*)$"
-)
-_COMPUTATION = re.compile(
-    r"^(?:ENTRY )?%?(?P<name>[\w.-]+) (?:\(.*)?->.*\{$|^(?:ENTRY )?%?(?P<plain>[\w.-]+) \{$"
-)
-_WHILE = re.compile(r" while\(.*body=%?(?P<body>[\w.-]+)")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-_CALLED = re.compile(
-    r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.-]+)"
-    r"|(?:branch_computations|called_computations)=\{([^}]*)\}"
-)
 
 
 class Collective(NamedTuple):
@@ -33,6 +22,7 @@ class Collective(NamedTuple):
       devices: how many take part together.
       times: how often it runs in a run of the program; 1 where a loop's length is not known.
       operation: what of the traced program it came from.
+      overlapped: whether it is asynchronous, so that the device can compute while it is under way.
     """
 
     kind: str
@@ -41,6 +31,7 @@ class Collective(NamedTuple):
     devices: int
     times: int
     operation: str
+    overlapped: bool = False
 
     @property
     def sent(self) -> float:
@@ -63,43 +54,47 @@ class Collective(NamedTuple):
         return factor * self.bytes * self.times
 
 
-def collectives(compiled: str) -> list[Collective]:
+def collectives(compiled: str | ProgramText) -> list[Collective]:
     """The collectives in the text of a compiled program (`jit(f).lower(…).compile().as_text()`).
 
-    An asynchronous one is counted once, at its start, by its result. Those of groups of one device are left
-    out.
+    An asynchronous one is counted once, by its result: at its start, or where a TPU's program spreads it over
+    several fusions, at the first of them. Those of groups of one device are left out.
 
     >>> text = '''
     ... ENTRY %main (p: f32[8]) -> f32[64] {
     ...   ROOT %g = f32[64]{0} all-gather(%p), replica_groups=[1,8]<=[8], metadata={op_name="jit(f)/gather"}
     ... }'''
     >>> collectives(text)[0]._replace(shapes=())
-    Collective(kind='all-gather', shapes=(), bytes=256, devices=8, times=1, operation='jit(f)/gather')
+    Collective(kind='all-gather', shapes=(), bytes=256, devices=8, times=1, operation='jit(f)/gather', \
+overlapped=False)
     """
-    lines = compiled.splitlines()
-    times = _times(lines)
-    named = re.search(r"num_partitions=(\d+)", lines[0]) if lines else None
-    partitions = int(named[1]) if named else 1
-    found = []
-    computation = ""
-    for line in lines:
-        if heading := _COMPUTATION.match(line):
-            computation = heading["name"]
-        if match := _INSTRUCTION.match(line):
-            shapes = _results(match["result"], match["kind"], bool(match["start"]))
-            devices = _group_size(match["rest"], partitions)
-            operation = re.search(r'op_name="([^"]*)"', line)
-            if devices > 1:
-                found.append(
-                    Collective(
-                        match["kind"],
-                        shapes,
-                        sum(map(_bytes, shapes)),
-                        devices,
-                        times.get(computation, 1),
-                        operation[1] if operation else "",
-                    )
-                )
+    program = parse(compiled) if isinstance(compiled, str) else compiled
+    found, spread = [], set()
+    for computation, instruction in program.instructions():
+        kind = instruction.operation.removesuffix("-start")
+        devices = _group_size(instruction.rest, program.partitions) if kind in KINDS else 0
+        if devices <= 1:
+            continue
+        start = kind != instruction.operation
+        pieces = "async_collective_fusion_config" in instruction.rest
+        if pieces:  # a start, steps beside other work and an end, all of one channel
+            channel = kind, re.search(r"channel_id=(\d+)|$", instruction.rest)[0]  # type: ignore[index]
+            if channel in spread:
+                continue
+            spread.add(channel)
+        shapes = _results(instruction, kind, start)
+        operation = re.search(r'op_name="([^"]*)"', instruction.rest)
+        found.append(
+            Collective(
+                kind,
+                shapes,
+                sum(map(bytes_of, shapes)),
+                devices,
+                program.times[computation],
+                operation[1] if operation else "",
+                start or pieces,
+            )
+        )
     return found
 
 
@@ -117,21 +112,14 @@ def summary(found: Iterable[Collective]) -> dict[str, dict[str, int]]:
     return {kind: total[kind] for kind in KINDS if kind in total}
 
 
-def _results(text: str, kind: str, start: bool) -> tuple[str, ...]:
-    shapes = tuple(re.findall(r"\w+\[[\d,]*\]", text))
+def _results(instruction: Instruction, kind: str, start: bool) -> tuple[str, ...]:
+    shapes = instruction.shapes
     if not start or kind == "all-reduce":
         return shapes
     # A start gives its operands too, then its results; a permute adds two words of its own.
     if kind == "collective-permute":
         shapes = tuple(shape for shape in shapes if shape not in ("u32[]", "s32[]"))
     return shapes[len(shapes) // 2 :]
-
-
-def _bytes(shape: str) -> int:
-    name, _, sizes = shape.rstrip("]").partition("[")
-    number = math.prod(int(size) for size in sizes.split(",") if size)
-    bits = _BITS.get(name) or int(re.findall(r"\d+", name)[0])  # s32, f32, f8e4m3fn
-    return math.ceil(number * bits / 8)
 
 
 def _group_size(text: str, partitions: int) -> int:
@@ -145,23 +133,3 @@ def _group_size(text: str, partitions: int) -> int:
         axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh[2])
         return math.prod(int(part or sizes[axis]) for axis, part in axes)
     return 2 if "source_target_pairs={{" in text else partitions
-
-
-def _times(lines: list[str]) -> dict[str, int]:
-    """How often each computation inside a loop of known length runs; others are left out."""
-    inside: dict[str, list[tuple[str, int]]] = {}
-    computation = ""
-    for line in lines:
-        if heading := _COMPUTATION.match(line):
-            computation = heading["name"]
-        loop, trips = _WHILE.search(line), _TRIPS.search(line)
-        for one, several in _CALLED.findall(line):
-            for called in (one, *re.findall(r"[\w.-]+", several)):
-                if called:
-                    often = int(trips[1]) if loop and trips and called == loop["body"] else 1
-                    inside.setdefault(called, []).append((computation, often))
-
-    def runs(name: str) -> int:
-        return max((often * runs(caller) for caller, often in inside.get(name, [])), default=1)
-
-    return {name: runs(name) for name in inside}

@@ -20,6 +20,9 @@ def test_the_table_on_paper_is_written_from_its_results(write_page):
     result = json.loads((ROOT / "benchmarks" / "results" / "scaling_model.json").read_text())
     assert text == module.with_table(text, module.on_paper(result))
     assert text.count(result["table"][0]["set"]) >= 2
+    steps = json.loads((ROOT / "benchmarks" / "results" / "tpu_steps.json").read_text())["cases"]
+    table = module.page_tpu.crossing(steps[module.page_tpu.SCALED])
+    assert text == module.with_table(text, table, "crossing")
 
 
 def test_the_page_is_written_from_the_results(write_page):

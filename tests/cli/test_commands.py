@@ -67,6 +67,7 @@ def test_every_command_can_be_quiet_or_verbose(command, flag, verbosity):
         "export": ["--workdir=a", "--out=c"],
         "search": ["--gallery=a", "b"],
         "localize": ["a", "--out=b"],
+        "compile": ["--topology=a"],
     }
     options, _ = main.parser().parse_known_args([command, *needed.get(command, []), flag])
     assert options.verbosity == verbosity

@@ -221,10 +221,10 @@ ENTRY %main (p: f32[8]) -> f32[64] {
 def test_xla_text_is_read():
     assert collectives(HLO) == [
         Collective("all-reduce", ("f32[8]",), 32, 2, 3, "in/loop"),
-        Collective("all-gather", ("bf16[16,2]",), 64, 4, 1, ""),
-        Collective("collective-permute", ("f32[3]",), 12, 2, 1, ""),
+        Collective("all-gather", ("bf16[16,2]",), 64, 4, 1, "", True),
+        Collective("collective-permute", ("f32[3]",), 12, 2, 1, "", True),
         Collective("all-to-all", ("pred[2]", "pred[2]"), 4, 2, 1, ""),
-        Collective("all-reduce", ("f32[2]", "s64[]"), 16, 4, 1, ""),
+        Collective("all-reduce", ("f32[2]", "s64[]"), 16, 4, 1, "", True),
         Collective("reduce-scatter", ("f8e4m3fn[5]",), 5, 4, 1, ""),
     ]
 

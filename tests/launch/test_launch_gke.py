@@ -184,7 +184,8 @@ def test_dry_run_prints_commands_and_manifests(launch):
     launch.fake("kubectl", "exit 1")
     launch.fake("docker", "exit 1")
     result = launch("gke.sh", "apply", *RUN, DRY_RUN=1, **SLICE)
-    assert result.stdout.startswith("kubectl apply -f -\n")
+    compiling = "cdml compile --topology=tpu-v5-lite-podslice:4x4 --config=cub\n"
+    assert result.stdout.startswith(f"{compiling}kubectl apply -f -\n")
     assert "\nkind: JobSet\n" in result.stdout
     image = launch("gke.sh", "image", DRY_RUN=1, **SLICE)
     assert image.stdout.splitlines() == [
@@ -209,12 +210,30 @@ def test_dry_run_prints_commands_and_manifests(launch):
 )
 def test_a_run_is_started_once_and_replaced_when_it_has_ended(launch, there, verbs):
     launch.fake("kubectl", f'case $1 in get) printf "{there}" ;; apply) cat >applied ;; esac')
+    launch.fake("cdml", "")
     result = launch("gke.sh", "apply", *RUN, **SLICE)
     assert result.returncode == 0, result.stderr
     assert [call.split()[1] for call in launch.calls("kubectl")] == verbs
+    assert len(launch.calls("cdml compile")) == verbs.count("apply")
     if "apply" in verbs:
         kinds = [each["kind"] for each in yaml.safe_load_all((launch.folder / "applied").read_text())]
         assert kinds == ["ServiceAccount", "JobSet"]
+
+
+def test_what_does_not_fit_is_not_started(launch):
+    launch.fake("kubectl", 'case $1 in get) printf "cub Failed" ;; esac')
+    launch.fake("cdml", "echo 'cdml: it does not fit' >&2; exit 2")
+    several = {"CDML_SLICES": 2, "CDML_PRICE": 1.2, "CDML_CLASSES": 200, "CDML_IMAGES": 5994}
+    result = launch("gke.sh", "apply", *RUN, **SLICE, **several)
+    assert result.returncode == 2
+    assert "it does not fit\ngke.sh: nothing was created: " in result.stderr
+    asked = "--topology=2*tpu-v5-lite-podslice:4x4 --price=1.2 --classes=200 --images=5994 --config=cub"
+    assert launch.calls("cdml") == [f"cdml compile {asked}"]
+    assert [call.split()[1] for call in launch.calls("kubectl")] == ["get"]
+    result = launch("gke.sh", "apply", *RUN, **SLICE, CDML_COMPILE=0)
+    assert result.returncode == 0
+    assert [call.split()[1] for call in launch.calls("kubectl")][1:] == ["get", "delete", "apply"]
+    assert len(launch.calls("cdml")) == 1
 
 
 def test_a_cluster_that_does_not_answer_ends_it(launch):

@@ -55,6 +55,7 @@ esac
 def cloud(launch, counting):
     """What a project needs to grant a request at once."""
     launch.fake("gcloud", FAKE_GCLOUD)
+    launch.fake("cdml", 'cd "$(dirname "$0")/.." && ! test -e large')  # the step fits, unless it is large
     # The archive is that of this working tree, and holds what the workers use of it.
     launch.fake(
         "git", f'for a; do [[ $a != --output=* ]] || tar -C "{LAUNCH.parent}" -czf "${{a#*=}}" launch; done'
@@ -88,6 +89,7 @@ def test_dry_run_prints_every_step(launch):
     archive = f"{launch.folder}/cdml-cub.tar.gz"
     ssh = f"{GCLOUD} ssh cub {PLACE} --node=all --worker=all --quiet"
     assert result.stdout.splitlines() == [
+        "cdml compile --topology=v5litepod-16 --config=cub",
         (
             f"{GCLOUD} create cub {PLACE} --accelerator-type=v5litepod-16 "
             "--runtime-version=v2-alpha-tpuv5-lite --spot --node-id=cub --quiet"
@@ -164,6 +166,19 @@ def test_from_the_request_to_the_end(cloud):
     assert "cub is requested already (ACTIVE)" in result.stderr
     assert requests(cloud).count("create") == 1
     assert requests(cloud)[-1] == "delete"
+    assert cloud.calls("cdml") == ["cdml compile --topology=v5litepod-16 --config=cub"]
+
+
+def test_what_does_not_fit_is_not_requested(cloud):
+    (cloud.folder / "large").touch()
+    result = cloud("tpu_vm.sh", "all", *run(cloud), CDML_SLICES=2, **QUICK)
+    assert result.returncode == 2
+    assert "nothing was created: " in result.stderr
+    assert requests(cloud) == []
+    assert cloud.calls("cdml") == ["cdml compile --topology=2*v5litepod-16 --config=cub"]
+    result = cloud("tpu_vm.sh", "all", *run(cloud), STEPS=1, STEP_SECONDS=0, CDML_COMPILE=0, **QUICK)
+    assert result.returncode == 0, result.stderr
+    assert requests(cloud)[0] == "create"
 
 
 def test_after_a_preemption_it_is_requested_again_and_continues(cloud):

@@ -1,0 +1,104 @@
+"""Of docs/performance.md and docs/clusters.md what the TPU's compiler says, from its JSON."""
+
+from __future__ import annotations
+
+from cdml_jax.distributed.collectives import Collective
+from cdml_jax.runs.compile.prediction import seconds_of
+from cdml_jax.runs.compile.slices import parse
+
+_TPU = (
+    "Steps compiled by libtpu for slices that were not at hand "
+    "([tpu_steps.py](../benchmarks/tpu_steps.py)): nothing was run. Cycles are the compiler's own estimate, "
+    "of one chip, without collectives; operations without an estimate (gathers, scatters, sorts) are counted "
+    "beside them. HBM is what a step moves between HBM and the chip's own memory, read from the program's "
+    'text; "accessed" is the compiler\'s count of all bytes that operations read and write, wherever '
+    "they lie. "
+    "The time is predicted, as [clusters.md](clusters.md#before-the-first-dollar) says. The figures are the "
+    "same on every machine."
+)
+_COLUMNS = """\
+| step | network | slice | rows a chip | classes | cycles, M | without | HBM, GB | accessed, GB \
+| memory, MiB | all-reduces | others | predicted, ms | binds |
+|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|"""
+
+
+def tpu(results: list[dict]) -> str:
+    """All compiled steps, and what CDML's step needs over the plain softmax step."""
+    lines = ["## Compiled for TPUs", "", _TPU, "", _COLUMNS]
+    cases = {name: case for result in results for name, case in result["cases"].items()}
+    for name, case in cases.items():
+        found, predicted = case["compiled"], case["predicted"]
+        kinds = {kind: each["number"] for kind, each in found["collectives"].items()}
+        without = sum(found["operations_without_cycles"].values())
+        lines.append(
+            f"| {name} | {case['network']} | {case['topology']} | {case['rows']} | {case['classes']:,} "
+            f"| {found['cycles'] / 1e6:,.3f} | {without} | {found['hbm_bytes'] / 1e9:,.3f} "
+            f"| {found['bytes_accessed'] / 1e9:,.2f} | {found['needed_bytes'] / 2**20:,.0f} "
+            f"| {kinds.pop('all-reduce', 0)} | {sum(kinds.values())} | {predicted['step_ms']:,.2f} "
+            f"| {predicted['binds']} |"
+        )
+    lines += ["", *_ratios(cases)]
+    versions = sorted({f"libtpu {case['libtpu']} with JAX {case['jax']}" for case in cases.values()})
+    return "\n".join([*lines, "", f"{', '.join(versions)}."]) + "\n"
+
+
+def _ratios(cases: dict[str, dict]) -> list[str]:
+    """CDML's step over the plain softmax step of the same network, where both were compiled."""
+    lines = [
+        "CDML's step over the plain softmax step of the same network, batch and optimiser; the aim is 1.02:",
+        "",
+        "| network | image | rows a chip | cycles | HBM | accessed | predicted time |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for plain in cases.values():
+        same = ("network", "topology", "rows", "classes", "image_size")
+        ours = next(
+            (
+                case
+                for case in cases.values()
+                if case["method"] == "cdml" and all(case[key] == plain[key] for key in same)
+            ),
+            None,
+        )
+        if plain["method"] != "plain softmax" or ours is None:
+            continue
+        ratios = [
+            ours["compiled"][key] / plain["compiled"][key]
+            for key in ("cycles", "hbm_bytes", "bytes_accessed")
+        ]
+        ratios.append(ours["predicted"]["step_ms"] / plain["predicted"]["step_ms"])
+        cells = " | ".join(f"**{ratio:.3f}**" for ratio in ratios)
+        lines.append(f"| {plain['network']} | {plain['image_size']} px | {plain['rows']} | {cells} |")
+    return lines
+
+
+SCALED = "resnet50, 8 chips"
+_SLICES = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
+
+
+def crossing(case: dict) -> str:
+    """Predicted time of a compiled step on slices from 8 to 256 chips, with as many rows on each chip."""
+    lines = [
+        "| slice | chips | batch | chip alone, ms | waiting, ms | while computing, ms | efficiency |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    predicted = case["predicted"]
+    alone = max(predicted[key] for key in ("compute_ms", "memory_ms", "cycles_ms"))
+    for name in _SLICES:
+        where = parse(name)
+        waiting = beside = 0.0
+        for one in case["compiled"]["crossing"]:
+            grown = where.chips / one["devices"] if one["kind"] == "all-gather" else 1
+            there = Collective(
+                one["kind"], (), round(one["bytes"] * grown), where.chips, 1, "", one["overlapped"]
+            )
+            seconds = one["number"] * seconds_of(there, where)
+            waiting, beside = (
+                (waiting, beside + seconds) if one["overlapped"] else (waiting + seconds, beside)
+            )
+        step = max(alone + 1e3 * waiting, 1e3 * beside)
+        lines.append(
+            f"| {name} | {where.chips} | {where.chips * case['rows']:,} | {alone:.2f} | {1e3 * waiting:.2f} "
+            f"| {1e3 * beside:.2f} | **{alone / step:.0%}** |"
+        )
+    return "\n".join(lines) + "\n"

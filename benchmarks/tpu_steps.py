@@ -1,0 +1,175 @@
+"""Steps compiled for TPU slices that are not at hand: memory, cycles, collectives, predicted times.
+
+    python benchmarks/tpu_steps.py --json=FILE [--cases=small | classes | large] [NAME ...]
+
+Needs libtpu (the extra `tpu`), not a TPU. Without names, what the file lacks is compiled; with names, those
+cases again. `small` cases take half a minute of processor time each, `large` ones three to six minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX looks for a TPU, which libtpu would make it do
+
+import jax
+from side_by_side import keep
+from step_overhead import plain_step
+
+from cdml_jax.configuration.load import load_arguments
+from cdml_jax.configuration.settings import Settings
+from cdml_jax.distributed import mesh as mesh_lib
+from cdml_jax.methods import METHODS
+from cdml_jax.runs.compile.compiled import Compiled, compiled, compiled_step
+from cdml_jax.runs.compile.labels import Sizes, program_of, settled
+from cdml_jax.runs.compile.record import record
+from cdml_jax.runs.compile.slices import parse
+from cdml_jax.runs.memory import bytes_per_device
+from cdml_jax.system import console
+from cdml_jax.training.optimizer import make_optimizer
+from cdml_jax.training.program import Program
+
+PLAIN = "plain softmax"  # the step that one would write without this library, in place of a method's
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One compilation.
+
+    Attributes:
+      topology: the slice.
+      method: whose step; or `PLAIN`.
+      config: the configuration, with its changes.
+      rows: of a chip.
+      classes, images: of the data set.
+    """
+
+    topology: str
+    method: str = "cdml"
+    config: tuple[str, ...] = ()
+    rows: int = 32
+    classes: int = 200
+    images: int = 5_994
+
+
+def _network(name: str, *more: str) -> tuple[str, ...]:
+    flags = (
+        f"model.name={name}",
+        "image.image_size=224",
+        "model.dtype=bfloat16",
+        "model.embedding_size=128",
+        *more,
+    )
+    return ("--config=cub200", *(f"--config.{flag}" for flag in flags))
+
+
+_RESNET, _VIT = _network("resnet50"), _network("vit_base_patch16")
+_LITE = _network("efficientnet_lite0")
+_DEMO = ("--config=demo",)
+LARGE = {
+    "resnet50, 8 chips": Case("v5e:2x4", config=_RESNET),
+    "resnet50, 8 chips, plain softmax": Case("v5e:2x4", PLAIN, _RESNET),
+    "resnet50, 256 chips": Case("v5e:16x16", config=_RESNET, images=50_000),
+    "resnet50, 64 chips": Case("v5e:8x8", config=_RESNET, images=50_000),
+    "efficientnet_lite0, 8 chips": Case("v5e:2x4", config=_LITE),
+    "vit_base_patch16, 8 chips": Case("v5e:2x4", config=_VIT),
+}
+_SMALL = {"rows": 12, "classes": 48, "images": 960}
+SMALL = {
+    "dense": Case("v5e:2x2", config=_DEMO, **_SMALL),
+    "by_class": Case("v5e:2x2", config=(*_DEMO, "--config.confusion.storage=by_class"), **_SMALL),
+    "top": Case("v5e:2x2", config=(*_DEMO, "--config.confusion.storage=top"), **_SMALL),
+    "plain softmax": Case("v5e:2x2", PLAIN, _DEMO, **_SMALL),
+    "a term": Case("v5e:2x2", "pairwise_confusion", _DEMO, **_SMALL),
+    "a part": Case("v5e:2x2", "bilinear", _DEMO, **_SMALL),
+    "256 chips": Case("v5e:16x16", config=_DEMO, rows=2, classes=48, images=960),
+    "v4": Case("v4:2x2x1", config=_DEMO, **_SMALL),
+    "v5p": Case("v5p:2x2x1", config=_DEMO, **_SMALL),
+    "v6e": Case("v6e:2x2", config=_DEMO, **_SMALL),
+}
+# What grows with the classes does so whatever the network: a small one is compiled.
+_SPACES = {"images": 1_000_000, "rows": 32}
+SPACES = {
+    "48 classes": Case("v5e:8x8", config=_DEMO, classes=48, **_SPACES),
+    "10,000 classes": Case("v5e:8x8", config=_DEMO, classes=10_000, **_SPACES),
+    "100,000 classes": Case("v5e:8x8", config=_DEMO, classes=100_000, **_SPACES),
+}
+CASES = {"small": SMALL, "large": LARGE, "classes": SPACES}
+
+
+def plain_compiled(program: Program[Settings]) -> Compiled:
+    """The plain softmax step of a program's network, optimiser and batch."""
+    optimizer = make_optimizer(
+        program.config.optimizer, program.schedule, steps_per_epoch=program.steps_per_epoch
+    )
+    shapes = program.abstract_state()
+    state = shapes.parameters, shapes.batch_statistics, shapes.optimizer
+    outputs = jax.tree.map(lambda leaf: leaf.sharding, state), mesh_lib.replicated(program.mesh)
+    step = jax.jit(
+        functools.partial(plain_step, graph=program.graph, optimizer=optimizer),
+        donate_argnums=0,
+        out_shardings=outputs,
+    )
+    batch = program.abstract_batch()
+    kinds = {
+        "parameters": shapes.parameters,
+        "statistics": shapes.batch_statistics,
+        "optimiser": shapes.optimizer,
+    }
+    sizes = {name: bytes_per_device(tree) for name, tree in (kinds | {"batch": batch}).items()}
+    return compiled(step, (state, batch), sizes)
+
+
+def compiled_case(case: Case) -> dict[str, Any]:
+    """The record of a case, with what it was compiled for."""
+    where = parse(case.topology)
+    devices = where.devices()
+    batch = case.rows * where.chips
+    config = load_arguments([*case.config, f"--config.batch_size={batch}"]).settings
+    sizes = Sizes(case.classes, max(case.images, batch), "as given")
+    method = METHODS["cdml" if case.method == PLAIN else case.method]
+    program = program_of(settled(config, sizes, devices), method, sizes, devices)
+    found = plain_compiled(program) if case.method == PLAIN else compiled_step(program)
+    asked = {
+        "network": config.model.name,
+        "image_size": config.image.image_size,
+        "dtype": config.model.dtype,
+        "embedding_size": config.model.embedding_size,
+        "method": case.method,
+        "storage": type(program.storage).__name__,
+        "classes": case.classes,
+        "rows": case.rows,
+    }
+    return asked | record(found, where)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--cases", choices=tuple(CASES), default="large")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    cases = CASES[options.cases]
+    there = json.loads(options.json.read_text())["cases"] if options.json and options.json.exists() else {}
+    unknown = set(options.names) - set(cases)
+    if unknown:
+        parser.error(f"no case {unknown.pop()!r}; --cases={options.cases} has {', '.join(cases)}")
+    for name, case in cases.items():
+        if name in options.names or (not options.names and name not in there):
+            with console.working(f"Compiling {name} for {case.topology}"):
+                there[name] = compiled_case(case)
+            print(f"{name}: {json.dumps(there[name])}", flush=True)
+            question = "what the TPU's compiler says of a step; nothing was run"
+            keep({"question": question, "cases": {n: there[n] for n in cases if n in there}}, options.json)
+
+
+if __name__ == "__main__":
+    main()

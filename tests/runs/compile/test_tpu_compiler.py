@@ -1,0 +1,89 @@
+"""Small steps by the TPU's own compiler, held to budgets; skipped where libtpu is not installed.
+
+The compiler's figures are the same on every machine, so they can be compared. Each budget is what was found
+when it was written, and a hundredth; a step that needs more has become worse.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SCRIPT, KEPT = ROOT / "benchmarks/tpu_steps.py", ROOT / "benchmarks/results/tpu_small.json"
+STEPS = ROOT / "benchmarks/results/tpu_steps.json"
+NORMS = 9  # levels of batch norm of the demo's network, whose shortcuts share their block's
+
+# Cycles with an estimate, operations without one, bytes of HBM, bytes of a chip's memory.
+BUDGETS = {
+    "dense": (756_000, 50, 5_300_000, 28_010_000),
+    "by_class": (754_000, 51, 5_260_000, 27_760_000),
+    "top": (887_000, 99, 5_300_000, 30_210_000),
+    "256 chips": (1_240_000, 45, 5_420_000, 30_740_000),
+    "a term": (795_000, 54, 5_300_000, 28_210_000),
+    "a part": (972_000, 52, 27_200_000, 40_720_000),
+}
+# Number of each kind. Of the all-reduces two are batch norm's at each level and one is the gradients'.
+COLLECTIVES = {
+    "dense": {"all-reduce": 2 * NORMS + 3, "all-gather": 1},
+    "by_class": {"all-reduce": 2 * NORMS + 3, "all-gather": 2},
+    "top": {"all-reduce": 2 * NORMS + 3, "all-gather": 1},
+    "256 chips": {"all-reduce": 2 * NORMS + 4},
+    "a term": {"all-reduce": 2 * NORMS + 3, "all-gather": 1},
+    "a part": {"all-reduce": 2 * NORMS + 3, "all-gather": 1, "collective-permute": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def kept():
+    return json.loads(KEPT.read_text())["cases"]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """All of them in one process of its own: JAX must not look for a TPU."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (the extra tpu): pip install 'jax[tpu]'")
+    file = tmp_path_factory.mktemp("tpu") / "small.json"
+    command = [sys.executable, str(SCRIPT), "--cases=small", f"--json={file}", *BUDGETS]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, text=True)
+    assert done.returncode == 0
+    return json.loads(file.read_text())["cases"]
+
+
+def figures(record):
+    found = record["compiled"]
+    without = sum(found["operations_without_cycles"].values())
+    return found["cycles"], without, found["hbm_bytes"], found["needed_bytes"]
+
+
+def numbers(record):
+    return {kind: found["number"] for kind, found in record["compiled"]["collectives"].items()}
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_the_compilers_figures_keep_to_their_budgets(compiled, name):
+    for found, budget in zip(figures(compiled[name]), BUDGETS[name]):
+        assert found <= 1.01 * budget
+    assert numbers(compiled[name]) == COLLECTIVES[name]
+    assert compiled[name]["compiled"]["loops_of_unknown_length"] == 0
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_the_committed_figures_are_those_of_the_compiler(compiled, kept, name):
+    if compiled[name]["libtpu"] == kept[name]["libtpu"]:
+        assert figures(compiled[name]) == pytest.approx(figures(kept[name]), rel=5e-3)
+        assert numbers(compiled[name]) == numbers(kept[name])
+
+
+def test_committed_figures_keep_to_the_budgets_too(kept):
+    for name, budget in BUDGETS.items():
+        assert all(found <= 1.01 * most for found, most in zip(figures(kept[name]), budget))
+        assert numbers(kept[name]) == COLLECTIVES[name]
+    assert numbers(kept["plain softmax"]) == {"all-reduce": 2 * NORMS + 1}
+    for chip in ("v4", "v5p", "v6e"):
+        assert kept[chip]["compiled"]["cycles"] > 0
