@@ -53,6 +53,7 @@ _SLOW = (
     "cli/test_descriptor_commands.py::test_embed_and_search_go_by_the_colour",
     "cli/test_other_systems_by_command.py::test_a_table_of_a_network_with_a_part",
     "cli/test_own_images.py::",
+    "docs/test_tutorial.py::test_the_tutorial",
     "distributed/test_collectives.py::test_bytes_of_a_device",
     "distributed/test_mesh.py::test_microbatches_and_hardest_triplets",
     "distributed/test_mesh.py::test_results_do_not_depend_on_the_mesh[2-{'model'",
