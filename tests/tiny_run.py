@@ -41,7 +41,7 @@ class TinyPlain(Tiny):
 
 
 class Positions(nnx.Module):
-    """A linear layer at each position, with a ReLU; blocks are told whether they are trained."""
+    """A linear layer at each position, with a ReLU; a block is called with `train`: whether it is trained."""
 
     def __init__(self, spec, *, rngs):
         self.linear = nnx.Linear(12, 15, dtype=spec.dtype, param_dtype=spec.param_dtype, rngs=rngs)

@@ -1,4 +1,4 @@
-"""Pictures of a table: `draw_*` returns the matplotlib Figure, the function beside it saves it as PNG.
+"""Pictures of a table: `draw_*` returns the matplotlib Figure, the function next to it saves it as PNG.
 
 matplotlib's object interface only: no pyplot, no global state, no display.
 """
