@@ -3,7 +3,7 @@
     python benchmarks/label_spaces.py [--repeats=5] [--json=FILE]
 
 Each part is the one of the training step (`cdml_jax/training/storage`), compiled alone and run on 8
-devices that are simulated on this machine's processor. They share its cores, so times tell how cost grows,
+devices that are simulated on this machine's processor. They share its cores, so times show how cost grows,
 not what an accelerator takes. Bytes are those of each device. Labels and logits are random.
 """
 

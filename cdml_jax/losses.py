@@ -46,7 +46,7 @@ def weighted_softmax_cross_entropy(
       where: rows that count; the others may hold anything (NaN, labels of -1) and give 0 with zero gradients.
 
     Returns:
-      (batch,) losses, float32 or wider; NaN for a counted row whose label is no class.
+      (batch,) losses, float32 or wider; NaN for a counted row whose label is not a class.
 
     Raises:
       TypeError: labels are not integers.

@@ -1,4 +1,4 @@
-"""Terms of other systems that stand beside a softmax, as values of a pair or a row.
+"""Terms of other systems that stand next to a softmax, as values of a pair or a row.
 
 As in `losses`, nothing here reduces, but for `soft_mined_contrastive_loss`, whose pairs share their weights;
 values are float32 or wider, and rows where `where` is false may hold anything.
@@ -205,7 +205,7 @@ def class_aware_attention(
 
     Args:
       logits: scores of the classes.
-      labels: class of each row; those that are no class give some number.
+      labels: class of each row; those that are not a class give some number.
       width: ρ.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Mistakes, how each is made, and the message that it gets.
+"""Mistakes, how each is made, and the message that it gets, which `messages.says` holds by its parts.
 
 DIR is the folder of the test; … stands for what depends on other things.
 """
@@ -477,7 +477,7 @@ CASES = [
     (
         "truncated weights",
         lambda w: w.weights((SHIPPED_FOLDER / "demo_upstream.safetensors").read_bytes()[:5000]),
-        "model.weights: DIR/w.safetensors is no readable safetensors file (Error while …",
+        "model.weights: DIR/w.safetensors is not a readable safetensors file (Error while …",
     ),
     # Workdirs.
     (
@@ -568,7 +568,7 @@ CASES = [
     (
         "table that has not begun",
         lambda w: ["export", w.table(), "--out=a.jax"],
-        "--workdir: DIR/run holds a table of `cdml reproduce`, of which no run has begun",
+        "--workdir: DIR/run holds a table of `cdml reproduce`, and no run of it has begun",
     ),
     (
         "older configuration",

@@ -43,6 +43,7 @@ _SLOW = (
     "cli/test_descriptor_commands.py::",
     "cli/test_other_systems_by_command.py::",
     "cli/test_own_images.py::",
+    "docs/test_tutorial.py::test_the_tutorial",
     "distributed/test_collectives.py::test_bytes_of_a_device",
     "distributed/test_mesh.py::test_microbatches_and_hardest_triplets",
     "distributed/test_mesh.py::test_results_do_not_depend_on_the_mesh[2-{'model'",

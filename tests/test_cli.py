@@ -250,7 +250,7 @@ def test_reproduce_prints_the_table_and_does_not_train_twice(photographs, enviro
         ({"CDML_COORDINATOR": "127.0.0.1:1"}, "CDML_NUM_PROCESSES is not"),
         (
             {"CDML_COORDINATOR": "127.0.0.1:1", "CDML_NUM_PROCESSES": "two", "CDML_PROCESS_ID": "0"},
-            "'two' is no number",
+            "'two' is not a number",
         ),
         ({"CDML_DISTRIBUTED": "yes"}, "set auto, or leave it out"),
     ],

@@ -26,6 +26,7 @@ PAGES = [
     "CHANGELOG.md",
     "docs/index.md",
     "docs/api.md",
+    "docs/tutorial.md",
     "docs/own-images.md",
     "docs/losses.md",
     "docs/reproducing.md",

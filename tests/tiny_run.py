@@ -41,7 +41,7 @@ class TinyPlain(Tiny):
 
 
 class Positions(nnx.Module):
-    """A linear layer at each position, with a ReLU; blocks are told whether they are trained."""
+    """A linear layer at each position, with a ReLU; a block is called with `train`: whether it is trained."""
 
     def __init__(self, spec, *, rngs):
         self.linear = nnx.Linear(12, 15, dtype=spec.dtype, param_dtype=spec.param_dtype, rngs=rngs)
@@ -67,6 +67,24 @@ class TinyMap(Network):
 
     def pool(self, x, *, train):
         return x.astype(self.heads.dtype).mean((1, 2))
+
+
+class Half(nnx.Module):
+    """A convolution to a map of half the size."""
+
+    def __init__(self, inputs, outputs, spec, *, rngs):
+        self.conv = nnx.Conv(inputs, outputs, (3, 3), strides=2, param_dtype=spec.param_dtype, rngs=rngs)
+
+    def __call__(self, x, *, train):
+        return nnx.relu(self.conv(x))
+
+
+class TinyStages(TinyMap):
+    """Maps of 4, 2 and 1 pixels a side, of images of 16."""
+
+    def __init__(self, spec, *, rngs):
+        super().__init__(spec, rngs=rngs)
+        self.blocks = nnx.List([Half(12, 12, spec, rngs=rngs), Half(12, 15, spec, rngs=rngs)])
 
 
 @pytest.fixture(autouse=True)

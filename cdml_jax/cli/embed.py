@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if not absolute(options.out).parent.is_dir():
         raise UserError(f"--out: there is no folder {options.out.parent}")
     if options.out.exists() and (options.out.is_dir() or options.out.read_bytes()[:4] != _NPZ):
-        raise UserError(f"--out: {options.out} is there and no .npz file; choose another name")
+        raise UserError(f"--out: {options.out} is there and is not an .npz file; choose another name")
     side = options.image_size or trained.image_size
     if options.descriptor:
         descriptors.check_side(trained, side)

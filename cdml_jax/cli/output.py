@@ -52,7 +52,7 @@ class _Stream:
         try:
             yield
         except OSError as error:
-            # A run goes on without its terminal: SIGHUP tells it to save, or is ignored on purpose.
+            # A run goes on without its terminal: SIGHUP makes it save, or is ignored on purpose.
             lost_terminal = error.errno == errno.EIO and self._is_device()
             self._give_up()
             if lost_terminal:

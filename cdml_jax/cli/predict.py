@@ -93,8 +93,8 @@ def run(options: argparse.Namespace) -> int:
     notes.say()
     if unknown:
         console.hint(
-            f"{UNKNOWN}: {unknown:,} of {len(given.files):,} images, no class of which has a probability of "
-            f"{options.threshold} or more"
+            f"{UNKNOWN}: {unknown:,} of {len(given.files):,} images, which have no class with a "
+            f"probability of {options.threshold} or more"
         )
     if options.page is not None:
         _write_page(options.page, options.workdir, trained, seen)

@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=int,
         metavar="N",
         help="train N models instead, each without one fold of the training and validation images, and print "
-        "how well they tell those apart that they have not seen",
+        "how accurate they are on images that they have not seen",
     )
 
 

@@ -51,9 +51,9 @@ def update(
       where: rows that count; the others may hold anything.
 
     Returns:
-      Counts of the same kind and dtype. A row is left out if its label or its predicted class is no class.
-      Probabilities that are not finite add nothing, so a row of NaN is left out too. `init` says what float32
-      and int32 can hold.
+      Counts of the same kind and dtype. A row is left out if its label or its predicted class
+      is not one of the classes. Probabilities that are not finite add nothing, so a row of NaN is left out
+      too. `init` says what float32 and int32 can hold.
 
     Raises:
       TypeError: probabilities into integer counts, where they would vanish; labels or predicted classes

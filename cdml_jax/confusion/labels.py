@@ -16,7 +16,7 @@ _LARGEST = 2**31 - 1
 
 
 def class_labels(labels: ArrayLike) -> Array:
-    """Labels, or predicted classes, as int32; what it cannot hold becomes −1 or 2³¹ − 1, which are no class.
+    """Labels, or predicted classes, as int32; what it cannot hold becomes −1 or 2³¹ − 1: no class.
 
     JAX narrows 64-bit integers in silence: 2³² + 1 would be class 1. Labels narrower than int32 are widened,
     since they cannot be compared with a number of classes beyond their own range. What is not integers is

@@ -46,7 +46,7 @@ def prepare(
     """Checks a data set and prints what it holds; writes it as array_record files where asked to.
 
     Args:
-      source: as for `load`; or the key of a published set alone, to be told where to get it.
+      source: as for `load`; or the key of a published set alone, to print where to get it.
       out: a folder for array_record files, or None.
       images: whether to decode every image.
       classes: whether to list every class with its images per split.

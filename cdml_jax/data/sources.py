@@ -145,7 +145,7 @@ def _check_request(names: dict[str, str], fractions: dict[str, float]) -> None:
 def _which_folder(source: str, kind: str) -> str:
     more = ""
     if kind in SETS:
-        more = f", where {SETS[kind].title} was extracted (`cdml prepare {kind}` tells where to get it)"
+        more = f", where {SETS[kind].title} was extracted (`cdml prepare {kind}` says where to get it)"
     if kind == "cub200":
         more += "; without it, --config.source=synthetic_birds/cub_like has its size"
     return f"{source!r} names no folder: write {kind}:DIR{more}"
@@ -219,7 +219,7 @@ def divided(dataset: Dataset, fractions: Mapping[str, float], problems: Problems
         share = fraction if split == "holdout" else min(1.0, fraction * pool / max(1, len(splits["train"])))
         splits["train"], splits[split] = carve(splits["train"], share, salt=split)
         if not len(splits[split]):
-            few = f"{fraction:.0%} of {pool:,} images, of which every class keeps one and equal ones together"
+            few = f"{fraction:.0%} of {pool:,} images, in which every class keeps one; copies stay together"
             problems.explain(NO_IMAGE, split, f"{few}; set data.{split}_fraction" if pool else "")
             problems.add(NO_IMAGE, split)
     return dataclasses.replace(dataset, splits=splits)

@@ -116,7 +116,7 @@ def make_mesh(
 def _sizes(devices: int, data: int, model: int) -> tuple[int, int]:
     asked = f"mesh.data x mesh.model: {data} x {model}"
     if any(size < 1 and size != _LEFT for size in (data, model)) or data == model == _LEFT:
-        raise UserError(f"{asked} is no mesh; give sizes from 1, and -1 to one of them for what is left")
+        raise UserError(f"{asked} is not a mesh; give sizes from 1, and -1 to one of them for what is left")
     if data == _LEFT:
         data = max(devices // model, 1)
     if model == _LEFT:

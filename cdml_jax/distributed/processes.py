@@ -69,7 +69,7 @@ def connect() -> None:
 def _number(name: str) -> int:
     text = os.environ[name]
     if not text.isdecimal():
-        raise UserError(f"{name}: {text!r} is no number")
+        raise UserError(f"{name}: {text!r} is not a number")
     return int(text)
 
 

@@ -113,7 +113,7 @@ def read(path: os.PathLike | str) -> Gallery:
     """What `save` wrote.
 
     Raises:
-      UserError: there is no such file, or it is no gallery.
+      UserError: there is no such file, or it is not a gallery.
     """
     name = os.fspath(path)
     try:
@@ -127,11 +127,11 @@ def read(path: os.PathLike | str) -> Gallery:
         raise UserError(f"--gallery: there is no file {name}; cdml embed writes one") from None
     except KeyError as error:
         raise UserError(
-            f"--gallery: {name} has no {error.args[0].split()[0]!r}: it is no gallery of cdml embed, or one "
-            "of an older version; write it again"
+            f"--gallery: {name} has no {error.args[0].split()[0]!r}: it is not a gallery of cdml embed, or "
+            "one of an older version; write it again"
         ) from error
     except ValueError as error:  # numpy takes whatever is no archive for a pickle, and advises to trust it
-        raise UserError(f"--gallery: {name} is no .npz file of cdml embed; write it again") from error
+        raise UserError(f"--gallery: {name} is not an .npz file of cdml embed; write it again") from error
     except Exception as error:  # whatever zipfile, zlib and numpy raise of damaged files
         raise UserError(
             f"--gallery: {name} cannot be read ({error}); write it again with cdml embed"

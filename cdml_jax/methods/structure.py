@@ -1,4 +1,4 @@
-"""What makes one compiled step differ from another: terms beside the two costs, a part, images left out."""
+"""What makes one compiled step differ from another: terms besides the two costs, a part, images left out."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Structure:
 
     Attributes:
       name: for messages; structures are compared by their content.
-      terms: beside the weighted softmax and the triplets.
+      terms: besides the weighted softmax and the triplets.
       part: what stands between the last map and the heads, a key of `cdml_jax.models.parts.PARTS`; "" for
         nothing.
       dropping: whether images whose predictions change most are left out; None for no.

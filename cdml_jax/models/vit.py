@@ -125,7 +125,8 @@ class VisionTransformer(Network):
         return jnp.concatenate([token, x], axis=1) + positions.astype(self.dtype)
 
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return self.norm(x[:, 0])
+        # A slice: with a batch of any size `x[:, 0]` is a gather, for which LiteRT has no operation.
+        return self.norm(jax.lax.index_in_dim(x, 0, axis=1, keepdims=False))
 
     def map_of(self, x: jax.Array) -> jax.Array:
         """The patches' tokens, normed as the class token is, where they lie on the square image."""

@@ -31,7 +31,7 @@ _LIMITS = """\
 - It names one of its classes for any image, also for one of something else. `--threshold` of `cdml predict`
   leaves images unnamed that no class has enough probability for; it does not recognise everything foreign.
 - The figures are of images that came with the training images. Photographs of other places, cameras, seasons
-  or backgrounds may be told apart less well; measure on some of them before you rely on it.
+  or backgrounds may be recognised less well; measure on some of them before you rely on it.
 - Validation images choose the best epoch and whatever is tuned; test images are the honest figure."""
 
 

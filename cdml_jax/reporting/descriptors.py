@@ -103,7 +103,7 @@ class Measured:
 
 
 def table(measured: Measured) -> str:
-    """The figures of a network as Markdown, in per cent, those of the paper beside them where it has them."""
+    """The figures of a network as Markdown, in per cent, next to those of the paper where it has them."""
     height, width, channels = measured.map_shape
     network = (
         f"{measured.network} (weights: {measured.weights}), whole images squeezed to {measured.side} px; "

@@ -1,4 +1,4 @@
-"""Pictures of a table: `draw_*` returns the matplotlib Figure, the function beside it saves it as PNG.
+"""Pictures of a table: `draw_*` returns the matplotlib Figure, the function next to it saves it as PNG.
 
 matplotlib's object interface only: no pyplot, no global state, no display.
 """
@@ -22,6 +22,8 @@ from cdml_jax.reporting.pairs import confused_subcategories
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.table import Table
 from cdml_jax.system.console import escaped
+
+_MARKED = 12  # evaluations, up to which each has a mark
 
 
 def draw_misclassification(table: Table, *, number: int = 20, methods: Sequence[str] | None = None) -> Figure:
@@ -87,6 +89,10 @@ def misclassification_figure(table: Table, path: str | Path, *, vector: bool = F
 def draw_learning_curves(table: Table) -> Figure:
     """Training loss and validation accuracy against the epoch: mean over seeds, lowest to highest as a band.
 
+    The loss is the softmax part, which every method has, where all runs have kept it; the whole objectives of
+    different methods are different quantities. Two seeds are two thin lines: a band needs three. Few
+    evaluations have marks.
+
     Args:
       table: results of all methods and seeds; epochs without a figure are skipped.
 
@@ -94,23 +100,38 @@ def draw_learning_curves(table: Table) -> Figure:
       The figure, loss on the left, validation accuracy in per cent on the right.
     """
     figure = blank(10.0, 4.2)
+    common = all("softmax_loss" in entry for run in table.results for entry in run.history)
+    loss = "softmax part of the training loss" if common else "training loss (each method's own objective)"
     for axes, key, scale, label in zip(
         figure.subplots(1, 2),
-        ("loss", "validation_accuracy"),
+        ("softmax_loss" if common else "loss", "validation_accuracy"),
         (1.0, 100.0),
-        ("training loss (each method's own objective)", "validation accuracy, %"),
+        (loss, "validation accuracy, %"),
         strict=True,
     ):
+        last = 1.0
         for k, (method, title) in enumerate(table.titles.items()):
             epochs, values = _by_epoch(table.runs[method].values(), key)
             if not epochs:
                 continue
+            last = max(last, epochs[-1])
             colour, mean = colours(table.runs)[method], [scale * np.mean(value) for value in values]
-            style = {"linestyle": "-" if method in PAPER_COLOURS else ("--", ":", "-.")[k % 3]}
-            axes.plot(epochs, mean, color=colour, linewidth=1.6, label=escaped(title), **style)
+            style: dict[str, Any] = {
+                "linestyle": "-" if method in PAPER_COLOURS else ("--", ":", "-.")[k % 3],
+                "marker": "o" if len(epochs) <= _MARKED else "",
+                "markersize": 4,
+                # All are compared with the baseline, whose grey is the faintest colour.
+                "linewidth": 2.6 if method == table.baseline else 1.6,
+            }
+            axes.plot(epochs, mean, color=colour, label=escaped(title), **style)
             low, high = ([scale * pick(value) for value in values] for pick in (min, max))
-            axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
+            if max(len(value) for value in values) > 2:
+                axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
+            elif low != high:
+                for seed in (low, high):
+                    axes.plot(epochs, seed, color=colour, alpha=0.5, linewidth=0.7)
         axes.set_xlabel("epoch")
+        axes.set_xlim(0.5, last + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
         plain(axes, grid="y")

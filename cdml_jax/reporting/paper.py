@@ -1,4 +1,4 @@
-"""The published figures to lay ours beside.
+"""The published figures to compare ours with.
 
 Source: J. Zhao and Y. Peng, "Cost-Sensitive Deep Metric Learning for Fine-Grained Image Classification",
 MultiMedia Modeling (MMM) 2018, top-1 accuracy on CUB-200-2011, in per cent, by the slides of the talk.
@@ -22,7 +22,7 @@ TABLE_1: dict[str, float] = {
     "TL Atten": 77.90,
     "MIL": 77.40,
 }
-"""Method -> top-1 %: CDML beside the state of the art of its time."""
+"""Method -> top-1 %: CDML and the state of the art of its time."""
 
 TABLE_2: dict[str, float] = {
     "baseline": 82.33,
@@ -34,7 +34,7 @@ TABLE_2: dict[str, float] = {
 
 
 def paper_table_1(ours: float | None) -> str:
-    """The paper's first table, our own CDML beside the paper's.
+    """The paper's first table, our own CDML next to the paper's.
 
     Args:
       ours: our CDML's top-1 % on the test split, mean over seeds; None where it was not run.

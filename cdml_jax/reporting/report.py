@@ -65,7 +65,7 @@ def write_report(
     """Write rows.json, rows.csv and report.md; then the pictures, and report.md with them.
 
     A picture that cannot be drawn is left out with a warning. Where the data set is the paper's, the paper's
-    figures stand beside ours.
+    figures stand next to ours.
 
     Args:
       table: results of the methods and seeds at hand; any method may be missing, the baseline too.
@@ -176,7 +176,7 @@ def _first(table: Table) -> str:
 def _paper(table: Table) -> list[str]:
     cdml = [100.0 * accuracy(run.test_counts) for run in table.runs.get("cdml", {}).values()]
     return [
-        f"The paper's first table, with ours beside it ({published.SOURCE}):",
+        f"The paper's first table, with ours next to it ({published.SOURCE}):",
         published.paper_table_1(float(np.mean(cdml)) if cdml else None),
     ]
 

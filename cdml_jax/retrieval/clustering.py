@@ -1,4 +1,4 @@
-"""How much clusters of embeddings tell of the classes: normalised mutual information, by scikit-learn."""
+"""How much clusters of embeddings say about the classes: normalised mutual information, by scikit-learn."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def normalized_mutual_information(
       seed: of the clusters' first centres.
 
     Returns:
-      From 0 (clusters tell nothing of the classes) to 1; NaN where each image is a class of its own, or there
-      is none.
+      From 0 (clusters say nothing about the classes) to 1; NaN where each image is a class of its own, or
+      there is none.
 
     Raises:
       ValueError: an embedding that is not finite, or shapes that do not fit together.
@@ -93,7 +93,7 @@ def _precision(rows: Float[np.ndarray, "images size"]) -> type[np.floating]:
 
 
 def mutual_information(labels: Int[ArrayLike, " images"], clusters: Int[ArrayLike, " images"]) -> float:
-    r"""How much two divisions of the same images tell of each other.
+    r"""How much two divisions of the same images say about each other.
 
     .. math:: \text{NMI} = \frac{I(y, k)}{(H(y) + H(k)) / 2}
 

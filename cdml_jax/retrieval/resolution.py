@@ -1,4 +1,4 @@
-"""Whether the numbers of embeddings have digits enough to tell classes apart."""
+"""Whether the numbers of embeddings have enough digits to separate classes."""
 
 from __future__ import annotations
 

@@ -17,6 +17,9 @@ def weights_of_epoch(
 ) -> dict[str, list[dict[str, Any]]]:
     """The realised share of the most confused pairs, and the largest class weights, by name.
 
+    While all pairs weigh the same, as before anything was confused, none is the most confused: the list is
+    empty.
+
     Args:
       costs: of the epoch, on the host.
       statistics: of the epochs before.
@@ -28,6 +31,9 @@ def weights_of_epoch(
         {"true": names[i], "called": names[j], "weight": float(weight), "share": float(share)}
         for (i, j), weight, share in zip(costs.watched_pairs.tolist(), weights, shares)
     ]
+    # The largest weight is the mean of all: so they are all the same, and the first pairs are first by name.
+    if len(names) > 1 and np.max(weights, initial=0.0) * len(names) * (len(names) - 1) < 1 + 1e-4:
+        pairs = []
     of_classes = np.asarray(costs.class_weights)[: len(names)]
     heaviest = np.argsort(-of_classes, kind="stable")[:_HEAVIEST]
     classes = [{"name": names[label], "weight": float(of_classes[label])} for label in heaviest]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Bytes that each device holds of a tree, whose leaves tell shape, dtype and sharding.
+    """Bytes that each device holds of a tree, whose leaves have shape, dtype and sharding.
 
     >>> mesh = mesh_lib.make_mesh(8, devices=jax.devices()[:1])
     >>> bytes_per_device(jax.ShapeDtypeStruct((2, 3), "float32", sharding=mesh_lib.replicated(mesh)))

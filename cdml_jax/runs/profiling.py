@@ -26,13 +26,13 @@ def size(number: float) -> str:
 
 
 def memory_report(compiled: jax.stages.Compiled, device: jax.Device) -> str:
-    """What a compiled step needs on each device, as XLA planned it, beside what the device has.
+    """What a compiled step needs on each device, as XLA planned it, and what the device has.
 
     Donated arguments are counted once, though the outputs take their place.
     """
     planned = compiled.memory_analysis()
     if planned is None:
-        return "XLA does not tell its memory here"
+        return "XLA does not report its memory here"
     parts = {
         "arguments": planned.argument_size_in_bytes,
         "outputs": planned.output_size_in_bytes - planned.alias_size_in_bytes,

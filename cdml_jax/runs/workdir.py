@@ -274,7 +274,7 @@ def read(workdir: Path) -> dict[str, Any]:
     """What `claim` wrote, with a warning where it was changed since.
 
     Raises:
-      UserError: it is no run's folder.
+      UserError: it is not a run's folder.
     """
     stored = _read(workdir)
     if not intact(stored):
@@ -289,14 +289,14 @@ def read_trained(workdir: Path) -> dict[str, Any]:
     """What `claim` wrote in the folder of one trained run, with a warning where it was changed since.
 
     Raises:
-      UserError: it is no run's folder, or that of a table, whose runs are named.
+      UserError: it is not a run's folder, or that of a table, whose runs are named.
     """
     stored = read(workdir)
     if stored["command"] == "train":
         return stored
     runs = [run.name for run in files.entries(workdir / "runs") if (run / "config.json").exists()]
     if not runs:
-        raise UserError(f"--workdir: {workdir} holds a table of `cdml reproduce`, of which no run has begun")
+        raise UserError(f"--workdir: {workdir} holds a table of `cdml reproduce`, and no run of it has begun")
     example = next((run for run in runs if run.startswith("cdml-")), runs[0])
     raise UserError(
         f"--workdir: {workdir} holds a table's runs: choose one, such as {workdir / 'runs' / example} "

@@ -70,7 +70,7 @@ def sample_triplets(
         same law from other draws. Or, inside shard_map, `ByClassPairWeights`: the same draws; labels are the
         whole batch's on each device, and so are the triplets.
       num_triplets: T, a static number; draws are independent (with replacement).
-      where: rows that count; the others may hold any label. A row whose label is no class does not count.
+      where: rows that count; the others may hold any label. A row whose label is not a class does not count.
 
     Returns:
       `Triplets`; where the batch serves no pair of positive weight, none is valid and the rows are 0.

@@ -12,7 +12,7 @@ _SYSTEM = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def restart_with_huge_pages() -> None:
-    """Start this process again, under the same number, with the C library told to ask for huge pages.
+    """Start this process again, under the same number, with the C library set to ask for huge pages.
 
     Only where that helps and nobody decided otherwise: Linux that gives them to who asks ("madvise"), and
     `GLIBC_TUNABLES` not set. The C library reads it when a process starts, hence the restart.

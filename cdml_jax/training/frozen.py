@@ -86,7 +86,7 @@ def frozen_feeds(
     that folds can be made of them; test images only the latter. Features are kept in the data folder.
 
     Raises:
-      UserError: `model.frozen` is no part of the network, or no weights are given for it.
+      UserError: `model.frozen` is not a part of the network, or no weights are given for it.
     """
     if not config.model.weights:
         raise UserError("model.frozen: a front that is not trained needs weights; set model.weights")

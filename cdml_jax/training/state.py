@@ -24,7 +24,7 @@ HostOrDevice = Any  # numpy on the host, jax on the devices
 
 
 class Costs(NamedTuple):
-    """What an epoch's steps are told, as data: one compiled step serves all methods, epochs and seeds."""
+    """What an epoch's steps are given, as data: one compiled step serves all methods, epochs and seeds."""
 
     class_weights: HostOrDevice  # (C,) float32
     pair_weights: PairWeights  # as the storage keeps them

@@ -47,7 +47,7 @@ class StepSettings:
       soft_counts: whether probabilities are counted, or predicted classes.
       ema_decay: the largest decay of the moving averages; 0 where none are kept.
       cut: blocks of the network that are not trained; the batch then holds what comes after them.
-      structure: the terms beside softmax and triplets, and what else differs from the baseline's step.
+      structure: the terms besides softmax and triplets, and what else differs from the baseline's step.
     """
 
     num_triplets: int

@@ -6,9 +6,10 @@ import json
 
 import cv2
 import jax
+import jax.export
 import numpy as np
 import pytest
-from tiny_run import TinyMap
+from tiny_run import TinyMap, TinyStages
 
 from cdml_jax.cli import main
 from cdml_jax.inference.trained_run import load
@@ -32,6 +33,7 @@ def root(tmp_path_factory):
                 (folder / f"{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "tiny_map", Variant(TinyMap))
+        patch.setitem(NETWORKS, "tiny_stages", Variant(TinyStages))
         patch.setenv("CDML_DATA_DIR", str(root / "cache"))
         yield root
 
@@ -131,3 +133,35 @@ def test_a_network_that_looks_at_crops_is_trained_used_and_exported(method, root
         found = session.run(["logits", "embeddings"], {"images": images[:size]})
         np.testing.assert_allclose(found[0], logits[:size], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found[1], embeddings[:size], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "compact_bilinear", "two_levels", "pmg"])
+@pytest.mark.parametrize("kind", ["jax", "onnx"])
+def test_a_network_with_a_part_is_exported_as_it_predicts(root, method, kind):
+    name = f"exported-{method}"
+    if not (root / name).exists():
+        keys = {"model.name": "tiny_stages"} if method == "pmg" else {}  # it needs maps of three sizes
+        assert command(root, "train", name, method=method, **keys) == 0
+    if kind == "onnx":
+        pytest.importorskip("jax2onnx")
+        pytest.importorskip("onnxruntime")
+    out = root / f"{method}.{kind}"
+    assert main.main(["export", f"--workdir={root / name}", f"--out={out}"]) == 0
+    run, files = load(root / name), sorted((root / "birds").rglob("*.png"))[::8]
+    images = np.stack([run.view(file) for file in files])
+    found = np.concatenate([np.asarray(called(out)(part)[0]) for part in (images[:1], images[1:])])
+    shares = np.exp(found - found.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    for row, guesses in zip(shares, run.predict(files, top=4), strict=True):
+        expected = {guess.class_name: guess.probability for guess in guesses}
+        assert dict(zip(run.class_names, row)) == pytest.approx(expected, abs=1e-4)
+
+
+def called(out):
+    """A network that was exported, as docs/exports.md calls it."""
+    if out.suffix == ".jax":
+        return jax.export.deserialize(bytearray(out.read_bytes())).call
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["logits", "embeddings"], {"images": images})

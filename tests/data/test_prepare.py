@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from messages import says
 from miniature_archives import WRITERS
 from PIL import Image
 
@@ -211,9 +212,9 @@ def test_a_cache_folder_that_cannot_be_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cli.main(["prepare", "synthetic_birds/demo"]) == 2
     place = tmp_path / "file/cdml_jax"
-    assert (
-        capsys.readouterr().err
-        == f"cdml: data.data_dir: {place} cannot be written (Not a directory); set CDML_DATA_DIR\n"
+    assert says(
+        f"cdml: data.data_dir: {place} cannot be written (Not a directory); set CDML_DATA_DIR\n",
+        capsys.readouterr().err,
     )
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from messages import like
 from tiny_run import epoch_counts
 
 from cdml_jax.configuration.settings import changed
@@ -57,8 +58,8 @@ def test_the_processor_is_divided_among_devices_that_share_the_rows(asked, rows,
         (16, 1, {"model": 3}, "mesh.data x mesh.model: -1 x 3 does not make up 8 devices"),
         (16, 1, {"data": 4}, "4 x 1 does not make up 8 devices"),
         (16, 1, {"data": 16, "model": -1}, "16 x -1 does not make up 8 devices"),
-        (16, 1, {"data": -1, "model": -1}, "-1 x -1 is no mesh; give sizes from 1, and -1 to one"),
-        (16, 1, {"model": 0}, "-1 x 0 is no mesh"),
+        (16, 1, {"data": -1, "model": -1}, "-1 x -1 is not a mesh; give sizes from 1, and -1 to one"),
+        (16, 1, {"model": 0}, "-1 x 0 is not a mesh"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(batch_size, accumulation, sizes, message):
@@ -96,7 +97,7 @@ def test_parameters_lie_on_their_largest_axis_that_can_be_split():
 
 def test_classes_that_cannot_be_split_are_refused(config, dataset):
     config = changed(config, {"mesh.model": 4})
-    with pytest.raises(UserError, match=r"mesh\.model: 6 classes cannot be split over 4 devices"):
+    with pytest.raises(UserError, match=like("mesh.model: 6 classes cannot be split over 4 devices")):
         Program(config, dataset)
 
 

@@ -55,7 +55,7 @@ GOOD = {"workdir": np.array("w"), "best": np.array(False), "network": np.array("
         (lambda path: None, "there is no file .*; cdml embed writes one"),
         (lambda path: path.write_bytes(b"PK\x03\x04 torn"), "cannot be read"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
-        (lambda path: path.write_text("{}"), "is no .npz file of cdml embed; write it again$"),
+        (lambda path: path.write_text("{}"), "is not an .npz file of cdml embed; write it again$"),
         (lambda path: archive(path, paths=np.array(["a"])), "has no 'embeddings'"),
         (lambda path: archive(path, paths=np.array(["a"]), embeddings=np.ones((1, 2))), "has no 'workdir'"),
         (
@@ -66,7 +66,7 @@ GOOD = {"workdir": np.array("w"), "best": np.array(False), "network": np.array("
             lambda path: archive(path, paths=np.array(["a"]), embeddings=np.full((1, 2), np.nan), **GOOD),
             "not finite",
         ),
-        (lambda path: archive(path, paths=np.array([{}], object), embeddings=1), "is no .npz file"),
+        (lambda path: archive(path, paths=np.array([{}], object), embeddings=1), "is not an .npz file"),
         (lambda path: path.mkdir(), "cannot be read"),
     ],
 )

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from messages import like
 from PIL import Image
 
 import cdml_jax
@@ -373,7 +374,10 @@ def test_what_is_worth_knowing_about_an_image_is_said_with_its_name(place, tmp_p
         before = (folder / "00.jpg").read_bytes()
         arguments = ["embed", f"--workdir={place / 'runs/mine'}", str(folder), f"--out={folder / name}"]
         assert cli.main(arguments) == 2
-        assert f"--out: {folder / name} is there and no .npz file; choose another" in capfd.readouterr().err
+        assert (
+            f"--out: {folder / name} is there and is not an .npz file; choose another"
+            in capfd.readouterr().err
+        )
         assert (folder / "00.jpg").read_bytes() == before
 
 
@@ -439,13 +443,13 @@ def test_a_run_without_names_says_how_to_get_them(place, tmp_path):
 def test_the_folder_of_a_table_names_its_runs(place, tmp_path):
     stored = json.loads((place / "runs/mine/config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(stored | {"command": "reproduce"}))
-    with pytest.raises(UserError, match="of which no run has begun"):
+    with pytest.raises(UserError, match="and no run of it has begun"):
         cdml_jax.load(tmp_path)
     for name in ("baseline-seed0", "cdml-seed0"):
         shutil.copytree(place / "runs/mine", tmp_path / "runs" / name)
     (tmp_path / "runs/warmup-seed0").mkdir()
     with pytest.raises(
-        UserError, match=r"choose one, such as .*/runs/cdml-seed0 \(baseline-seed0, cdml-seed0\)"
+        UserError, match=like("choose one, such as …/runs/cdml-seed0 (baseline-seed0, cdml-seed0)")
     ):
         cdml_jax.load(tmp_path)
     assert cdml_jax.load(tmp_path / "runs/cdml-seed0").class_names == ("pink finch", "red finch", "owl")

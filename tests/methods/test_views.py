@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from messages import like
 
 from cdml_jax.errors import UserError
 from cdml_jax.methods.views import VIEWS, jigsaw
@@ -34,5 +35,5 @@ def test_each_key_has_its_own_places():
 
 
 def test_images_that_cannot_be_cut_evenly_are_refused():
-    with pytest.raises(UserError, match=r"image\.image_size: images of 12 x 16 .* a multiple of 8"):
+    with pytest.raises(UserError, match=like("image.image_size: images of 12 x 16 … a multiple of 8")):
         VIEWS["jigsaw8"](np.zeros((1, 12, 16, 3), np.uint8), jax.random.key(0))

@@ -173,8 +173,27 @@ def test_curves_are_means_over_seeds_with_their_range():
     loss, validation = figures.draw_learning_curves(table(runs)).axes
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [[1, 2.5], [2, 1.5]])
     np.testing.assert_allclose(validation.lines[0].get_xydata(), [[2, 60.0]])
+    assert not loss.collections  # two seeds are two lines
+    np.testing.assert_allclose([line.get_ydata() for line in loss.lines[1:]], [[2, 1], [3, 2]])
+    assert "own objective" in loss.get_ylabel()
+    third = [{"epoch": 1, "loss": 2.5, "softmax_loss": 1.0}, {"epoch": 2, "loss": 1.5, "softmax_loss": 0.5}]
+    three = [*runs, run("cdml", 2, [0] * 4, [0] * 4, third)]
+    loss = figures.draw_learning_curves(table(three)).axes[0]
     band = loss.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (1.0, 3.0)
+
+
+def test_curves_of_different_objectives_show_what_they_share_and_few_points_are_marked():
+    history = [{"epoch": k, "loss": 9.0, "softmax_loss": 1.0 / k} for k in range(1, 31)]
+    history[-1]["validation_accuracy"] = 0.5
+    runs = [run(name, 0, [0] * 4, [0] * 4, history) for name in ("baseline", "cdml")]
+    loss, validation = figures.draw_learning_curves(table(runs)).axes
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), [1.0 / k for k in range(1, 31)])
+    assert "softmax" in loss.get_ylabel()
+    assert (loss.lines[0].get_marker(), validation.lines[0].get_marker()) == ("", "o")
+    assert validation.get_xlim() == (0.5, 30.5)  # one evaluation is a mark at its epoch
+    widths = [line.get_linewidth() for line in loss.lines]
+    assert widths[0] > widths[1]  # the baseline's grey is faint
 
 
 def test_every_row_of_a_figure_has_its_own_look():

@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 from etils import epath
+from messages import like
 
 from cdml_jax.confusion.figures import mean_class_error
 from cdml_jax.errors import UserError
@@ -197,7 +198,9 @@ def test_a_result_of_another_version_is_named(tmp_path):
         (archive.record | {"provenance": {"host": "a"}}, arrays),
     ]:
         write_archive(path, record, counts)
-        with pytest.raises(UserError, match=r"baseline-seed0\.npz was written by another version: delete it"):
+        with pytest.raises(
+            UserError, match=like("baseline-seed0.npz was written by another version: delete it")
+        ):
             load(tmp_path)
 
 
@@ -270,19 +273,21 @@ def test_a_folder_of_results_that_cannot_be_read_is_named(tmp_path, monkeypatch)
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(type(epath.Path(tmp_path)), "iterdir", refused)
-    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\): make it readable"):
+    with pytest.raises(UserError, match=like("cannot be read (Permission denied): make it readable")):
         load(tmp_path)
 
 
 def test_a_result_of_the_first_format_is_named(tmp_path):
     (tmp_path / "cdml-seed0.json").write_text("{}")
-    with pytest.raises(UserError, match=r"cdml-seed0\.json was written by an older version; delete it and "):
+    with pytest.raises(
+        UserError, match=like("cdml-seed0.json was written by an older version; delete it and ")
+    ):
         load(tmp_path)
 
 
 def test_a_result_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "cdml-seed0.npz").mkdir()
-    with pytest.raises(UserError, match=r"cdml-seed0\.npz cannot be read \(Is a directory\)"):
+    with pytest.raises(UserError, match=like("cdml-seed0.npz cannot be read (Is a directory)")):
         load(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from messages import like
 
 from cdml_jax.cli.actions.evaluate import evaluate
 from cdml_jax.cli.actions.reproduce import reproduce
@@ -42,7 +43,7 @@ def test_finished_folds_are_not_trained_again(short, dataset, tmp_path, monkeypa
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 4
     damaged.write_bytes(content)
-    with pytest.raises(UserError, match=r"fold1of2\.npz is damaged .*: delete it, and the same command"):
+    with pytest.raises(UserError, match=like("fold1of2.npz is damaged …: delete it, and the same command")):
         cross_validate(Program(short, dataset), "baseline", METHODS["baseline"], 0, folds=2, folder=tmp_path)
 
 

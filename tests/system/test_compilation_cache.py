@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from messages import like, says
 
 from cdml_jax.errors import UserError
 from cdml_jax.system.compilation_cache import keep_compiled
@@ -85,7 +86,7 @@ def test_processors_with_other_features_have_other_folders(tmp_path, monkeypatch
 @pytest.mark.usefixtures("unset")
 def test_a_folder_that_cannot_be_made_is_an_error_if_named_and_does_without_if_not(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"compilation_cache: .*file/.* cannot be made \(Not a directory\)"):
+    with pytest.raises(UserError, match=like("compilation_cache: …file/… cannot be made (Not a directory)")):
         keep_compiled(str(tmp_path / "file"))
     monkeypatch.setenv("CDML_DATA_DIR", str(tmp_path / "file"))
     assert keep_compiled("auto") is None
@@ -105,9 +106,10 @@ def test_the_environments_folder_is_found_below_the_home_folder_or_given_up(tmp_
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "file"))
     assert keep_compiled("auto") is None
     assert jax.config.jax_compilation_cache_dir is None
-    assert capsys.readouterr().err == (
+    assert says(
         f"cdml: JAX_COMPILATION_CACHE_DIR: {tmp_path / 'file'} cannot be used (File exists): nothing is kept "
-        "there\n"
+        "there\n",
+        capsys.readouterr().err,
     )
 
 
@@ -116,4 +118,4 @@ def test_a_folder_that_can_only_be_read_is_used_which_is_said_once(tmp_path, mon
     monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
     folder = keep_compiled(str(tmp_path))
     assert folder is not None
-    assert capsys.readouterr().err == f"cdml: {folder} cannot be written: what is compiled is not kept\n"
+    assert says(f"cdml: {folder} cannot be written: what is compiled is not kept\n", capsys.readouterr().err)

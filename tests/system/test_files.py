@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from messages import like
 
 from cdml_jax.errors import UserError
 from cdml_jax.system import files
@@ -56,7 +57,7 @@ def test_text_that_is_there_already_is_not_written_again(tmp_path):
 
 
 def test_a_missing_folder_is_a_message(tmp_path):
-    with pytest.raises(UserError, match=r"none/a cannot be written \(No such file or directory\)"):
+    with pytest.raises(UserError, match=like("none/a cannot be written (No such file or directory)")):
         files.write_text(tmp_path / "none" / "a", "x")
 
 

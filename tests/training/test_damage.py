@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from etils import epath
+from messages import like, says
 
 from cdml_jax.configuration.settings import changed
 from cdml_jax.errors import UserError
@@ -79,8 +80,9 @@ def test_a_save_that_fails_later_is_told_and_what_was_saved_stays(
     checkpoints.save(at_step(run, 3))
     with pytest.raises(UserError) as told:
         checkpoints.close()
-    assert str(told.value) == (
-        f"{saved} cannot be written ({advice}, then run the same command again; what was saved before stays"
+    assert says(
+        f"{saved} cannot be written ({advice}, then run the same command again; what was saved before stays",
+        str(told.value),
     )
     monkeypatch.undo()
     # Other writers may still be at work in what is left of 3: it is no checkpoint.
@@ -185,7 +187,7 @@ def test_a_checkpoint_that_was_never_finished_is_not_looked_at(program, saved):
 def test_a_folder_of_damaged_checkpoints_alone_stops_the_run_and_stays_as_evidence(program, saved, capsys):
     for step in ("1", "2"):
         shutil.rmtree(saved / step / "meta")
-    with pytest.raises(UserError, match="none of the checkpoints 2, 1 can be read; delete the workdir"):
+    with pytest.raises(UserError, match=like("none of the checkpoints 2, 1 can be read; delete the workdir")):
         loop.fit(program, METHODS["cdml"], 0, folder=saved.parent)
     assert capsys.readouterr().err.count("is damaged") == 2
     assert {path.name for path in saved.iterdir()} == {"damaged-1", "damaged-2"}

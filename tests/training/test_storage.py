@@ -1,6 +1,7 @@
 """Counts and pair weights split by row, or the most frequent alone: the same training where they hold all."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import METHODS
 from cdml_jax.runs import loop
 from cdml_jax.runs.checkpoint import Checkpoints
+from cdml_jax.runs.entries import weights_of_epoch
 from cdml_jax.sampling import sample_triplets
 from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
@@ -60,9 +62,22 @@ def test_a_run_is_the_same_however_its_counts_are_stored(trained, config, datase
     entry, expected = run.history[0], dense.history[0]
     for name in ("loss", "accuracy", "mean_class_error", "valid_share"):
         assert entry[name] == pytest.approx(expected[name], rel=1e-4), name
-    assert entry["confused_pairs"][0]["weight"] == pytest.approx(
-        expected["confused_pairs"][0]["weight"], 1e-3
-    )
+    assert entry["confused_pairs"] == expected["confused_pairs"] == []  # all pairs weigh the same
+    watched = dense.statistics.pairs.on_host().largest(3)
+    np.testing.assert_array_equal(run.statistics.pairs.on_host().largest(3), watched)
+    logged = [
+        weights_of_epoch(
+            SimpleNamespace(watched_pairs=watched, class_weights=np.ones(6)),
+            each.statistics,
+            [0.5] * 3,
+            "abcdef",
+        )["confused_pairs"]
+        for each in (run, dense)
+    ]
+    for ours, theirs in zip(*logged, strict=True):
+        assert ours["weight"] == pytest.approx(theirs["weight"], 1e-3)
+        assert ours["weight"] > 1 / 30
+        assert {**ours, "weight": 0} == {**theirs, "weight": 0}
 
 
 def test_split_rows_count_and_draw_exactly_as_whole_ones_do(trained, config, dataset):

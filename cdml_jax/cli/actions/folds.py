@@ -1,4 +1,4 @@
-"""One method on folds: how well it tells images apart that it was not trained on, by all of them."""
+"""One method on folds: how accurate it is on images that it was not trained on, over all of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def train_folds(
     config = program.config
     if program.storage.name == "top":
         raise UserError(
-            "confusion.storage: top keeps no confusion matrix, of which the figures of folds are made; use "
+            "confusion.storage: top keeps no confusion matrix, from which the figures of folds are made; use "
             "confusion.storage=by_class"
         )
     _check_folds(program, folds)

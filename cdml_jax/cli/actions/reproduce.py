@@ -142,8 +142,8 @@ def _prepared(
     program = prepare("reproduce", config, folder, "validation", "test", methods=compared)
     if program.storage.name == "top":
         raise UserError(
-            "confusion.storage: top keeps no confusion matrix, of which the report of cdml reproduce is "
-            "made; use cdml train and cdml evaluate, or confusion.storage=by_class"
+            "confusion.storage: top keeps no confusion matrix, from which the report of cdml reproduce "
+            "is made; use cdml train and cdml evaluate, or confusion.storage=by_class"
         )
     return program
 

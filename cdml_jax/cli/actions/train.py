@@ -41,7 +41,7 @@ def train(config: Settings, folder: Path, methods: Mapping[str, Method] = METHOD
     with held(folder), Stop().listening() as stop:
         run = fit(program, method, config.seed, folder=folder, stop=stop, save_last=True, keep_best=True)
     last = run.history[-1]
-    shown = [f"{run.epoch} epochs in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
+    shown = [f"{run.epoch} epoch{'s' * (run.epoch != 1)} in {run.seconds:.0f} s", f"loss {last['loss']:.4f}"]
     if "validation_accuracy" in last:
         shown.append(f"validation accuracy {_of_images(last['validation_accuracy'], program.dataset)}")
     titled = f"{method.title}, seed {config.seed}"

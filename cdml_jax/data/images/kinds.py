@@ -92,7 +92,7 @@ def is_readable(name: str) -> bool:
 
 
 def left_out(path: str | os.PathLike) -> str:
-    """The ending under which a file that is not taken is counted; "" where it is no image.
+    """The ending under which a file that is not taken is counted; "" where it is not an image.
 
     Files of endings that say nothing, and of none, are opened and judged by their first bytes.
     """

@@ -59,7 +59,7 @@ def locate(folder: Path, published: PublishedSet, wanted: Mapping[str, str]) -> 
       The paths, in the order of `wanted`.
 
     Raises:
-      UserError: there is no such folder, or something is missing; it tells where to get it.
+      UserError: there is no such folder, or something is missing; it says where to get it.
     """
     where = f"{published.key}:{folder}"
     if not folder.is_dir():

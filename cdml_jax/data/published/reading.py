@@ -36,7 +36,7 @@ _READERS: dict[str, Callable[[Path, PublishedSet, Problems], Listing]] = {
 def read_published(key: str, folder: str, problems: Problems) -> Dataset:
     """A published set with all its splits, called "train", "validation" and "test" where it has them.
 
-    A set that differs from what was published is read as it is; `differences` tells.
+    A set that differs from what was published is read as it is; `differences` says how.
 
     Args:
       key: one of `SETS`.

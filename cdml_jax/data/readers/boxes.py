@@ -63,7 +63,7 @@ def read_boxes(path: os.PathLike | str) -> dict[str, Box]:
     """Boxes by the names of their images.
 
     Raises:
-      UserError: there is no such file, or a line of it is no box; the line is named.
+      UserError: there is no such file, or a line of it is not a box; the line is named.
     """
     try:
         text = path_of(path).read_text(encoding="utf-8-sig")

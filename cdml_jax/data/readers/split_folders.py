@@ -11,7 +11,7 @@ from cdml_jax.data.dividing.splits import ALIASES
 from cdml_jax.data.readers.scanning import Folder
 from cdml_jax.errors import UserError
 
-_LEFT_OUT = "folder that is no split, left out"
+_LEFT_OUT = "folder that is not a split, left out"
 _OUTSIDE = "image outside the split folders, left out"
 _WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
@@ -115,7 +115,7 @@ def _beside(others: list[str]) -> str:
     shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
     return (
         f"train beside {shown}: is {likely} a split? rename it to {role}, or name it by "
-        f"{_flag(role, likely)}; else move it out, or rename train if that is no split"
+        f"{_flag(role, likely)}; else move it out, or rename train if it is not a split"
     )
 
 

@@ -64,7 +64,7 @@ class Bilinear(Part):
         if self.reduction is not None:
             x = self.reduction(x)
         products = outer_product(_positions(x), self.dtype)
-        return l2_normalize(signed_root(products.reshape(len(x), -1))), {}
+        return l2_normalize(signed_root(products.reshape(x.shape[0], -1))), {}
 
 
 class CompactBilinear(Part):

@@ -77,7 +77,7 @@ def read_weights(name: str) -> WeightFile:
             left = {key: kind for key, kind in kinds.items() if key not in values}
             metadata = file.metadata() or {}
     except Exception as error:  # safetensors raises what it likes on a damaged file
-        raise UserError(f"{_named(path)} is no readable safetensors file ({_reason(error)})") from error
+        raise UserError(f"{_named(path)} is not a readable safetensors file ({_reason(error)})") from error
     if left:
         raise UserError(
             f"{_named(path)} holds numbers of 8 bits or fewer ({', '.join(sorted(set(left.values())))}), in "
@@ -87,7 +87,7 @@ def read_weights(name: str) -> WeightFile:
 
 
 def style_of(name: str) -> str:
-    """The style that a file says its weights are of; "" where it says nothing or is no safetensors file.
+    """The style that a file says its weights are of; "" where it says nothing or is not a safetensors file.
 
     Files of `save_weights` name their style, converted files of TensorFlow's weights their padding.
 

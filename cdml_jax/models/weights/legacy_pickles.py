@@ -31,7 +31,7 @@ def read_tensors(data: bytes, origin: str) -> dict[str, np.ndarray]:
         return _tensors(machine)
     except RefusedError as error:
         raise UserError(
-            f"model.weights: {origin} is no table of tensors that can be read safely "
+            f"model.weights: {origin} is not a table of tensors that can be read safely "
             f"({error}, near byte {machine.at})"
         ) from error
 

@@ -113,7 +113,7 @@ def _check_style(origin: str, of_file: str, style: str, network: str) -> None:
             f"model.weights: {origin} says that it is of the style {of_file!r}; known are {', '.join(STYLES)}"
         )
     if "style" not in NETWORKS[network].family.options:
-        raise UserError(f"model.weights: {origin} is of the style {of_file}, of which {network} cannot be")
+        raise UserError(f"model.weights: {origin} is of the style {of_file}, which {network} cannot have")
     raise UserError(f"model.style: {origin} is of the style {of_file}; set model.style={of_file}")
 
 

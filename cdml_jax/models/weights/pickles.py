@@ -69,7 +69,7 @@ def _refusal(error: str) -> str:
         return f"is a program of TorchScript; {_ADVICE}"
     if forbidden:
         return f"holds more than tensors ({forbidden[1]}), which would run code and is not done; {_ADVICE}"
-    return "is no readable pickle of PyTorch: it is damaged or cut short, or of another program"
+    return "is not a readable pickle of PyTorch: it is damaged or cut short, or of another program"
 
 
 def _tables(content: Any, tensor: type, prefix: str = "", depth: int = 0) -> dict[str, Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""The page as one file: a template that escapes, scripts by their digests, small pictures in it or beside."""
+"""The page as one file: a template that escapes, scripts by their digests, small pictures in it or near."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cdml_jax.system import console
 from cdml_jax.system.files import write_bytes, write_text, writing
 
 INSIDE = 14_000_000
-"""Bytes of small pictures that a page holds; more lie in a folder beside it."""
+"""Bytes of small pictures that a page holds; more lie in a folder next to it."""
 _FOLDER = "_files"
 
 
@@ -42,7 +42,7 @@ def write_page(shown: Shown, path: Path, *, inside: int = INSIDE) -> Written:
     Args:
       shown: what it is made of.
       path: of the page, which ends in .html.
-      inside: bytes of small pictures that the page may hold; with more they lie in a folder beside it.
+      inside: bytes of small pictures that the page may hold; with more they lie in a folder next to it.
 
     Returns:
       Where they are.
@@ -78,7 +78,7 @@ def _small(shown: Shown, images: Sequence[Any]) -> Small:
 
 
 def placed(files: Sequence[bytes], path: Path, inside: int) -> str:
-    """The folder beside the page that has the small pictures, with a slash; "" where the page holds them."""
+    """The folder next to the page that has the small pictures, with a slash; "" where the page holds them."""
     folder = path.parent / (path.stem + _FOLDER)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def placed(files: Sequence[bytes], path: Path, inside: int) -> str:
         folder.mkdir()
     for place, file in enumerate(files):
         write_bytes(folder / f"{place}.webp", file)
-    console.say(f"The small pictures of {len(files):,} images lie beside the page, in {folder}")
+    console.say(f"The small pictures of {len(files):,} images lie next to the page, in {folder}")
     return f"{folder.name}/"
 
 

@@ -3,6 +3,7 @@ import threading
 
 import numpy as np
 import pytest
+from messages import like
 
 from cdml_jax.data.feeds.batches import CachedSource, cached, evaluation_batches, training_batches
 from cdml_jax.data.images import transforms
@@ -115,7 +116,9 @@ def test_evaluation_shards_have_equally_many_batches_and_share_the_images(source
 
 
 def test_a_batch_that_the_processes_do_not_divide_is_refused_at_once(source):
-    with pytest.raises(UserError, match=r"batch_size \(4\) must be a positive multiple of the 3 processes"):
+    with pytest.raises(
+        UserError, match=like("batch_size (4) must be a positive multiple of the 3 processes")
+    ):
         training_batches(source, PLAN, seed=0, epoch=0, transform=TRANSFORM, shard=(0, 3))
 
 

@@ -3,6 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 import scipy.io
+from messages import like
 from miniature_archives import WRITERS, picture, write_cars, write_cars_combined
 
 from cdml_jax.data.checking.problems import Problems
@@ -103,7 +104,9 @@ def test_aircraft_lose_their_banner(archive):
 def test_an_image_no_higher_than_the_banner_is_named(archive, tmp_path):
     folder, _ = archive("aircraft100")
     (folder / "fgvc-aircraft-2013b/data/images/0034309.jpg").write_bytes(picture("low"))
-    with pytest.raises(UserError, match=r"0034309\.jpg \(12 pixels high, no more than the 20 to be cut off"):
+    with pytest.raises(
+        UserError, match=like("0034309.jpg (12 pixels high, no more than the 20 to be cut off")
+    ):
         load(f"aircraft100:{folder}", data_dir=str(tmp_path))
 
 
@@ -268,5 +271,5 @@ def test_a_damaged_matlab_file_is_named(archive):
 def test_a_label_beyond_the_names_is_refused(archive, tmp_path):
     folder, _ = archive("flowers102")
     scipy.io.savemat(folder / "imagelabels.mat", {"labels": np.array([[3, 1, 2, 1, 3, 2, 103]], np.uint8)})
-    with pytest.raises(UserError, match=r"label out of range 0 to 101: image_00007\.jpg has 102"):
+    with pytest.raises(UserError, match=like("label out of range 0 to 101: image_00007.jpg has 102")):
         load(f"flowers102:{folder}", data_dir=str(tmp_path))

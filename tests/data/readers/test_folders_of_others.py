@@ -53,7 +53,7 @@ def test_a_split_by_another_name_is_not_left_out_where_it_is_lacking(read, split
 
 def test_another_folder_of_a_split_that_is_there_is_left_out_and_named(read):
     _, lines = read(*(f"{split}/{path}" for split in ("train", "val", "test", "Test2") for path in BIRDS))
-    assert lines == ["folder that is no split, left out: Test2"]
+    assert lines == ["folder that is not a split, left out: Test2"]
 
 
 def test_a_test_folder_of_images_without_labels_is_explained(read):

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from messages import says
 
 from cdml_jax.data.checking.problems import Problems
 from cdml_jax.data.readers.scanning import HIDDEN, PASSED_OVER, scan
@@ -79,9 +80,10 @@ def test_images_of_other_endings_are_counted_in_one_line(write_pictures, scanned
     (folder / "b" / "notes.txt").write_text("seen in May")
     images, problems, (line,) = scanned(folder)
     assert (images, problems) == (["a/1.png", "b/6.jfif"], [])
-    assert line == (
+    assert says(
         "left out: 2 .heic, 1 .tga, 1 without an ending (such as a/2.heic); save them as JPEG or PNG, "
-        "with the ending .jpg or .png"
+        "with the ending .jpg or .png",
+        line,
     )
 
 

@@ -94,7 +94,7 @@ def test_folders_beside_splits_are_left_out_and_named(write_pictures):
         {"train": 4, "validation": 4},
         ("crow", "owl"),
         [
-            "folder that is no split, left out: unlabeled",
+            "folder that is not a split, left out: unlabeled",
             "image outside the split folders, left out: 9.png",
         ],
     )

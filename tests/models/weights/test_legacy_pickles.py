@@ -258,7 +258,7 @@ def test_a_file_that_holds_anything_else_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     tracemalloc.start()
     began = time.process_time()
-    with pytest.raises(UserError, match=r"^model.weights: w.pth is no table of tensors .*\)$") as caught:
+    with pytest.raises(UserError, match=r"^model.weights: w.pth is not a table of tensors .*\)$") as caught:
         read_tensors(MALICIOUS[name], "w.pth")
     taken, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

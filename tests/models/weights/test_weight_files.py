@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 import pytest
+from messages import like, says
 from safetensors.numpy import save_file
 
 from cdml_jax.errors import UserError
@@ -45,7 +46,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(hub, error):
     hub.hf_hub_download = download
     with pytest.raises(UserError) as caught:
         read_weights("hf:a/b")
-    assert str(caught.value) == "model.weights: hf:a/b could not be fetched: no such model"
+    assert says("model.weights: hf:a/b could not be fetched: no such model", str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -213,10 +214,10 @@ def test_the_one_table_of_a_file_is_taken_or_the_named_one(torch, tmp_path, cont
         (
             RecursionError(),
             "",
-            "is no readable pickle of PyTorch: it is damaged or cut short, or of another program",
+            "is not a readable pickle of PyTorch: it is damaged or cut short, or of another program",
         ),
-        (MemoryError(), "", "is no readable pickle of PyTorch: …"),
-        (EOFError("Ran out of input"), "", "is no readable pickle of PyTorch: …"),
+        (MemoryError(), "", "is not a readable pickle of PyTorch: …"),
+        (EOFError("Ran out of input"), "", "is not a readable pickle of PyTorch: …"),
     ],
 )
 def test_what_holds_no_table_is_refused_in_a_sentence_of_ours(torch, tmp_path, content, name, message):
@@ -245,7 +246,7 @@ def test_what_holds_no_table_is_refused_in_a_sentence_of_ours(torch, tmp_path, c
         (b'{"weight_map": {}}', "is JSON, such as the index of weights in several files; join them into …"),
         (b"\x93NUMPY\x01\x00", "is an array of NumPy without a name; save the arrays as .safetensors"),
         (b"", "is empty; copy or fetch it once more"),
-        (b"some text of more than eight letters", "is no readable safetensors file (…"),
+        (b"some text of more than eight letters", "is not a readable safetensors file (…"),
     ],
 )
 def test_files_that_people_take_for_weights_are_known(tmp_path, content, message):
@@ -257,7 +258,7 @@ def test_files_that_people_take_for_weights_are_known(tmp_path, content, message
 
 def test_an_archive_of_numpy_is_no_pickle_of_pytorch(tmp_path):
     np.savez(tmp_path / "a.npz", kernel=np.ones(3))
-    with pytest.raises(UserError, match=r"a\.npz is an archive of NumPy \(\.npz\); save the arrays as"):
+    with pytest.raises(UserError, match=like("a.npz is an archive of NumPy (.npz); save the arrays as")):
         read_weights(str(tmp_path / "a.npz"))
 
 
@@ -284,7 +285,9 @@ def test_brain_floats_are_read_and_smaller_ones_named(tmp_path):
         1,
         2,
     ]
-    with pytest.raises(UserError, match=r"8 bits or fewer \(F8_E4M3\), in 1 arrays such as a\\n; save them"):
+    with pytest.raises(
+        UserError, match=like("8 bits or fewer (F8_E4M3), in 1 arrays such as a\n; save them")
+    ):
         read_weights(str(tmp_path / "F8_E4M3.safetensors"))
 
 
