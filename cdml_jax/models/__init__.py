@@ -12,7 +12,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.models import efficientnet_lite, googlenet, mobilenet_v2, resnet, small_resnet, vgg, vit
 from cdml_jax.models.heads import Heads, Outputs
 from cdml_jax.models.network import Network, Variant
-from cdml_jax.models.parts import PARTS, ImagePart, rates_of
+from cdml_jax.models.parts import PARTS, ImagePart, apart_of, rates_of
 from cdml_jax.models.spec import OPTIONS, STYLES, Spec, spec_of
 
 _FAMILIES = (small_resnet, mobilenet_v2, efficientnet_lite, resnet, googlenet, vgg, vit)
@@ -20,7 +20,18 @@ NETWORKS: dict[str, Variant] = {
     name: variant for family in _FAMILIES for name, variant in family.NETWORKS.items()
 }
 
-__all__ = ["NETWORKS", "STYLES", "Network", "Outputs", "Spec", "Variant", "build", "rates_of", "spec_of"]
+__all__ = [
+    "NETWORKS",
+    "STYLES",
+    "Network",
+    "Outputs",
+    "Spec",
+    "Variant",
+    "apart_of",
+    "build",
+    "rates_of",
+    "spec_of",
+]
 
 
 def build(

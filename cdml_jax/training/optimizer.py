@@ -92,6 +92,7 @@ def make_optimizer(
     steps_per_epoch: int,
     outside: tuple[str, ...] = (),
     rates: Mapping[str, float] = NO_RATES,
+    apart: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
     """Clipping, then SGD with momentum or AdamW, at a learning rate that depends on the layer.
 
@@ -99,7 +100,8 @@ def make_optimizer(
     n `layer_decay` to the power n − k (what comes before the blocks: n + 1); both are multiplied by those of
     `rates`, by the beginning of a name, which a method's part brings. Parameters whose dotted names
     begin with one of `freeze` stay as they are for `freeze_epochs` epochs, or for ever if that is −1. Those
-    of `outside`, which the loss does not use, are left alone and have no momentum.
+    of `outside`, which the loss does not use, are left alone and have no momentum. The gradients of each
+    name of `apart` are clipped by themselves, so that they do not shorten the others'.
     Weight decay leaves vectors (norms, biases) alone; with SGD it is added to the gradient, as usual.
 
     Raises:
@@ -117,7 +119,7 @@ def make_optimizer(
         )
     else:
         core = optax.adamw(schedule, weight_decay=settings.weight_decay, mask=matrices)
-    clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm > 0 else optax.identity()
+    clip = _clip(settings.clip_norm, apart)
     # Before, so that neither the norm nor the momentum sees a frozen gradient; after, for the weight decay.
     freeze = _freeze(settings.freeze, settings.freeze_epochs, steps_per_epoch)
     by_layer = _by_layer(settings.head_multiplier, settings.layer_decay, rates)
@@ -126,6 +128,17 @@ def make_optimizer(
             core, lambda parameters: jax.tree.map(np.logical_not, _named(parameters, outside))
         )
     return optax.chain(freeze, clip, core, by_layer, freeze)
+
+
+def _clip(norm: float, apart: tuple[str, ...]) -> optax.GradientTransformation:
+    if norm <= 0:
+        return optax.identity()
+    whole = optax.clip_by_global_norm(norm)
+    if not apart:
+        return whole
+    others = optax.masked(whole, lambda updates: jax.tree.map(np.logical_not, _named(updates, apart)))
+    own = [optax.masked(whole, lambda updates, name=name: _named(updates, (name,))) for name in apart]
+    return optax.chain(others, *own)
 
 
 def _freeze(names: tuple[str, ...], epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -20,7 +20,7 @@ from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Facts
 from cdml_jax.methods.structure import PLAIN, Structure
-from cdml_jax.models import build, rates_of, spec_of
+from cdml_jax.models import apart_of, build, rates_of, spec_of
 from cdml_jax.models.weights.loading import load_weights
 from cdml_jax.training.epoch import WATCHED_PAIRS
 from cdml_jax.training.evaluation import evaluation_step
@@ -103,9 +103,10 @@ class Program(Generic[Config_co]):
         if feeds is None:
             feeds = feeds_of(config, dataset.splits, plain, mesh=self.mesh, fill=self.fill)
         self.feeds = feeds
-        per_epoch, rates = self.steps_per_epoch * self.updates, rates_of(structure.part)
+        steps, rates = self.steps_per_epoch * self.updates, rates_of(structure.part)
+        apart = apart_of(structure.part)
         optimizer = make_optimizer(
-            config.optimizer, self.schedule, steps_per_epoch=per_epoch, outside=outside, rates=rates
+            config.optimizer, self.schedule, steps_per_epoch=steps, outside=outside, rates=rates, apart=apart
         )
         self.graph, self._init, self.shardings = make_initializer(
             build_model,

@@ -42,6 +42,27 @@ def test_gradients_are_clipped_by_their_global_norm(settings):
     assert norm == pytest.approx(0.1, rel=1e-5)
 
 
+def test_what_is_clipped_by_itself_does_not_shorten_the_others(settings):
+    settings = replace(settings, clip_norm=1.0, weight_decay=0.0, momentum=0.0, head_multiplier=1.0)
+    ones = jnp.ones(4)
+    parameters = {"body": ones, "part": {"navigator": {"a": ones, "b": ones}, "navigators": ones}}
+    gradients = {
+        "body": 0.2 * ones,
+        "part": {"navigator": {"a": 30 * ones, "b": 40 * ones}, "navigators": 0 * ones},
+    }
+    optimizer = make_optimizer(
+        settings, make_schedule(settings, 100), steps_per_epoch=10, apart=("part.navigator",)
+    )
+    updates, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+    np.testing.assert_allclose(updates["body"], -0.1 * 0.2, rtol=1e-5)
+    np.testing.assert_allclose(updates["part"]["navigator"]["a"], -0.1 * 0.3, rtol=1e-5)
+    np.testing.assert_allclose(updates["part"]["navigator"]["b"], -0.1 * 0.4, rtol=1e-5)
+    gradients["part"]["navigators"] = 10 * ones  # another name, which counts with the others
+    updates, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+    np.testing.assert_allclose(updates["body"], -0.1 * 0.2 / np.hypot(0.4, 20), rtol=1e-5)
+    np.testing.assert_allclose(updates["part"]["navigator"]["a"], -0.1 * 0.3, rtol=1e-5)
+
+
 def test_heads_learn_at_their_multiple(settings):
     settings = replace(settings, head_multiplier=10.0, weight_decay=0.0, momentum=0.0)
     parameters = {"body": {"kernel": jnp.ones((2, 2))}, "heads": {"classifier": {"kernel": jnp.ones((2, 2))}}}

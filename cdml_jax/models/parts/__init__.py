@@ -23,9 +23,14 @@ PARTS: dict[str, type[Part]] = {
     "object_crop": ObjectCrop,
 }
 
-__all__ = ["PARTS", "ImagePart", "Part", "rates_of", "source_of"]
+__all__ = ["PARTS", "ImagePart", "Part", "apart_of", "rates_of", "source_of"]
 
 
 def rates_of(part: str) -> Mapping[str, float]:
     """Factors of learning rates by the beginning of a parameter's name; none for "", no part."""
     return PARTS[part].rates if part else {}
+
+
+def apart_of(part: str) -> tuple[str, ...]:
+    """Beginnings of the names of parameters whose gradients are clipped by themselves; none for ""."""
+    return PARTS[part].apart if part else ()

@@ -60,7 +60,7 @@ def cut_out(
         shares = np.linspace(0, 1, number) if number > 1 else np.array([0.5])
         return first[..., None] + (beyond - 1 - first)[..., None] * jnp.asarray(shares, boxes.dtype)
 
-    top, left, bottom, right = (boxes[..., place] for place in range(4))
+    top, left, bottom, right = (jax.lax.index_in_dim(boxes, k, 2, keepdims=False) for k in range(4))
     return sampled(images, places(top, bottom, size[0]), places(left, right, size[1]))
 
 

@@ -30,10 +30,13 @@ class Part(nnx.Module):
       features: what the heads take of it.
       rates: by the beginning of a parameter's name, a factor of its learning rate, such as
         `{"part.localize": 1e-4}`; it multiplies `optimizer.head_multiplier`, which parts and heads have.
+      apart: beginnings of the names of parameters whose gradients are clipped by themselves: they are large
+        and of another kind than the network's.
       stages: how many maps it reads: the last, and before it the last ones that are finer.
     """
 
     rates: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    apart: ClassVar[tuple[str, ...]] = ()
     stages: ClassVar[int] = 1
     features: int
 

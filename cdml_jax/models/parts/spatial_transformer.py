@@ -52,6 +52,7 @@ class SpatialTransformer(ImagePart):
     """
 
     rates: ClassVar[Mapping[str, float]] = MappingProxyType({"part.localization": 1e-4})
+    apart = ("part.localization",)
 
     def __init__(self, network: Network, families: tuple[int, ...] | None, spec: Spec, *, rngs: nnx.Rngs):
         super().__init__(network, families, spec, rngs=rngs)
@@ -74,7 +75,7 @@ class SpatialTransformer(ImagePart):
             return (SCALE * grid + middle[..., None] + 1) * ((length - 1) / 2)
 
         rows, columns = (
-            lines(number, length, places[..., axis].astype(images.dtype))
+            lines(number, length, jax.lax.index_in_dim(places, axis, 2, keepdims=False).astype(images.dtype))
             for axis, (number, length) in enumerate(zip(size, (height, width)))
         )
         features = pooled_crops(network, sampled(images, rows, columns), train=train)
