@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 
 _HEADING = re.compile(r"^(?P<entry>ENTRY )?%?(?:(?P<name>[\w.-]+) (?:\(.*)?->.*\{|(?P<plain>[\w.-]+) \{)$")
@@ -46,11 +46,13 @@ class Instruction:
         """Of its result, without padding."""
         return sum(map(bytes_of, self.shapes))
 
-    @property
-    def main_memory_bytes(self) -> int:
-        """Bytes of its result in the main memory: a TPU's layouts mark arrays elsewhere by S(1)."""
+    def main_memory_bytes(self, but: Collection[str] = ()) -> int:
+        """Bytes of its result in the main memory, arrays of some shapes left out.
+
+        A TPU's layouts mark arrays that lie elsewhere by S(1).
+        """
         arrays = re.findall(r"(\w+\[[\d,]*\])(\{[^}]*\})?", self.result)
-        return sum(bytes_of(shape) for shape, layout in arrays if "S(" not in layout)
+        return sum(bytes_of(shape) for shape, layout in arrays if "S(" not in layout and shape not in but)
 
     @cached_property
     def called(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from cdml_jax.runs.compile.cycles import Cycles, cycles_of
 from cdml_jax.runs.memory import needs
 from cdml_jax.training.program import Program
 
+_BATCH, _ACTIVATIONS = "batch", "activations, gradients"
 _GIB = 2**30
 _USED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT])")
 _TEMPORARIES = re.compile(r"\(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)")
@@ -59,6 +60,11 @@ class Compiled:
         """Bytes of memory that a chip must have."""
         return sum(self.memory.values())
 
+    @property
+    def of_rows(self) -> int:
+        """Bytes of memory that grow with the rows of a batch."""
+        return sum(self.memory.get(kind, 0) for kind in (_BATCH, _ACTIVATIONS))
+
 
 def compiled_step(program: Program[Settings]) -> Compiled:
     """Compile a program's step for its devices.
@@ -69,7 +75,7 @@ def compiled_step(program: Program[Settings]) -> Compiled:
     arguments = program.abstract_state(), program.abstract_batch(), program.abstract_costs()
     found = needs(program)
     kinds = {kind: number for kind, number in found.kept.items() if number}
-    return compiled(program.step, arguments, kinds | {"batch": found.step["batch"]})
+    return compiled(program.step, arguments, kinds | {_BATCH: found.step["batch"]})
 
 
 def compiled(function: Any, arguments: tuple[Any, ...], kinds: dict[str, int]) -> Compiled:
@@ -98,7 +104,7 @@ def compiled(function: Any, arguments: tuple[Any, ...], kinds: dict[str, int]) -
         **kinds,
         "padding of these": max(planned.argument_size_in_bytes - sum(kinds.values()), 0),
         "outputs": outputs,
-        "activations, gradients": planned.temp_size_in_bytes,
+        _ACTIVATIONS: planned.temp_size_in_bytes,
         "program": planned.generated_code_size_in_bytes,
     }
     return Compiled(

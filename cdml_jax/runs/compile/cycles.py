@@ -29,7 +29,8 @@ class Cycles:
       without: operations without an estimate, scalars aside, by kind: how often they run.
       without_bytes: bytes that these read and write.
       moved: bytes that all operations read from HBM and write to it: operands and results that the compiler
-        has not placed in the chip's own memory. Of a table from which rows are gathered, the rows.
+        has not placed in the chip's own memory. Of a table from which rows are gathered, the rows; without
+        what a collective brings meanwhile.
       unknown_loops: loops whose length the compiler does not know, counted as one run each.
     """
 
@@ -98,11 +99,12 @@ class _Sum:
         if kind in _FREE:
             return _NOTHING
         operands = [before[name] for name in dict.fromkeys(one.operands) if name in before]
-        moved = one.main_memory_bytes + sum(o.main_memory_bytes for o in operands)
+        carried = self._carried(one)
+        moved = sum(each.main_memory_bytes(carried) for each in (one, *operands))
         if kind in ("copy-start", "slice-start"):  # its result names both sides
             return dataclasses.replace(_NOTHING, moved=_smaller_side(one))
         if kind.startswith(("gather", "scatter")):
-            moved = 2 * one.main_memory_bytes
+            moved = 2 * one.main_memory_bytes()
         if found := _ESTIMATE.search(one.rest):
             return Cycles(int(found[1]), {}, 0, moved, 0)
         if one.bytes <= _SCALARS:
@@ -110,6 +112,13 @@ class _Sum:
         read = one.bytes + sum(o.bytes for o in operands)
         read = 2 * one.bytes if kind.startswith(("gather", "scatter")) else read
         return Cycles(0, {kind: 1}, read, moved, 0)
+
+    def _carried(self, one: Instruction) -> set[str]:
+        """Shapes of what a collective brings beside an operation that a fusion computes: none of its own."""
+        inside = [each for name in one.called for each in self.program.computations.get(name, ())]
+        under_way = [each for each in inside if each.operation in KINDS]
+        taken = {name for each in under_way for name in each.operands}
+        return {shape for each in inside if each in under_way or each.name in taken for shape in each.shapes}
 
 
 def _kind(one: Instruction) -> str:

@@ -30,14 +30,14 @@ def largest_batch(
 ) -> list[Try]:
     """Compilations whose last that fits is of the largest batch found.
 
-    Memory is taken to grow by the same bytes with every row: after one compilation from what does not
-    depend on the rows, after two from the line through both.
+    Memory is taken to grow by the same bytes with every row: after one compilation from what its kinds say,
+    after two from the line through both.
 
     Args:
       compile_for: compiles for a batch; raises `DoesNotFit`.
       batch: to begin with.
       step: what a batch must be a multiple of.
-      fixed: bytes of a chip that do not depend on the batch.
+      fixed: bytes of a chip that do not depend on the batch, as far as they are known before.
       usable: bytes of a chip.
       most: rows that there are.
     """
@@ -60,7 +60,9 @@ def _next(tries: list[Try], step: int, fixed: float, usable: float, most: int) -
     points = sorted((one.batch, one.needed) for one in tries)
     first, last = points[0], points[-1]
     if len(points) == 1:
-        slope, base = (first[1] - fixed) / first[0], fixed
+        only = tries[0].compiled
+        base = max(fixed, only.needed - only.of_rows) if only is not None and only.of_rows else fixed
+        slope = (first[1] - base) / first[0]
     else:
         slope = (last[1] - first[1]) / (last[0] - first[0])
         base = first[1] - slope * first[0]

@@ -21,6 +21,13 @@ dimensions={0}, \
 backend_config={"async_collective_fusion_config":{"flag_start":"2"}}
 }
 
+%middle (m: f32[4], b: f32[2,4]) -> (f32[4], f32[2,4], f32[8,4]) {
+  %m = f32[4]{0} parameter(0)
+  %b = f32[2,4]{1,0} parameter(1)
+  %g3 = f32[8,4]{1,0:T(8,128)} all-gather(%b), channel_id=7, replica_groups={{0,1,2,3}}, dimensions={0}, \
+backend_config={"async_collective_fusion_config":{"flag_start":"2"}}
+}
+
 %done (p: f32[2,4]) -> f32[8,4] {
   ROOT %g2 = f32[8,4]{1,0:T(8,128)} all-gather(%p), channel_id=7, replica_groups={{0,1,2,3}}, \
 dimensions={0}, \
@@ -59,6 +66,10 @@ backend_config={"known_trip_count":{"n":"5"}}
   %endless = (s32[], f32[8]{0}) while(%t), condition=%always, body=%body
   %c = f32[8]{0:S(1)} conditional(%k, %r, %r), branch_computations={%short, %long}
   %async-collective-start = (f32[2,4]{1,0}, u32[]{:S(2)}) fusion(%r), kind=kCustom, calls=%start
+  %e = f32[4]{0} parameter(2)
+  %own = f32[2,4]{1,0} parameter(3)
+  %beside = (f32[4]{0}, f32[2,4]{1,0}, f32[8,4]{1,0}) fusion(%e, %own), kind=kOutput, calls=%middle, \
+backend_config={"estimated_cycles":"50"}
   %async-collective-done = f32[8,4]{1,0} fusion(%r), kind=kCustom, calls=%done
   %sum = (f32[16]{0:T(128)S(1)}, f32[16]{0:T(128)S(1)}) all-reduce(%u, %v), channel_id=3, \
 replica_groups=mesh['axis_0'=4,'axis_1'=1] {'axis_0'}, to_apply=%add, metadata={op_name="jit(step)/norm"}
@@ -72,14 +83,15 @@ replica_groups=mesh['axis_0'=4,'axis_1'=1] {'axis_0'}, to_apply=%add, metadata={
 def test_loops_branches_and_what_has_no_estimate():
     found = cycles_of(parse(TEXT.replace("%rows = ", "%gather_fusion.3 = ")))
     # What is inside a fusion is in its own estimate; the longer branch; five runs and one of unknown number.
-    assert found.estimated == 2000 + 5 * 100 + 100 + 3000
+    assert found.estimated == 2000 + 5 * 100 + 100 + 3000 + 50
     assert found.without == {"gather": 1, "sort": 1}
     assert found.unknown_loops == 1
     gathered, sorted_bytes = 2 * 4 * 16 * 64, 2 * 4 * 16
     assert found.without_bytes == gathered + sorted_bytes
     looped = 6 * 4 * 8  # what each run of the loop's body reads; it writes to the chip's own memory
     fused, sliced = (4 + 2) * 1024 * 64, 2 * 256 * 64
-    assert found.moved == fused + sliced + gathered + looped
+    beside = 2 * 4 * 4  # without what the gather brings meanwhile
+    assert found.moved == fused + sliced + gathered + looped + beside
     assert found.total(bytes_a_cycle=1e9) == found.estimated + 2 * LEAST
     assert found.total(bytes_a_cycle=0.01) == found.estimated + 100 * found.without_bytes
 
