@@ -461,7 +461,10 @@ CASES = [
     (
         "whole numbers for weights",
         lambda w: w.weights(lambda v: v.update({"parameters.stem.kernel": np.ones((3, 3, 12, 16), np.int8)})),
-        "model.weights: DIR/w.safetensors holds numbers without a point (int8), in parameters.stem.kernel",
+        (
+            "model.weights: DIR/w.safetensors holds numbers that are not floating-point (int8), in "
+            "parameters.stem.kernel"
+        ),
     ),
     (
         "a style that is not known",

@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     if options.descriptor is None and options.image_size is not None:
         raise UserError(
-            "--image-size: goes with --descriptor; embeddings are of the size that was trained at"
+            "--image-size: goes with --descriptor; embeddings are made at the size of the training"
         )
     if options.descriptor is not None and options.logits:
         raise UserError("--logits: a descriptor comes without logits; leave one of --logits and --descriptor")

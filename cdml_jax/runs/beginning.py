@@ -103,7 +103,7 @@ class _Beginning:
         may_be_left = ("heads.", "part.", *pooling)
         more = sorted(name for name in there if name not in own and not name.startswith(may_be_left))
         if more:
-            raise UserError(f"model.weights: {self.folder} has {more[0]}, which this network does not")
+            raise UserError(f"model.weights: {self.folder} has {more[0]}, which this network does not have")
 
         def fill(path: tuple, leaf: Any) -> Any:
             name = dotted_name(path)

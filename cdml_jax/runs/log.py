@@ -72,7 +72,7 @@ class Writers:
             return
         if epochs:
             console.warn(
-                f"{self._path} has {epochs} epoch{'s' if epochs > 1 else ''}, of which no checkpoint is "
+                f"{self._path} has {epochs} epoch{'s' if epochs > 1 else ''}, but no checkpoint is "
                 "left: training begins again"
             )
 

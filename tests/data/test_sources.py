@@ -77,7 +77,7 @@ def test_a_share_is_taken_only_where_the_set_has_no_such_split(write_pictures, t
         ("folder:", "'folder:' names no folder: write folder:DIR"),
         ("list:nowhere", "list:nowhere: there is no such folder"),
         ("cub200:", r"write cub200:DIR, where CUB.*`cdml prepare cub200`.*=synthetic_birds/cub_like has its"),
-        ("grocery:", r"write grocery:DIR, where Grocery Store was extracted \(`cdml prepare grocery` tells"),
+        ("grocery:", r"write grocery:DIR, where Grocery Store was extracted \(`cdml prepare grocery` says"),
         (
             "no_such_set",
             "unknown data set 'no_such_set': give synthetic_birds/demo, folder:DIR, list:DIR or a TFDS",

@@ -257,7 +257,9 @@ def test_names_that_would_act_on_a_terminal_or_a_page_are_escaped(tmp_path, caps
         assert text in page
     assert re.search(r"\| c\\\|\\\\ +\|", page)
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", page)
-    assert not capsys.readouterr().err
+    error = capsys.readouterr().err  # on a busy machine, a line of progress
+    assert "cdml:" not in error
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", error)
 
 
 def test_the_tables_are_there_whatever_ends_the_drawing(tmp_path, monkeypatch):

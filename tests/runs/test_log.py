@@ -65,4 +65,4 @@ def test_epochs_without_a_checkpoint_are_lost_but_for_those_of_a_warm_up(tmp_pat
     with contextlib.closing(Writers(tmp_path, [])) as writers:
         writers.write(entries(1)[0])
     Writers(tmp_path, []).close()
-    assert "has 1 epoch, and no checkpoint of them is left" in capsys.readouterr().err
+    assert "has 1 epoch, but no checkpoint is left" in capsys.readouterr().err

@@ -246,10 +246,7 @@ def test_digests_of_images_that_have_changed_are_not_taken_for_the_runs_own(worl
 def test_epochs_that_are_trained_again_are_said(world, capsys):
     shutil.rmtree(world / "run/checkpoints")
     out, error = said(capsys, train(world, "--config.epochs=4"))
-    assert (
-        f"{world / 'run/metrics.jsonl'} has 3 epochs, and no checkpoint of them is left: training beg"
-        in error
-    )
+    assert f"{world / 'run/metrics.jsonl'} has 3 epochs, but no checkpoint is left: training beg" in error
     assert "now has 4: it has the learning rates of a run of 4 epochs" in out
 
 
@@ -596,7 +593,7 @@ def test_a_record_is_shown_as_json_and_other_files_are_refused(world, capsys):
     flip(world / "run/images.npz")
     for name in ("run/images.npz", "run/config.json"):
         error = said(capsys, ["check", "--show", name], 2)[1]
-        assert error.startswith(f"cdml: --show: {name} is damaged, or no result of a run (")
+        assert error.startswith(f"cdml: --show: {name} is damaged, or is not a result of a run (")
     assert "cannot be read (" in said(capsys, ["check", "--show", "birds"], 2)[1]
     for arguments, message in {
         ("check",): "check: give a workdir, or --show=FILE",

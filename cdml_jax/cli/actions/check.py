@@ -41,7 +41,7 @@ def show(path: Path) -> None:
     except OSError as error:
         raise UserError(f"--show: {path} cannot be read ({error.strerror or error})") from error
     except DamagedError as error:
-        raise UserError(f"--show: {path} is damaged, or no result of a run ({error})") from error
+        raise UserError(f"--show: {path} is damaged, or is not a result of a run ({error})") from error
     shapes = {name: f"{array.dtype} {array.shape}" for name, array in arrays.items()}
     console.result(json.dumps({"record": archive.record, "arrays": shapes}, indent=1, ensure_ascii=False))
 

@@ -186,7 +186,8 @@ def cast(
     if whole:
         kind = values[whole[0]].dtype
         raise UserError(
-            f"model.weights: {origin} holds numbers without a point ({kind}), in {', '.join(whole[:10])}"
+            f"model.weights: {origin} holds numbers that are not floating-point ({kind}), in "
+            f"{', '.join(whole[:10])}"
         )
     with np.errstate(over="ignore"):
         found = {name: value.astype(ours[name].dtype) for name, value in values.items()}

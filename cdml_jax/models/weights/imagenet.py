@@ -52,7 +52,7 @@ def imagenet_weights(network: str, source: Package | str) -> WeightFile:
         return _from_package(network, source)
     if source.startswith(HUB):
         return read_weights(source)
-    raise UserError(f"model.weights: {IMAGENET} is not to be had for {network}; {source}")
+    raise UserError(f"model.weights: {IMAGENET} is not available for {network}; {source}")
 
 
 def _from_package(network: str, package: Package) -> WeightFile:

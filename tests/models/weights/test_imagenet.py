@@ -110,7 +110,7 @@ def test_other_networks_have_the_hubs_file(monkeypatch, tmp_path):
 def test_where_there_are_none_it_says_what_to_do(network, advice):
     with pytest.raises(UserError) as caught:
         load_weights("imagenet", {}, {}, network=network)
-    assert says(f"model.weights: imagenet is not to be had for {network}; {advice}", str(caught.value))
+    assert says(f"model.weights: imagenet is not available for {network}; {advice}", str(caught.value))
 
 
 def test_every_network_has_a_package_or_a_place_or_an_advice():

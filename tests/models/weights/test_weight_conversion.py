@@ -110,11 +110,11 @@ def test_the_classifier_is_kept_where_asked(theirs, ours):
         (lambda v: v.update({"tokens.cls": np.full((1, 6), 1e300)}), "not finite, in token$"),
         (
             lambda v: v.update({"dense.bias": np.ones(5, np.int8)}),
-            r"without a point \(int8\), in whole.bias$",
+            r"not floating-point \(int8\), in whole.bias$",
         ),
         (
             lambda v: v.update({"dense.bias": np.ones(5, complex)}),
-            r"without a point \(complex128\), in whole",
+            r"not floating-point \(complex128\), in whole",
         ),
         (lambda v: v.update({"a\x1b[2J\n": np.ones(2)}), r"not in the network: a\\x1b\[2J\\n$"),
         (

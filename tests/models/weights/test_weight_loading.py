@@ -72,7 +72,7 @@ def test_a_file_that_is_none_or_broken_is_named(tmp_path):
     with pytest.raises(UserError, match="no file"):
         loading.load_weights(str(tmp_path / "none.safetensors"), *trees(2), network="small_resnet")
     (tmp_path / "broken.safetensors").write_bytes(b"\x10")
-    with pytest.raises(UserError, match="no readable safetensors"):
+    with pytest.raises(UserError, match="not a readable safetensors"):
         loading.load_weights(str(tmp_path / "broken.safetensors"), *trees(2), network="small_resnet")
 
 
