@@ -66,7 +66,10 @@ def _clear_too(shown: Shown, said: str) -> list[str]:
         f"{'better' if c.low > 0.0 else 'worse'}"
         for c in clear
     ]
-    return [f"Of the {len(found)} other methods, each taken alone, clear of zero: {'; '.join(each)}."]
+    others = (
+        f"Of the {len(found)} other methods, each taken alone," if len(found) > 1 else "The other method is"
+    )
+    return [f"{others} clear of zero: {'; '.join(each)}."]
 
 
 def _over_images(shown: Shown, method: str) -> str:

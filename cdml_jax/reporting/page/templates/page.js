@@ -2,7 +2,7 @@
 (() => {
   const D = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
-  const C = D.classes.length, HELD = D.held, PAGE = 60, NAMED = 60, narrow = innerWidth < 640;
+  const C = D.classes.length, HELD = D.held, PAGE = 60, narrow = innerWidth < 640;
   const state = { method: D.first, query: "", shown: PAGE, sort: D.labelled ? 0 : 1, down: !D.labelled };
   // Elements; texts are texts, never markup.
   function make(tag, props = {}, ...children) {
@@ -323,7 +323,7 @@
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("ink"), size: 12 },
       margin: { t: 10, r: 10, l: 60, b: 50 }, hovermode: "closest",
-      legend: { orientation: "h", ...(narrow ? { y: -0.25, yanchor: "top" } : { y: 1.02, yanchor: "bottom" }) }, ...more,
+      legend: { orientation: "h", y: narrow ? -0.25 : 1.02, yanchor: narrow ? "top" : "bottom" }, ...more,
     };
   }
   function hovering(plot, show, click) {
@@ -386,7 +386,7 @@
     const m = state.method, plot = $("matrix-plot"), ends = [-0.5, C - 0.5], showticklabels = C <= 15 || !narrow;
     // Columns and rows go by their classes' numbers; as many names as there is room for stand there.
     const labelalias = Object.fromEntries(D.classes.map((text, c) => [c, plain(short(text))]));
-    const side = (more) => axis({ type: "category", labelalias, nticks: NAMED, showgrid: false, showticklabels, ...more });
+    const side = (more) => axis({ type: "category", labelalias, nticks: 60, showgrid: false, showticklabels, ...more });
     const xaxis = side({ tickangle: -90, title: { text: "called" }, range: ends });
     const yaxis = side({ title: { text: "class of the image" }, range: [...ends].reverse() });
     const traces = matrixTraces(m, $("difference").checked);
