@@ -77,6 +77,8 @@ def test_a_click_on_the_matrix_opens_the_cells_images(path, opened):
     rows.nth(5).wait_for(state="detached")
     found.locator("#whole").click()
     rows.nth(5).wait_for()
+    area = plot.locator(".nsewdrag").first.bounding_box()
+    x, y = area["x"] + area["width"] * 3.5 / 6, area["y"] + area["height"] * 2.5 / 6
     found.mouse.move(x, y)
     found.locator("#tip").wait_for(state="visible")
     found.mouse.click(x, y)
