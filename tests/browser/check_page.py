@@ -79,13 +79,27 @@ def test_a_click_on_the_matrix_opens_the_cells_images(path, opened):
     rows.nth(5).wait_for()
     area = plot.locator(".nsewdrag").first.bounding_box()
     x, y = area["x"] + area["width"] * 3.5 / 6, area["y"] + area["height"] * 2.5 / 6
-    found.mouse.move(x, y)
-    found.locator("#tip").wait_for(state="visible")
-    found.mouse.click(x, y)
+    found.mouse.move(x, y, steps=3)
+    found.locator("#tip", has_text=f"{counts[2, 3]} of ").wait_for()
+    found.mouse.down()
+    found.mouse.up()
     title = found.locator("#list-title").inner_text()
     assert title.startswith(f"{NAMES[2]} called {NAMES[3]} by Baseline")
     found.keyboard.press("Escape")
     assert not found.locator("#list").is_visible()
+
+
+def test_what_hovers_is_seen_whole_at_the_foot_of_the_window(path, opened):
+    found = opened(path, height=600)
+    plot = drawn(found, "matrix-plot")
+    area = plot.locator(".nsewdrag").first.bounding_box()
+    far = area["y"] + area["height"] * 2.5 / 6 - 580
+    found.evaluate("far => scrollBy({top: far, behavior: 'instant'})", far)
+    found.mouse.move(area["x"] + area["width"] * 3.5 / 6, 580, steps=3)
+    found.locator("#tip img").wait_for()
+    place = found.locator("#tip").bounding_box()
+    assert place["height"] > 100
+    assert place["y"] + place["height"] <= 600
 
 
 def test_classes_are_sorted_and_follow_the_method(path, opened):

@@ -149,7 +149,8 @@ def _suspects_file(shown: Shown, suspects: Sequence[ListedSuspect]) -> str:
     writer.writerow(["split", "image", "class", "suggested", "class_probability", "suggested_probability"])
     for s in suspects:
         words = map(cell, (s.split, s.name, names[s.label], names[s.suspect.suggested]))
-        writer.writerow([*words, f"{s.suspect.own:.3f}", f"{s.suspect.other:.3f}"])
+        shares = (f"{p:.3f}" if math.isfinite(p) else "" for p in (s.suspect.own, s.suspect.other))
+        writer.writerow([*words, *shares])
     return table.getvalue()
 
 

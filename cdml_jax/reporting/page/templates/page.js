@@ -107,8 +107,8 @@
     if (!$("list").open) $("list").showModal();
   }
   function cell(m, i, j) {
-    const { title, seeds } = D.methods[m], words = i === j ? ", called rightly" : ` called ${name(j)}`;
-    const some = seeds > 1 ? ` in any of ${seeds} seeds` : "";
+    const { title, runs } = D.methods[m], words = i === j ? ", called rightly" : ` called ${name(j)}`;
+    const some = runs.length > 1 ? ` in any of ${runs.length} seeds` : "";
     openList(`${name(i)}${words} by ${title}${some}`, called(m, i, j), tallied(m));
   }
   function answers(top, i) {
