@@ -12,7 +12,7 @@ def test_the_page_opens_and_a_cell_shows_its_images(tmp_path, opened):
     card = found.locator("article.card").first
     assert NAMES[2] in card.locator("h3").inner_text()
     shown = card.locator("tbody tr").first.locator("button").first.inner_text()
-    assert shown.startswith(f"{counts[2, 3]} of {counts[2].sum()} ")
+    assert shown.startswith(f"{counts[2, 3]} of {counts[2].sum() // 2} × 2 ")
     card.locator("tbody tr").first.locator("button").first.click()
     names = found.locator("#list-body img").evaluate_all("all => all.map(each => each.alt)")
     wrong = {

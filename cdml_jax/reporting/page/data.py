@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -12,9 +14,14 @@ import numpy as np
 
 from cdml_jax.confusion.figures import class_figures
 from cdml_jax.reporting.colours import colours
-from cdml_jax.reporting.page.drawings import figures
+from cdml_jax.reporting.comparison import FEWEST, compare
+from cdml_jax.reporting.page.drawings import LOOKS, figures
 from cdml_jax.reporting.page.shown import ListedSuspect, Picture, Shown
+from cdml_jax.reporting.pairs import ConfusedPair
 from cdml_jax.reporting.predictions import Predictions
+from cdml_jax.reporting.results import RunResult
+from cdml_jax.reporting.spreadsheets import cell
+from cdml_jax.reporting.tables import difference_cell
 
 
 def page_data(
@@ -38,6 +45,7 @@ def page_data(
     palette = colours(methods)
     keys = list(said)
     pairs, apart = shown.pairs() if not shown.epochs_alone else ([], False)
+    worst = None if shown.epochs_alone else shown.worst()
     return {
         "split": shown.split,
         "labelled": True,
@@ -56,21 +64,27 @@ def page_data(
                 "key": method,
                 "title": table.titles[method],
                 "colour": palette[method],
+                "seeds": len(table.runs[method]),
                 "runs": [k for k, (name, _) in enumerate(keys) if name == method],
                 "counts": _sparse(shown.counts(method)),
                 "figures": _class_figures(shown.counts(method)),
+                "taken": _taken(shown.counts(method)),
             }
             for method in methods
         ],
         "first": methods.index(shown.first),
+        "against": _against(shown),
         "runs": [_run(methods.index(key[0]), key[1], said[key], places) for key in keys],
         "tops": [
             {"run": keys.index(key), **_top(said[key], places)}
             for key in _looked_at(shown, keys)  # of all runs they would be most of the page
         ],
         "pairs": [
-            {"true": p.true, "called": p.called, "number": p.number, "images": p.images} for p in pairs
+            {"true": p.true, "called": p.called, "number": p.number, "images": p.images}
+            | {"note": note, "changes": _changes(shown, p)}
+            for p, note in _noted(shown, pairs, apart, worst)
         ],
+        "worst": [worst.true, worst.called] if worst else None,
         "pairsApart": apart,
         "near": _near(shown, keys, places),
         "maps": _maps(shown, places),
@@ -78,9 +92,66 @@ def page_data(
             [s.place, s.label, s.suspect.suggested, thousandth(s.suspect.own), thousandth(s.suspect.other)]
             for s in suspects
         ],
+        "suspectsFile": _suspects_file(shown, suspects),
         "copies": [list(group) for group in copies],
+        "looks": LOOKS,
         "figures": figures(shown),
     }
+
+
+def _noted(
+    shown: Shown, pairs: Sequence[ConfusedPair], apart: bool, worst: ConfusedPair | None
+) -> list[tuple[ConfusedPair, str]]:
+    """The pairs with what chose them; last the one that the verdict names, where it is not among them."""
+    if not apart:
+        return [(pair, "") for pair in pairs]
+    seeds = len(shown.table.runs[shown.first])
+    found = []
+    for pair in pairs:
+        among = f"{pair.images // seeds:,} × {seeds}" if seeds > 1 else f"{pair.images:,}"
+        found.append((pair, f"Validation images, which chose it: {pair.number:,} of {among} are called so."))
+    if worst is not None and {worst.true, worst.called} not in [{p.true, p.called} for p in pairs]:
+        why = (
+            f"The pair of the verdict, chosen by these same {shown.split} images: a second method looks "
+            "better on it than it would on others, by regression to the mean."
+        )
+        found.append((worst, why))
+    return found
+
+
+def _changes(shown: Shown, pair: ConfusedPair) -> list[str]:
+    """How each method changes the share of both classes' images called the other class; "" for the baseline.
+
+    In points, paired by seed, with Student's interval where seeds are enough.
+    """
+    both = [pair.true, pair.called]
+
+    def rate(result: RunResult) -> float:
+        counts = result.test_counts
+        wrong = int(counts[pair.true, pair.called] + counts[pair.called, pair.true])
+        whole = int(counts[both].sum())
+        return wrong / whole if whole else math.nan
+
+    table, most = shown.table, len(shown.table.runs[shown.first])
+    found = []
+    for method in table.runs:
+        change = compare(table, method, figure=rate) if method in table.compared else None
+        fewer = f", {len(change.seeds)} seeds" if change and FEWEST <= len(change.seeds) < most else ""
+        found.append(difference_cell(change) + fewer if change else "")
+    return found
+
+
+def _suspects_file(shown: Shown, suspects: Sequence[ListedSuspect]) -> str:
+    """The listed suspects as comma-separated values."""
+    names = shown.classes.names
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["split", "image", "class", "suggested", "class_probability", "suggested_probability"])
+    for s in suspects:
+        words = map(cell, (s.split, s.name, names[s.label], names[s.suspect.suggested]))
+        shares = (f"{p:.3f}" if math.isfinite(p) else "" for p in (s.suspect.own, s.suspect.other))
+        writer.writerow([*words, *shares])
+    return table.getvalue()
 
 
 def _frames(families: np.ndarray) -> list[list[float]]:
@@ -96,6 +167,20 @@ def _class_figures(counts: np.ndarray) -> dict[str, list[float]]:
         name: [-1 if math.isnan(value) else round(100 * value, 4) for value in getattr(found, name).tolist()]
         for name in ("precision", "recall", "f1")
     }
+
+
+def _taken(counts: np.ndarray) -> list[list[int] | None]:
+    """The other class that each is called most often, and how often; None where no other is."""
+    wrong = counts - np.diag(np.diag(counts))
+    most = wrong.argmax(axis=1)
+    return [[int(j), int(row[j])] if row[j] else None for j, row in zip(most, wrong)]
+
+
+def _against(shown: Shown) -> int:
+    """Place of the method that cards set against the first one: CDML, else another; −1 for none."""
+    methods = list(shown.table.runs)
+    others = sorted(set(methods) - {shown.first}, key=lambda name: (name != "cdml", methods.index(name)))
+    return methods.index(others[0]) if others else -1
 
 
 def _sparse(counts: np.ndarray) -> list[int]:

@@ -124,6 +124,7 @@ def document(shown: Shown, data: Mapping[str, Any]) -> str:
     return rendered(
         "page.html.j2",
         data,
+        choices=choices(data, image_choices(shown)),
         title=f"{shown.name}: what is confused with what",
         name=shown.name,
         split=shown.split,
@@ -131,6 +132,11 @@ def document(shown: Shown, data: Mapping[str, Any]) -> str:
         header=header,
         rows=rows,
         captions=summary.captions(shown),
+        worst=bool(data["worst"]),
+        first=shown.table.titles[shown.first],
+        seeds=max(map(len, shown.table.runs.values())),
+        several=len(shown.table.runs) > 1,
+        mapped=bool(data["maps"]),
         pairs_note=summary.pairs_note(shown) if not shown.epochs_alone else "",
         unseen=summary.unseen(shown),
         notes=list(shown.notes),
@@ -142,6 +148,30 @@ def document(shown: Shown, data: Mapping[str, Any]) -> str:
         evaluated=not shown.epochs_alone,
         pictured=bool(data["thumbs"] or data["folder"]),
     )
+
+
+def image_choices(shown: Shown) -> dict[str, str]:
+    """Which images can be listed."""
+    first = shown.table.titles[shown.first]
+    compared = {
+        "fixed": f"right here, wrong by {first}",
+        "broken": f"wrong here, right by {first}",
+        "never": "wrong by every run",
+    }
+    several = len(shown.table.runs) > 1
+    return {"wrong": "wrong, surest first"} | (compared if several else {}) | {"all": "all"}
+
+
+def choices(data: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, list[tuple[Any, str]]]:
+    """What can be chosen in each of the page's controls: a value and its words."""
+    found: dict[str, list[tuple[Any, str]]] = {
+        "method": [(k, method["title"]) for k, method in enumerate(data["methods"])],
+        "which": list(images.items()),
+        "map": [(k, each["title"]) for k, each in enumerate(data["maps"])],
+    }
+    return found | {
+        kind: [(k, each[0]) for k, each in enumerate(made)] for kind, made in data["figures"].items()
+    }
 
 
 def rendered(template: str, data: Mapping[str, Any], **values: Any) -> str:

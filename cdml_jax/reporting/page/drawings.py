@@ -29,8 +29,27 @@ CURVES = {
 }
 _PER_CENT = ("accuracy", "error", "share")
 _WATCHED = 12  # pairs, and classes, whose weights are drawn
+# Okabe and Ito's, which the colour-blind tell apart; a second round is dotted.
+_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _KINDS = ("weights of pairs", "shares of triplets", "weights of classes")
 
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {
+        "heat": [[0, "#fff2dc"], [0.3, "#fdbb6b"], [0.65, "#d7301f"], [1, "#5c0011"]],
+        "change": [[0, "#2166ac"], [0.5, "#ffffff"], [1, "#e08214"]],
+        "grey": [[0, "#f1f2f4"], [1, "#b9bfc8"]],
+        "#a6a6a6": "#7d7d7d",
+    },
+    "dark": {
+        "heat": [[0, "#2a2118"], [0.3, "#8a4b12"], [0.65, "#ef9b3d"], [1, "#fff3d6"]],
+        "change": [[0, "#2166ac"], [0.5, "#14161a"], [1, "#e08214"]],
+        "grey": [[0, "#22272e"], [1, "#5a6573"]],
+        "#000000": "#e8eaee",
+        "#0064a0": "#4aa3ea",
+        "#0072b2": "#3d9fe0",
+    },
+}
+"""Scales of the matrix in either scheme, and colours of lines that are others there."""
 Figure = tuple[str, list[dict[str, Any]], dict[str, Any]]
 """What a choice calls it, its traces, its layout."""
 
@@ -188,7 +207,7 @@ def _weights(result: RunResult, title: str) -> list[Figure]:
     for kind, series in zip(_KINDS, kinds):
         chosen = sorted(series, key=lambda name: -max(series[name].values()))[:_WATCHED]
         traces = []
-        for name in chosen:
+        for k, name in enumerate(chosen):
             points = sorted(series[name].items())
             traces.append(
                 {
@@ -196,13 +215,13 @@ def _weights(result: RunResult, title: str) -> list[Figure]:
                     "y": [_short(value) for _, value in points],
                     "mode": "lines+markers",
                     "name": literal(name),
+                    "line": {"color": _LINES[k % 6], "dash": ("solid", "dot")[k // 6]},
                 }
             )
         layout: dict[str, Any] = {
             "xaxis": _epochs(traces),
             "yaxis": {"title": {"text": kind}, "rangemode": "tozero"},
             "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
-            "height": 560,
         }
         if traces:
             found.append((f"{title}: {kind}", traces, layout))

@@ -13,7 +13,7 @@ from scipy.spatial.distance import squareform
 
 from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
-from cdml_jax.reporting.pairs import ConfusedPair, call_rates, confused_pairs, confused_pairs_of
+from cdml_jax.reporting.pairs import ConfusedPair, call_rates
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.suspects import HELD_OUT, Suspect, suspected_labels
@@ -123,14 +123,16 @@ class Shown:
 
         A pair of classes stands there once, in the direction that is confused more.
         """
-        chosen = confused_pairs(self.table, 4 * PAIRS)
-        apart = bool(chosen)
-        if not apart:
-            chosen = confused_pairs_of(self.counts(self.first), 4 * PAIRS)
-        kept: dict[frozenset[int], ConfusedPair] = {}
-        for pair in chosen:
-            kept.setdefault(frozenset((pair.true, pair.called)), pair)
-        return list(kept.values())[:PAIRS], apart
+        table = self.table
+        if table.has_baseline:
+            chosen = most_confused(table.counts(table.baseline, "validation"), PAIRS)
+            if chosen:
+                return chosen, True
+        return most_confused(self.counts(self.first), PAIRS), False
+
+    def worst(self) -> ConfusedPair | None:
+        """The pair that the first method confuses most on the images shown; it compares nothing."""
+        return next(iter(most_confused(self.counts(self.first), 1)), None)
 
     def order(self) -> np.ndarray:
         """Classes so that kin stand together: by family, else by how often they are confused."""
@@ -172,6 +174,33 @@ class Shown:
                     )
                 )
         return sorted(found, key=lambda each: each.suspect.own - each.suspect.other)
+
+
+def most_confused(counts: np.ndarray, number: int) -> list[ConfusedPair]:
+    """Pairs of classes by the share of the first's images that are called the second, each pair once.
+
+    Args:
+      counts: (C, C); [i, j] = images of class i called j.
+      number: how many at most; pairs that are never confused are left out.
+
+    Returns:
+      The highest share first; of equal ones that whose other direction is confused more, then by index.
+
+    >>> [(p.true, p.called) for p in most_confused(np.array([[8, 2, 0], [0, 8, 2], [0, 1, 9]]), 2)]
+    [(1, 2), (0, 1)]
+    """
+    true, called = np.nonzero(counts)
+    true, called = true[true != called], called[true != called]
+    sizes = counts.sum(axis=1)
+    shares, back = counts[true, called] / sizes[true], counts[called, true] / np.maximum(1, sizes[called])
+    kept: dict[frozenset[int], ConfusedPair] = {}
+    for k in np.lexsort((called, true, -back, -shares)):
+        i, j = int(true[k]), int(called[k])
+        pair = ConfusedPair(i, j, float(shares[k]), int(counts[i, j]), int(sizes[i]))
+        kept.setdefault(frozenset((i, j)), pair)
+        if len(kept) == number:
+            break
+    return list(kept.values())
 
 
 def as_shown(table: Table, split: Split) -> Table:

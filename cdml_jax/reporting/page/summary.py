@@ -30,6 +30,7 @@ def headline(shown: Shown) -> list[str]:
                 _over_images(shown, method)
                 or verdict(compare(table, method), title, baseline_title=f"{against.lower()}")
             )
+            lines += _clear_too(shown, method)
             break
     first = shown.first
     figures = figures_of(shown.counts(first), 0)
@@ -43,15 +44,32 @@ def headline(shown: Shown) -> list[str]:
             f"{table.titles[first]}: {figures.correct / figures.images:.2%} of {each} are called rightly"
             f"{over}{interval}."
         )
-    pairs, _ = shown.pairs()
-    if pairs:
-        names, counts = shown.classes.names, shown.counts(first)
-        true, called = pairs[0].true, pairs[0].called
+    worst = shown.worst()
+    if worst is not None:
+        names, seeds = shown.classes.names, len(table.runs[first])
+        each = f" ({worst.images // seeds:,} images in each of {seeds} seeds)" if seeds > 1 else ""
         lines.append(
-            f"Confused most: {names[true]} is called {names[called]}, {counts[true, called]:,} of "
-            f"{counts[true].sum():,} times."
+            f"Confused most on the {shown.split} images: {names[worst.true]} is called {names[worst.called]} "
+            f"by {table.titles[first]}, {worst.number:,} of {worst.images:,} times{each}."
         )
     return lines
+
+
+def _clear_too(shown: Shown, said: str) -> list[str]:
+    """A line about the other methods whose interval is clear of zero, either way, if there are any."""
+    found = [compare(shown.table, method) for method in shown.table.compared if method != said]
+    clear = [c for c in found if c.seeds and not c.no_interval and (c.low > 0.0 or c.high < 0.0)]
+    if not clear:
+        return []
+    each = [
+        f"{shown.table.titles[c.method]} {difference_cell(c)} over {len(c.seeds)} seeds, "
+        f"{'better' if c.low > 0.0 else 'worse'}"
+        for c in clear
+    ]
+    others = (
+        f"Of the {len(found)} other methods, each taken alone," if len(found) > 1 else "The other method is"
+    )
+    return [f"{others} clear of zero: {'; '.join(each)}."]
 
 
 def _over_images(shown: Shown, method: str) -> str:
@@ -89,9 +107,9 @@ def methods_rows(shown: Shown) -> tuple[list[str], list[list[str]]]:
         found = {m: compare(table, m, figure=figure) for m in table.compared}
         return {m: difference_cell(found[m]) if m in found and found[m].seeds else "–" for m in titles}
 
-    column("seeds", {m: str(len(table.runs[m])) for m in titles})
     column("top-1 %", of(lambda r: accuracy(r.test_counts)))
     column("difference [95 %]", gain(lambda r: accuracy(r.test_counts)))
+    column("seeds", {m: str(len(table.runs[m])) for m in titles})
     column("class error %", of(lambda r: mean_class_error(r.test_counts)))
     column("top-5 %", of(answers.top_5))
     column("macro F1 %", of(answers.macro_f1))
@@ -121,6 +139,25 @@ def captions(shown: Shown) -> list[str]:
             "Differences to the baseline in points, paired by seed, with Student's 95 % interval, not "
             "corrected for the number of methods."
         )
+    return lines + _fewer_seeds(shown)
+
+
+def _fewer_seeds(shown: Shown) -> list[str]:
+    """Which methods are compared over other seeds than the baseline's mean is of, and its mean over those."""
+    table, groups = shown.table, dict[tuple[int, ...], list[str]]()
+    for method, title in table.compared.items():
+        common = tuple(table.pairs(method))
+        if common and set(common) != set(table.runs[table.baseline]):
+            groups.setdefault(common, []).append(title)
+    lines = []
+    for seeds, titles in groups.items():
+        mean = spread([100 * accuracy(table.runs[table.baseline][s].test_counts) for s in seeds])
+        have = "has" if len(titles) == 1 else "have"
+        lines.append(
+            f"{', '.join(titles)} {have} only {len(seeds)} of the baseline's "
+            f"{len(table.runs[table.baseline])} seeds ({', '.join(map(str, seeds))}): the difference is over "
+            f"these, in which the baseline has {mean} %."
+        )
     return lines
 
 
@@ -149,8 +186,9 @@ def pairs_note(shown: Shown) -> str:
     title = shown.table.titles[shown.first]
     if shown.pairs()[1]:
         return (
-            f"Chosen by what {title} confuses on validation images, which are not those shown: choosing the "
-            "worst of the images shown would make any second method look better."
+            f"Chosen and ordered by what {title} confuses on validation images, ties by the other direction, "
+            f"not by the {shown.split} images shown: choosing the worst of these would make any second "
+            "method look better. So the pair that the verdict names need not come first; it has a card."
         )
     return (
         f"Chosen by what {title} confuses on these same {shown.split} images: a second method looks better "

@@ -9,7 +9,8 @@ import numpy as np
 from etils.epath import Path
 
 from cdml_jax.reporting.page.data import as_text, thousandths
-from cdml_jax.reporting.page.document import INSIDE, placed, rendered
+from cdml_jax.reporting.page.document import INSIDE, choices, placed, rendered
+from cdml_jax.reporting.page.drawings import LOOKS
 from cdml_jax.reporting.page.pictures import small_pictures
 from cdml_jax.reporting.page.shown import MOST_IMAGES, Open, Picture
 from cdml_jax.system import console
@@ -67,7 +68,7 @@ def write_unlabelled(
         "splits": [],
         "held": kept,
         "total": len(names),
-        "methods": [{"key": "", "title": run, "colour": "#0064a0", "runs": [0], "counts": []}],
+        "methods": [{"key": "", "title": run, "colour": "#0064a0", "seeds": 1, "runs": [0], "counts": []}],
         "first": 0,
         "runs": [
             {"method": 0, "seed": 0, "called": top_classes[:kept, 0].tolist(), "p": thousandths(sure[:kept])}
@@ -81,6 +82,8 @@ def write_unlabelled(
             }
         ],
         "pairs": [],
+        "worst": None,
+        "looks": LOOKS,
         "near": _near(neighbours, similarities, kept, run),
         "maps": [] if places is None else [_map(places[:kept], run)],
         "suspects": [],
@@ -98,6 +101,7 @@ def write_unlabelled(
     text = rendered(
         "page.html.j2",
         data,
+        choices=choices(data, {"unsure": "least sure first", "sure": "surest first"}),
         title="Images and what they are called",
         name="Images and what they are called",
         split=_SPLIT,
@@ -107,6 +111,7 @@ def write_unlabelled(
         labelled=False,
         evaluated=True,
         pictured=True,
+        mapped=bool(data["maps"]),
         command="",
         settings=[],
         origins=[],

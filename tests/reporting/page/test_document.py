@@ -160,7 +160,8 @@ def test_pages_of_less(tmp_path):
     seen = as_shown(table, "validation")
     text = page(tmp_path, table=seen, split="validation").read_text(encoding="utf-8")
     assert "same validation images" not in text
-    assert data_of(text)["pairs"][0] == {"true": 2, "called": 3, "number": 6, "images": 15}
+    only = {"true": 2, "called": 3, "number": 6, "images": 15, "note": "", "changes": [""]}
+    assert data_of(text)["pairs"][0] == only
     import dataclasses
 
     nothing = [
