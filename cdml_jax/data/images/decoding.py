@@ -17,7 +17,7 @@ MAX_PIXELS = 178_956_970
 """The largest width x height that is decoded: a small file can claim any size (a decompression bomb)."""
 
 TRANSPARENT = "image with transparency, composed over white"
-SEVERAL = "file of several frames or pages: the first is used"
+SEVERAL = "file with several frames or pages; the first is used"
 DARK = "16-bit image whose values nearly all lie below {:d}, which comes out dark; scale them to 16 bits"
 
 # Named, because Pillow's other readers start programs (EPS) or hold no photographs.
