@@ -10,7 +10,7 @@ _INPUT = (
     "peer are shown. For torch, the number of workers and Pillow's `draft` were varied, and its code for "
     "Pillow is written as in torchvision's backend. For tf.data, jitter of single images and of whole "
     'batches was tried; it decodes only the box of the crop and tunes itself (`AUTOTUNE`). "decoded images '
-    'kept" is what training does with a set that fits into `data.cache_bytes`. Ratios are the side\'s time '
+    "kept\" is what training does with a set that fits into `data.cache_bytes`. Ratios are the side's time "
     "divided by ours; processor time is the sum over all cores per image, which other programs on the "
     "machine disturb less. The aim is a ratio of 1.5 for both peers."
 )
@@ -33,10 +33,11 @@ def input_pipeline(results: list[dict]) -> str:
             )
         scaled = ", scaled to that size and saved at quality 90" if r["resized"] else ""
         measured = (
-            f"{r['photographs']:,} photographs of {r['width']} x {r['height']} pixels, {r['kilobytes']} kB "
-            f"(medians; mean){scaled}; to {r['size']} px, batches of {r['batch']}, jitter {r['jitter']}; "
-            f"medians of {r['turns']} turns. {r['device']} ({r['machine']}), {r['cores']} cores; "
-            f"load average {r['load'][0]} when it ended."
+            f"There were {r['photographs']:,} photographs of {r['width']} x {r['height']} pixels (medians) "
+            f"and {r['kilobytes']} kB (mean){scaled}. They were cropped to {r['size']} px in batches of "
+            f"{r['batch']} with jitter {r['jitter']}; figures are medians of {r['turns']} turns on "
+            f"{r['device']} ({r['machine']}), {r['cores']} cores. The load average was {r['load'][0]} when "
+            "it ended."
         )
         lines += ["", measured]
     return "\n".join(lines) + "\n"
@@ -78,8 +79,8 @@ def start_up(results: list[dict]) -> str:
                     f"| {one['processor_seconds']:.1f} | {cells[2]} |"
                 )
         measured = (
-            f"Medians of {r['repeats']}. {r['device']} ({r['machine']}), {r['cores']} cores, JAX {r['jax']}; "
-            f"load average {r['load'][0]} when it ended."
+            f"Figures are medians of {r['repeats']} on {r['device']} ({r['machine']}), {r['cores']} cores, "
+            f"with JAX {r['jax']}; the load average was {r['load'][0]} when it ended."
         )
         lines += ["", measured]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ _TPU = (
     "([tpu_steps.py](../benchmarks/tpu_steps.py)); nothing was run. Cycles are the compiler's own estimate "
     "for one chip, without collectives; operations without an estimate (gathers, scatters, sorts) are "
     'counted in the column "without". HBM is what a step moves between HBM and the chip\'s own memory, read '
-    'from the program\'s text; "accessed" is the compiler\'s count of all bytes that operations read and '
+    "from the program's text; \"accessed\" is the compiler's count of all bytes that operations read and "
     "write, wherever they are stored. The time is predicted, as described in "
     "[clusters.md](clusters.md#before-the-first-dollar). The figures are the same on every machine."
 )
@@ -43,7 +43,7 @@ def tpu(results: list[dict]) -> str:
         )
     lines += ["", *_ratios(cases)]
     versions = sorted({f"libtpu {case['libtpu']} with JAX {case['jax']}" for case in cases.values()})
-    return "\n".join([*lines, "", f"{', '.join(versions)}."]) + "\n"
+    return "\n".join([*lines, "", f"The steps were compiled by {', '.join(versions)}."]) + "\n"
 
 
 def _shown(number: float | None, unit: float, digits: int) -> str:

@@ -35,12 +35,16 @@ def training_step(results: list[dict]) -> str:
         lines.append("")
         for case in r["cases"]:
             lines.append(_described(case))
-            lines += [f"- {case['network']} without {name}: {why}." for name, why in case["skipped"].items()]
+            lines += [
+                f'- For {case["network"]}, "{name}" was left out ({why}).'
+                for name, why in case["skipped"].items()
+            ]
         first = r["cases"][0]
         torch = next(iter(first["variants"].values()))["torch"]
         measured = (
-            f"Medians of {r['repeats']} turns. {first['device']} ({first['machine']}), {first['cores']} "
-            f"cores, JAX {first['jax']}, PyTorch {torch}; load average {first['load'][0]} when it began."
+            f"Figures are medians of {r['repeats']} turns on {first['device']} ({first['machine']}), "
+            f"{first['cores']} cores, with JAX {first['jax']} and PyTorch {torch}; the load average was "
+            f"{first['load'][0]} when it began."
         )
         lines += ["", measured]
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 INTRODUCTION = """\
 # Performance
 
-Every figure below was measured by a script in [benchmarks](../benchmarks); `make bench` runs them again and
+The tables below were made by scripts in [benchmarks](../benchmarks); `make bench` runs the scripts again and
 writes this page. A ratio is the median over repeats in which the two sides alternate, with its quartiles,
 because absolute times change with the load of the machine and ratios change little.
 """
@@ -110,8 +110,8 @@ def label_spaces(results: list[dict]) -> str:
                 f"| {megabytes['count_soft_temporary_bytes']} | {case['draw_ms']:,} "
                 f"| {megabytes['draw_temporary_bytes']} | {case['epoch_ms']:,.0f} | {case['plan_ms']:,.0f} |"
             )
-        measured = f"{r['devices']}, JAX {r['jax']}, medians of {r['repeats']}"
-        lines += ["", f"{measured}; {r['triplets_per_image']} triplets an image."]
+        measured = f"Times are medians of {r['repeats']}, for {r['triplets_per_image']} triplets per image"
+        lines += ["", f"{measured}. Devices: {r['devices']}, with JAX {r['jax']}."]
     return "\n".join(lines) + "\n"
 
 
@@ -212,8 +212,8 @@ def _ratio(side: dict) -> str:
 def _measured(result: dict) -> str:
     load = result["load"][0]
     return (
-        f"{result['device']} ({result['machine']}), {result['cores']} of its cores for every side, JAX "
-        f"{result['jax']}; load average {load} when it ended."
+        f"This was measured on {result['device']} ({result['machine']}), with {result['cores']} of its cores "
+        f"for every side and JAX {result['jax']}; the load average was {load} when it ended."
     )
 
 
@@ -236,8 +236,11 @@ def triplet_term(results: list[dict]) -> str:
         rule = "|---|" + "---:|" * len(cases)
         lines += ["", header, rule, *times, "", _TRIPLET_MEMORY, "", header, rule, *memory, ""]
         for case in cases:
-            lines += [f"- B = {case['batch']:,} without {n}: {why}." for n, why in case["skipped"].items()]
-        lines += ["", f"D = {r['size']}, {r['images_per_class']} images a class; {_measured(r)}"]
+            lines += [
+                f'- At B = {case["batch"]:,}, "{n}" was left out ({why}).'
+                for n, why in case["skipped"].items()
+            ]
+        lines += ["", f"D = {r['size']}, {r['images_per_class']} images per class. {_measured(r)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -266,8 +269,11 @@ def confusion_counts(results: list[dict]) -> str:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines.append("")
         for case in cases:
-            lines += [f"- C = {case['classes']:,} without {n}: {why}." for n, why in case["skipped"].items()]
-        lines += ["", f"{r['labels']:,} labels; {_measured(r)}"]
+            lines += [
+                f'- At C = {case["classes"]:,}, "{n}" was left out ({why}).'
+                for n, why in case["skipped"].items()
+            ]
+        lines += ["", f"Each count is of {r['labels']:,} labels. {_measured(r)}"]
     return "\n".join(lines) + "\n"
 
 
