@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 _INPUT = (
-    "JPEG photographs to batches after a random resized crop (35 to 100 % of the area), a mirror image for "
-    "half of them and colour jitter, beside torch's DataLoader with Pillow and beside tf.data, on the same "
-    "cores ([input_pipeline.py](../benchmarks/input_pipeline.py)). Each side has a process of its own and "
-    "waits while it is not its turn. Of a peer's settings the fastest takes part: numbers of workers and "
-    "Pillow's `draft` for torch, whose Pillow view is written as torchvision's backend does it; colours of "
-    "single images or of whole batches for tf.data, which decodes only the box and tunes itself "
-    '(`AUTOTUNE`). "decoded images kept" is what training does with a set that fits into '
-    "`data.cache_bytes`. Ratios are the side's time over ours; processor time is what all cores spent on an "
-    "image, which neighbours on the machine disturb less. The aim is 1.5 over both peers."
+    "This table shows the time to turn JPEG photographs into batches with a random resized crop (35 to 100 % "
+    "of the area), a mirror image for half of them and colour jitter. It is compared with torch's DataLoader "
+    "with Pillow and with tf.data on the same cores ([input_pipeline.py](../benchmarks/input_pipeline.py)). "
+    "Each side has a process of its own and waits while it is not its turn. The fastest settings of each "
+    "peer are shown. For torch, the number of workers and Pillow's `draft` were varied, and its code for "
+    "Pillow is written as in torchvision's backend. For tf.data, jitter of single images and of whole "
+    'batches was tried; it decodes only the box of the crop and tunes itself (`AUTOTUNE`). "decoded images '
+    "kept\" is what training does with a set that fits into `data.cache_bytes`. Ratios are the side's time "
+    "divided by ours; processor time is the sum over all cores per image, which other programs on the "
+    "machine disturb less. The aim is a ratio of 1.5 for both peers."
 )
 _INPUT_COLUMNS = """\
 | side | setting | images/s | ratio | quartiles | processor, ms an image | ratio |
@@ -32,10 +33,11 @@ def input_pipeline(results: list[dict]) -> str:
             )
         scaled = ", scaled to that size and saved at quality 90" if r["resized"] else ""
         measured = (
-            f"{r['photographs']:,} photographs of {r['width']} x {r['height']} pixels, {r['kilobytes']} kB "
-            f"(medians; mean){scaled}; to {r['size']} px, batches of {r['batch']}, jitter {r['jitter']}; "
-            f"medians of {r['turns']} turns. {r['device']} ({r['machine']}), {r['cores']} cores; "
-            f"load average {r['load'][0]} when it ended."
+            f"There were {r['photographs']:,} photographs of {r['width']} x {r['height']} pixels (medians) "
+            f"and {r['kilobytes']} kB (mean){scaled}. They were cropped to {r['size']} px in batches of "
+            f"{r['batch']} with jitter {r['jitter']}; figures are medians of {r['turns']} turns on "
+            f"{r['device']} ({r['machine']}), {r['cores']} cores. The load average was {r['load'][0]} when "
+            "it ended."
         )
         lines += ["", measured]
     return "\n".join(lines) + "\n"
@@ -50,13 +52,13 @@ def _over_ours(name: str, one: dict, processor: float) -> list[str]:
 
 
 _START = (
-    "Seconds from the command to the end of the first training step "
-    "([start_up.py](../benchmarks/start_up.py)), each start in a new process. Cold: nothing that was "
-    "compiled before is there; warm: what one start has left. Ours is `cdml train --config=demo` as it is, "
-    "with its drawn images, checks, weights and what it says; the peer is a script of the same network, "
-    "objective and optimiser on random images. Ratios are the side's time over ours, warm over warm and cold "
-    "over cold; eager PyTorch compiles nothing and stands beside our warm start. Processor time is what all "
-    "cores spent, which neighbours on the machine disturb less."
+    "This table shows the seconds from the command to the end of the first training step "
+    "([start_up.py](../benchmarks/start_up.py)); each start is a new process. A cold start finds no compiled "
+    "programs; a warm start finds those that one earlier start has stored. Ours is `cdml train "
+    "--config=demo` unchanged, including its drawn images, checks, weights and messages; the peer is a "
+    "script with the same network, objective and optimiser on random images. Ratios are the side's time "
+    "divided by ours, warm by warm and cold by cold; eager PyTorch compiles nothing and is compared with our "
+    "warm start. Processor time is the sum over all cores, which other programs on the machine disturb less."
 )
 _START_COLUMNS = """\
 | side | start | seconds | ratio | quartiles | processor, s | ratio |
@@ -77,8 +79,8 @@ def start_up(results: list[dict]) -> str:
                     f"| {one['processor_seconds']:.1f} | {cells[2]} |"
                 )
         measured = (
-            f"Medians of {r['repeats']}. {r['device']} ({r['machine']}), {r['cores']} cores, JAX {r['jax']}; "
-            f"load average {r['load'][0]} when it ended."
+            f"Figures are medians of {r['repeats']} on {r['device']} ({r['machine']}), {r['cores']} cores, "
+            f"with JAX {r['jax']}; the load average was {r['load'][0]} when it ended."
         )
         lines += ["", measured]
     return "\n".join(lines) + "\n"

@@ -7,19 +7,18 @@ from cdml_jax.runs.compile.prediction import seconds_of
 from cdml_jax.runs.compile.slices import parse
 
 _TPU = (
-    "Steps compiled by libtpu for slices that were not at hand "
-    "([tpu_steps.py](../benchmarks/tpu_steps.py)): nothing was run. Cycles are the compiler's own estimate, "
-    "of one chip, without collectives; operations without an estimate (gathers, scatters, sorts) are counted "
-    "beside them. HBM is what a step moves between HBM and the chip's own memory, read from the program's "
-    'text; "accessed" is the compiler\'s count of all bytes that operations read and write, wherever '
-    "they lie. "
-    "The time is predicted, as [clusters.md](clusters.md#before-the-first-dollar) says. The figures are the "
-    "same on every machine."
+    "These steps were compiled by libtpu for slices that were not available "
+    "([tpu_steps.py](../benchmarks/tpu_steps.py)); nothing was run. Cycles are the compiler's own estimate "
+    "for one chip, without collectives; operations without an estimate (gathers, scatters, sorts) are "
+    'counted in the column "without". HBM is what a step moves between HBM and the chip\'s own memory, read '
+    "from the program's text; \"accessed\" is the compiler's count of all bytes that operations read and "
+    "write, wherever they are stored. The time is predicted, as described in "
+    "[clusters.md](clusters.md#before-the-first-dollar). The figures are the same on every machine."
 )
 _AIM = (
-    "CDML's step over the plain softmax step of the same network, batch and optimiser. The aim is 1.02 of "
-    "cycles and HBM on ResNet-50; drawing triplets is some 150 small operations whatever the network, which "
-    "weigh more on a small one:"
+    "The next table shows the ratio of CDML's step to the plain softmax step of the same network, batch and "
+    "optimiser. The aim is 1.02 for cycles and HBM on ResNet-50. Drawing triplets takes about 150 small "
+    "operations for every network, which matter more on a small one:"
 )
 _COLUMNS = """\
 | step | network | slice | rows a chip | classes | cycles, M | without | HBM, GB | accessed, GB \
@@ -44,7 +43,7 @@ def tpu(results: list[dict]) -> str:
         )
     lines += ["", *_ratios(cases)]
     versions = sorted({f"libtpu {case['libtpu']} with JAX {case['jax']}" for case in cases.values()})
-    return "\n".join([*lines, "", f"{', '.join(versions)}."]) + "\n"
+    return "\n".join([*lines, "", f"The steps were compiled by {', '.join(versions)}."]) + "\n"
 
 
 def _shown(number: float | None, unit: float, digits: int) -> str:

@@ -18,13 +18,13 @@ ROOT = Path(__file__).parent.parent
 INTRODUCTION = """\
 # Performance
 
-Every figure below was measured by a script in [benchmarks](../benchmarks); `make bench` runs them again and
-writes this page. A ratio is the median over repeats that alternate the two sides, with its
-quartiles: absolute times drift with the machine, ratios little.
+The tables below were made by scripts in [benchmarks](../benchmarks); `make bench` runs the scripts again and
+writes this page. A ratio is the median over repeats in which the two sides alternate, with its quartiles,
+because absolute times change with the load of the machine and ratios change little.
 """
 _OVERHEAD = (
-    "The CDML step (class weights, triplets, soft confusion counts, logged metrics) over a plain softmax "
-    "step with the same network, batch and optimiser "
+    "This table compares the CDML step (class weights, triplets, soft confusion counts, logged metrics) with "
+    "a plain softmax step of the same network, batch and optimiser "
     "([step_overhead.py](../benchmarks/step_overhead.py)). The aim is at most 1.10 on a CPU."
 )
 _OVERHEAD_COLUMNS = """\
@@ -52,12 +52,12 @@ def step_overhead(results: list[dict]) -> str:
 
 
 _COLLECTIVES = (
-    "Bytes that each device sends in a step, read from the compiled program "
-    "([collectives.py](../benchmarks/collectives.py)), with as many rows on each device. "
-    "All-reduce of N devices sends 2 (N − 1) / N times its bytes, in a ring; without that factor its bytes "
-    "are constant. Labels and embeddings are gathered by every device, so theirs grow with the batch. "
-    "The peer, which counts into one (C, C) matrix on every device, sends the last column more, in every "
-    "step; here the counts are summed once an epoch."
+    "This table shows the bytes that each device sends in a step, read from the compiled program "
+    "([collectives.py](../benchmarks/collectives.py)). The number of rows on each device is the same in "
+    "every line. An all-reduce over N devices in a ring sends 2 (N − 1) / N times its bytes; without that "
+    "factor its bytes are constant. Labels and embeddings are gathered by every device, so theirs grow with "
+    "the batch. An implementation that counts into one (C, C) matrix on every device additionally sends the "
+    "bytes in the last column in every step; here the counts are summed once an epoch."
 )
 _COLLECTIVES_COLUMNS = """\
 | network | classes | devices | rows each | all-reduce, bytes | all-gather, bytes | reduce-scatter, bytes \
@@ -82,11 +82,12 @@ def collectives(results: list[dict]) -> str:
 
 
 _LABEL_SPACES = (
-    "Counting a batch, drawing its triplets, summing up an epoch and planning the next "
-    "([label_spaces.py](../benchmarks/label_spaces.py)), for each way of storing the counts "
-    "(`confusion.storage`). Bytes are those of each of eight devices. The devices are simulated and share "
-    "the cores of one processor, on which other work was going on: times tell what grows with what, no more. "
-    "Counting includes the softmax or the argmax of the batch's logits, which all of them need."
+    "This table shows the cost of counting a batch, drawing its triplets, summing up an epoch and planning "
+    "the next one ([label_spaces.py](../benchmarks/label_spaces.py)), for each way of storing the counts "
+    "(`confusion.storage`). Bytes are those on each of eight devices. The devices are simulated and share "
+    "the cores of one processor that was also doing other work, so the times only show what grows with what. "
+    "Counting includes the softmax or the argmax of the batch's logits, which every kind of storage needs. "
+    'In the columns named "beside", MB are the memory that is used in addition to the logits or the weights.'
 )
 _LABEL_SPACES_COLUMNS = """\
 | storage | classes | batch | counters | counts, MB | pair weights, MB | count hard, ms | count soft, ms \
@@ -109,8 +110,8 @@ def label_spaces(results: list[dict]) -> str:
                 f"| {megabytes['count_soft_temporary_bytes']} | {case['draw_ms']:,} "
                 f"| {megabytes['draw_temporary_bytes']} | {case['epoch_ms']:,.0f} | {case['plan_ms']:,.0f} |"
             )
-        measured = f"{r['devices']}, JAX {r['jax']}, medians of {r['repeats']}"
-        lines += ["", f"{measured}; {r['triplets_per_image']} triplets an image."]
+        measured = f"Times are medians of {r['repeats']}, for {r['triplets_per_image']} triplets per image"
+        lines += ["", f"{measured}. Devices: {r['devices']}, with JAX {r['jax']}."]
     return "\n".join(lines) + "\n"
 
 
@@ -152,11 +153,11 @@ def with_table(text: str, table: str, mark: str = "on paper") -> str:
 
 
 _RETRIEVAL = (
-    "Recall@1, R-precision and mAP@R of all embeddings among each other, exact, beside "
-    "pytorch-metric-learning's AccuracyCalculator with faiss on the same cores "
-    "([retrieval.py](../benchmarks/retrieval.py)). Ratios are the peer's time over ours; processor time is "
-    "what all cores spent, which other programs on the machine disturb less. On a CPU each core is a device "
-    "to ours, and they share the queries. The aim is 1.0 on a CPU."
+    "Recall@1, R-precision and mAP@R of all embeddings among each other were computed exactly, and compared "
+    "with pytorch-metric-learning's AccuracyCalculator with faiss on the same cores "
+    "([retrieval.py](../benchmarks/retrieval.py)). Ratios are the peer's time divided by ours; processor "
+    "time is the sum over all cores, which other programs on the machine disturb less. On a CPU, our code "
+    "uses each core as a device, and the devices share the queries. The aim is 1.0 on a CPU."
 )
 _RETRIEVAL_COLUMNS = """\
 | embeddings | size | classes | ours, s | peer, s | ratio | range | ours, processor s | peer, processor s \
@@ -179,19 +180,22 @@ def retrieval(results: list[dict]) -> str:
 
 
 _TRIPLETS = (
-    "Choosing triplets, their loss, and its gradient by the embeddings: milliseconds, and in bold how many "
-    "times ours (the first line), with the quartiles of that and the ratio of the fastest calls, which "
-    "neighbours on the machine disturb least ([triplet_term.py](../benchmarks/triplet_term.py)). The "
-    "estimators differ: ours and `triplets_per_anchor=4` draw four triplets for each image, the semi-hard "
-    "miner takes all semi-hard ones of the batch, batch-hard one for each image, the naive cube all. "
-    "pytorch-metric-learning computes distances as products, the faster of its ways; where optax is named, "
-    "we draw. The aims: at B = 512 a hundredth of the semi-hard pair's time; less than "
-    "`triplets_per_anchor=4` and batch-hard at every size; B = 4,096 in less than half of what the "
-    "semi-hard pair takes at B = 512."
+    "This table shows the time for choosing triplets, for their loss, and for its gradient with respect to "
+    "the embeddings. Each cell has the milliseconds and, in bold, the ratio to our time (the first line). In "
+    "brackets are the quartiles of that ratio and the ratio of the fastest calls, which other programs on "
+    "the machine disturb least ([triplet_term.py](../benchmarks/triplet_term.py)). The methods use different "
+    "triplets: ours and `triplets_per_anchor=4` draw four triplets for each image, the semi-hard miner takes "
+    "all semi-hard triplets of the batch, batch-hard takes one for each image, and naive JAX takes all. "
+    "pytorch-metric-learning computes distances as products, the faster of its two ways; for optax, our code "
+    "draws the triplets. There are three aims: at B = 512, a hundredth of the time of "
+    "pytorch-metric-learning's semi-hard miner and loss; less time than `triplets_per_anchor=4` and "
+    "batch-hard at every size; and at B = 4,096, less than half of the time that the semi-hard miner and "
+    "loss take at B = 512."
 )
 _TRIPLET_MEMORY = (
-    "Memory beside the inputs, MB: temporaries that the compiler plans for the JAX programs; for torch how "
-    "far the resident size of a process of its own rises in one call, after one of 64 rows."
+    "This table shows the memory in addition to the inputs, in MB. For the JAX programs it is the "
+    "temporaries that the compiler plans. For torch it is the increase of the resident size of a separate "
+    "process in one call, after a first call with 64 rows."
 )
 
 
@@ -208,8 +212,8 @@ def _ratio(side: dict) -> str:
 def _measured(result: dict) -> str:
     load = result["load"][0]
     return (
-        f"{result['device']} ({result['machine']}), {result['cores']} of its cores for every side, JAX "
-        f"{result['jax']}; load average {load} when it ended."
+        f"This was measured on {result['device']} ({result['machine']}), with {result['cores']} of its cores "
+        f"for every side and JAX {result['jax']}; the load average was {load} when it ended."
     )
 
 
@@ -232,18 +236,22 @@ def triplet_term(results: list[dict]) -> str:
         rule = "|---|" + "---:|" * len(cases)
         lines += ["", header, rule, *times, "", _TRIPLET_MEMORY, "", header, rule, *memory, ""]
         for case in cases:
-            lines += [f"- B = {case['batch']:,} without {n}: {why}." for n, why in case["skipped"].items()]
-        lines += ["", f"D = {r['size']}, {r['images_per_class']} images a class; {_measured(r)}"]
+            lines += [
+                f'- At B = {case["batch"]:,}, "{n}" was left out ({why}).'
+                for n, why in case["skipped"].items()
+            ]
+        lines += ["", f"D = {r['size']}, {r['images_per_class']} images per class. {_measured(r)}"]
     return "\n".join(lines) + "\n"
 
 
 _COUNTS = (
-    "Counting true against predicted classes: milliseconds, and in bold how many times ours, with quartiles "
-    'and the ratio of the fastest calls ([confusion_counts.py](../benchmarks/confusion_counts.py)). "new" '
-    'makes a matrix, "added" adds to one that is there, as training does, ours in place; torchmetrics has '
-    "`validate_args=False`. The aims: as fast at 200 classes, 10 times at 10,000. A new matrix of 10,000 "
-    "classes is 400 MB of int32 here and 800 MB of int64 there: getting those pages from the system is most "
-    "of either's time."
+    "This table shows the time for counting true against predicted classes: the milliseconds and, in bold, "
+    "the ratio to our time, with its quartiles and the ratio of the fastest calls "
+    '([confusion_counts.py](../benchmarks/confusion_counts.py)). "new" makes a new matrix; "added" adds to '
+    "an existing one, as training does, and ours does so in place. torchmetrics runs with "
+    "`validate_args=False`. The aims are to be as fast at 200 classes and 10 times as fast at 10,000. A new "
+    "matrix of 10,000 classes takes 400 MB of int32 here and 800 MB of int64 in torchmetrics, and getting "
+    "that memory from the system takes most of the time of both."
 )
 
 
@@ -261,8 +269,11 @@ def confusion_counts(results: list[dict]) -> str:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines.append("")
         for case in cases:
-            lines += [f"- C = {case['classes']:,} without {n}: {why}." for n, why in case["skipped"].items()]
-        lines += ["", f"{r['labels']:,} labels; {_measured(r)}"]
+            lines += [
+                f'- At C = {case["classes"]:,}, "{n}" was left out ({why}).'
+                for n, why in case["skipped"].items()
+            ]
+        lines += ["", f"Each count is of {r['labels']:,} labels. {_measured(r)}"]
     return "\n".join(lines) + "\n"
 
 
