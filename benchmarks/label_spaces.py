@@ -10,6 +10,7 @@ not what an accelerator takes. Bytes are those of each device. Labels and logits
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -24,7 +25,7 @@ from side_by_side import keep
 
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.runs.memory import bytes_per_device
-from cdml_jax.sampling import expected_class_shares, plan_epoch
+from cdml_jax.sampling import expected_class_shares, plan_epoch, sample_triplets
 from cdml_jax.training.storage import Storage, make_storage
 
 DEVICES = 8
@@ -104,7 +105,8 @@ def measure(kind: str, classes: int, size: int, k: int, repeats: int) -> dict[st
     pairs = storage.put_pairs(found.pairs)
     result["pair_weights_bytes"] = bytes_per_device(pairs)
     number = TRIPLETS_PER_IMAGE * size
-    draw = jax.jit(lambda key, y, p: storage.draw(key[None], y[None], p, num_triplets=number))
+    sample = functools.partial(sample_triplets, num_triplets=number)
+    draw = jax.jit(lambda key, y, p: storage.draw(key[None], y[None], p, sample))
     whole = jax.device_put(batch["label"], mesh_lib.replicated(mesh))
     draw = draw.lower(jax.random.key(0), whole, pairs).compile()
     result["draw_temporary_bytes"] = draw.memory_analysis().temp_size_in_bytes

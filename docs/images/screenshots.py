@@ -24,7 +24,7 @@ def screenshots(run: str, folder: Path) -> None:
             raise SystemExit(2)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for name, width, height, scheme, section in (
-            ("page", 1120, 820, "light", "verdict"),
+            ("page", 1280, 1290, "light", "verdict"),
             ("page_matrix", 1120, 860, "light", "matrix"),
             ("page_phone", 390, 820, "dark", "images"),
         ):
