@@ -151,14 +151,27 @@ def mutual_channel_loss(
     for classes, size in channel_groups(channels, num_classes):
         own = slice(start, start + classes * size)
         of_class = (batch, -1, classes, size)
-        scores.append((kept[own] * maps[..., own]).reshape(of_class).max(axis=3).mean(axis=1))
-        spread.append(attention[..., own].reshape(of_class).max(axis=3).sum(axis=1) / size)
+        scores.append(_largest((kept[own] * maps[..., own]).reshape(of_class)).mean(axis=1))
+        spread.append(_largest(attention[..., own].reshape(of_class)).sum(axis=1) / size)
         start = own.stop
     log_probabilities = jax.nn.log_softmax(jnp.concatenate(scores, axis=1))
     own_class = jnp.where(real, labels, 0)[:, None]
     discriminality = -jnp.take_along_axis(log_probabilities, own_class, axis=1)[:, 0]
     diversity = jnp.concatenate(spread, axis=1).mean(axis=1)
     return jnp.where(real, discriminality, 0), jnp.where(real, diversity, 0)
+
+
+def _largest(values: Float[Array, "*rows size"]) -> Float[Array, "*rows"]:
+    """The largest of each row, by halves; the gradient is one value's, of equal ones too.
+
+    `max` divides its gradient by how many values equal the result. A compiler that computes the values twice
+    may round them twice, then finds none, and divides by 0.
+    """
+    while (size := values.shape[-1]) > 1:
+        half = -(-size // 2)
+        first, second = values[..., :half], values[..., size - half :]
+        values = jnp.where((first >= second) | jnp.isnan(first), first, second)
+    return values[..., 0]
 
 
 def channel_groups(channels: int, num_classes: int) -> tuple[tuple[int, int], ...]:

@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from cdml_jax.models.small_resnet import Block
+from cdml_jax.models.spec import Spec
 from cdml_jax.regularizers import (
     channel_groups,
     class_aware_attention,
@@ -362,3 +365,16 @@ def test_predictions_change_in_one_direction(float64):
         (0 * before, now, 0.0),
     ):
         np.testing.assert_allclose(prediction_change(q, np.log(p) + 5), [expected], atol=1e-9)
+
+
+def test_mutual_channels_have_a_gradient_where_the_compiler_computes_the_map_twice():
+    """Fused with what makes the map, the largest channel must not be looked for among values rounded anew."""
+    block = Block(64, 128, 2, Spec(num_classes=16), nnx.Rngs(0))
+    graph, parameters = nnx.split(block)
+    inputs = np.random.default_rng(0).uniform(0, 2, (8, 4, 4, 64)).astype(np.float32)
+
+    def loss(inputs, parameters):
+        maps = nnx.merge(graph, parameters)(inputs, train=True)
+        return mutual(jax.random.key(1), maps, np.arange(8), num_classes=16)[0].sum()
+
+    assert np.isfinite(jax.jit(jax.grad(loss))(inputs, nnx.as_pure(parameters))).all()
