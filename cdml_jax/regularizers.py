@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from cdml_jax.confusion.labels import class_labels
+from cdml_jax.confusion.labels import check_labels, class_labels
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
@@ -52,8 +52,7 @@ def pairwise_confusion(
     Classification", ECCV 2018, equation of Euclidean confusion.
     """
     logits, labels = jnp.asarray(logits), class_labels(labels)
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(f"labels: shape {labels.shape} does not fit logits {logits.shape}")
+    check_labels(labels, "logits", logits, where=where)
     first, second, valid = halves(labels, where=where)
     return probability_distances(logits, first, second, valid), valid
 
@@ -137,10 +136,7 @@ def mutual_channel_loss(
     Loss for Fine-Grained Image Classification", IEEE TIP 2020.
     """
     feature_map, labels = jnp.asarray(feature_map), class_labels(labels)
-    if feature_map.ndim != 4 or labels.shape != feature_map.shape[:1]:
-        raise ValueError(f"labels: shape {labels.shape} does not fit a map of shape {feature_map.shape}")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels: classes are integers, not {labels.dtype}")
+    check_labels(labels, "a map of shape", feature_map, ndim=4, where=where)
     batch, _, _, channels = feature_map.shape
     real = jnp.ones(batch, bool) if where is None else jnp.asarray(where, bool)
     maps = feature_map.astype(jnp.promote_types(feature_map.dtype, jnp.float32))
@@ -151,14 +147,24 @@ def mutual_channel_loss(
     for classes, size in channel_groups(channels, num_classes):
         own = slice(start, start + classes * size)
         of_class = (batch, -1, classes, size)
-        scores.append((kept[own] * maps[..., own]).reshape(of_class).max(axis=3).mean(axis=1))
-        spread.append(attention[..., own].reshape(of_class).max(axis=3).sum(axis=1) / size)
+        scores.append(_largest((kept[own] * maps[..., own]).reshape(of_class)).mean(axis=1))
+        spread.append(_largest(attention[..., own].reshape(of_class)).sum(axis=1) / size)
         start = own.stop
     log_probabilities = jax.nn.log_softmax(jnp.concatenate(scores, axis=1))
     own_class = jnp.where(real, labels, 0)[:, None]
     discriminality = -jnp.take_along_axis(log_probabilities, own_class, axis=1)[:, 0]
     diversity = jnp.concatenate(spread, axis=1).mean(axis=1)
     return jnp.where(real, discriminality, 0), jnp.where(real, diversity, 0)
+
+
+def _largest(values: Float[Array, "*rows size"]) -> Float[Array, "*rows"]:
+    """The largest of each row; the gradient is that of one value, of equal ones too."""
+    # `max` divides it by how many equal the result: none, and NaN, where XLA computes them twice and rounds.
+    while (size := values.shape[-1]) > 1:
+        half = -(-size // 2)
+        first, second = values[..., :half], values[..., size - half :]
+        values = jnp.where((first >= second) | jnp.isnan(first), first, second)
+    return values[..., 0]
 
 
 def channel_groups(channels: int, num_classes: int) -> tuple[tuple[int, int], ...]:
@@ -170,8 +176,8 @@ def channel_groups(channels: int, num_classes: int) -> tuple[tuple[int, int], ..
     >>> channel_groups(2048, 200)
     ((152, 10), (48, 11))
     """
-    size, larger = divmod(channels, num_classes)
-    if size < 2:
+    size, larger = divmod(channels, max(num_classes, 1))
+    if size < 2 or num_classes < 1:
         raise ValueError(
             f"feature_map: {channels} channels are fewer than two for each of {num_classes} classes"
         )
@@ -219,9 +225,10 @@ def class_aware_attention(
     Attention", AAAI 2019. It asks for the compatibility of an image with its class; the form with the
     classifier's own probability is the one that needs no parameters.
     """
-    logits = jnp.asarray(logits)
+    logits, labels = jnp.asarray(logits), class_labels(labels)
+    check_labels(labels, "logits", logits)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    own = jnp.clip(class_labels(labels), 0, logits.shape[1] - 1)[:, None]
+    own = jnp.clip(labels, 0, logits.shape[1] - 1)[:, None]
     p = jnp.exp(jnp.take_along_axis(jax.nn.log_softmax(logits), own, axis=1)[:, 0])
     return jnp.exp(-((1 - p) ** 2) / (2 * width**2))
 
@@ -251,17 +258,16 @@ def soft_mined_contrastive_loss(
       attention: a, such as `class_aware_attention` gives; no gradient flows into it.
       sigma: σ.
       margin: α.
-      where: rows that count; the others may hold anything and change nothing.
+      where: rows that count; the others may hold anything and change nothing. Memory is B².
 
     >>> rows = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     >>> round(float(soft_mined_contrastive_loss(rows, jnp.array([0, 0, 1]), jnp.ones(3))), 4)
     0.1233
 
-    Memory is B².
-
     Source: Wang, Hua, Kodirov, Hu and Robertson (AAAI 2019), with λ = 1/2.
     """
     embeddings, labels = jnp.asarray(embeddings), class_labels(labels)
+    check_labels(labels, "embeddings", embeddings, attention=attention, where=where)
     embeddings = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
     real = jnp.ones(labels.shape, bool) if where is None else jnp.asarray(where, bool)
     embeddings = jnp.where(real[:, None], embeddings, 0)
@@ -308,5 +314,7 @@ def prediction_change(
     Visual Classification", AAAI 2020.
     """
     logits = jnp.asarray(logits)
+    if logits.ndim != 2 or jnp.shape(before) != logits.shape:
+        raise ValueError(f"before: shape {jnp.shape(before)} does not fit logits {logits.shape}; rows first")
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
     return -jnp.sum(jnp.asarray(before).astype(log_probabilities.dtype) * log_probabilities, axis=1)

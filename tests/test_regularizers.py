@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from cdml_jax.models.small_resnet import Block
+from cdml_jax.models.spec import Spec
 from cdml_jax.regularizers import (
     channel_groups,
     class_aware_attention,
@@ -362,3 +365,51 @@ def test_predictions_change_in_one_direction(float64):
         (0 * before, now, 0.0),
     ):
         np.testing.assert_allclose(prediction_change(q, np.log(p) + 5), [expected], atol=1e-9)
+
+
+def test_mutual_channels_have_a_gradient_where_the_compiler_computes_the_map_twice():
+    """Fused with what makes the map, the largest channel must not be looked for among values rounded anew."""
+    block = Block(64, 128, 2, Spec(num_classes=16), nnx.Rngs(0))
+    graph, parameters = nnx.split(block)
+    inputs = np.random.default_rng(0).uniform(0, 2, (8, 4, 4, 64)).astype(np.float32)
+
+    def loss(inputs, parameters):
+        maps = nnx.merge(graph, parameters)(inputs, train=True)
+        return mutual(jax.random.key(1), maps, np.arange(8), num_classes=16)[0].sum()
+
+    assert np.isfinite(jax.jit(jax.grad(loss))(inputs, nnx.as_pure(parameters))).all()
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x, y, one: soft_mined_contrastive_loss(x, y[:1], one), "labels"),
+        (lambda x, y, one: soft_mined_contrastive_loss(x[0], y, one), "labels"),
+        (lambda x, y, one: soft_mined_contrastive_loss(x, y, one[:, None]), "attention"),
+        (lambda x, y, one: soft_mined_contrastive_loss(x, y, 1.0), "attention"),
+        (lambda x, y, one: soft_mined_contrastive_loss(x, y, one, where=np.ones(1, bool)), "where"),
+        (lambda x, y, one: class_aware_attention(x, y[:1]), "labels"),
+        (lambda x, y, one: class_aware_attention(x[0], y), "labels"),
+        (lambda x, y, one: prediction_change(x[:1], x), "before"),
+        (lambda x, y, one: prediction_change(x[0], x[0]), "before"),
+        (lambda x, y, one: pairwise_confusion(x, y, where=np.ones(1, bool)), "where"),
+        (
+            lambda x, y, one: mutual_channel_loss(
+                jax.random.key(0), x[:, None, None], y, num_classes=2, where=np.ones(1, bool)
+            ),
+            "where",
+        ),
+        (lambda x, y, one: channel_groups(4, 0), "feature_map"),
+    ],
+)
+def test_rows_that_would_be_broadcast_are_refused(call, name):
+    rows = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match=rf"^{name}: "):
+        call(rows, np.arange(4) // 2, np.ones(4, np.float32))
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_classes_of_attention_are_integers():
+    with pytest.raises(TypeError, match="labels: classes are integers"):
+        class_aware_attention(np.ones((2, 3), np.float32), np.ones(2, np.float32))

@@ -38,6 +38,31 @@ def class_labels(labels: ArrayLike) -> Array:
     return jnp.asarray(labels).astype(jnp.int32)
 
 
+def check_labels(
+    labels: Array, name: str, rows: Array, *, ndim: int = 2, **of_rows: ArrayLike | None
+) -> None:
+    """Refuses labels that are no integers or not one a row, and what else is not one number a row.
+
+    Args:
+      labels: class of each row.
+      name: what an error calls the rows.
+      rows: of so many dimensions, rows first.
+      ndim: how many.
+      of_rows: what has the labels' shape, by the name of its argument; None where it is not given.
+
+    Raises:
+      TypeError: labels are not integers.
+      ValueError: shapes that do not fit.
+    """
+    if rows.ndim != ndim or labels.shape != rows.shape[:1]:
+        raise ValueError(f"labels: shape {labels.shape} does not fit {name} {rows.shape}")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels: classes are integers, not {labels.dtype}")
+    for other, values in of_rows.items():
+        if values is not None and jnp.shape(values) != labels.shape:
+            raise ValueError(f"{other}: shape {jnp.shape(values)} does not fit labels {labels.shape}")
+
+
 def saturated(counts: ArrayLike) -> Array:
     """Counts as an array of JAX; what int32 cannot hold stands at its limit, where JAX would wrap around.
 
