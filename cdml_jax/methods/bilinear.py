@@ -16,4 +16,7 @@ METHODS = {
     "bilinear": Method("Bilinear pooling", "Lin et al., ICCV 2015", structure=WHOLE),
     "compact_bilinear": Method("Compact bilinear pooling", "Gao et al., CVPR 2016", structure=COMPACT),
     "cdml_bilinear": dataclasses.replace(CDML, title="CDML on bilinear pooling", structure=WHOLE),
+    "cdml_compact_bilinear": dataclasses.replace(
+        CDML, title="CDML on compact bilinear pooling", structure=COMPACT
+    ),
 }

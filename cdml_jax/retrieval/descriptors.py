@@ -49,7 +49,7 @@ def selective_descriptors(
       length 1 (0 where it is 0).
 
     Raises:
-      ValueError: maps of another rank, or neighbours that are neither 4 nor 8.
+      ValueError: maps of another rank or number of images, or neighbours that are neither 4 nor 8.
 
     >>> feature_map = jnp.zeros((1, 4, 4, 2)).at[0, 1, 1].set(jnp.array([3.0, 4.0]))
     >>> np.asarray(selective_descriptors(feature_map), float).round(3).tolist()
@@ -64,6 +64,8 @@ def selective_descriptors(
     if earlier is None:
         return found
     earlier = _as_map(earlier, "earlier")
+    if len(earlier) != len(feature_map):
+        raise ValueError(f"earlier has {len(earlier)} images, feature_map has {len(feature_map)}")
     covered = enlarged(positions, (earlier.shape[1], earlier.shape[2]))
     both = above_mean(earlier) & covered
     both = jnp.where(both.any((1, 2), keepdims=True), both, covered)
@@ -93,8 +95,14 @@ def pooled_descriptors(
     feature_map: Float[Array, "batch height width channels"],
     positions: Bool[Array, "batch height width"],
 ) -> Float[Array, "batch size"]:
-    """[avg/‖avg‖, max/‖max‖] over some positions, (batch, 2 channels); 0 where there is no position."""
-    feature_map = _as_map(feature_map, "feature_map")
+    """[avg/‖avg‖, max/‖max‖] over some positions, (batch, 2 channels); 0 where there is no position.
+
+    Raises:
+      ValueError: a map of another rank, or positions of another shape than its own.
+    """
+    feature_map, positions = _as_map(feature_map, "feature_map"), jnp.asarray(positions, bool)
+    if positions.shape != feature_map.shape[:3]:
+        raise ValueError(f"positions: shape {positions.shape} does not fit a map {feature_map.shape}")
     there = positions[..., None]
     number = jnp.maximum(positions.sum((1, 2), dtype=feature_map.dtype), 1)
     mean = jnp.where(there, feature_map, 0).sum((1, 2)) / number[:, None]
@@ -132,7 +140,14 @@ class DescriptorSums(NamedTuple):
     products: Float[ArrayLike, "channels channels"]
 
     def plus(self, other: DescriptorSums) -> DescriptorSums:
-        """The sums of both sets, in float64 on the host."""
+        """The sums of both sets, in float64 on the host.
+
+        Raises:
+          ValueError: maps of another number of channels.
+        """
+        if jnp.shape(self.total) != jnp.shape(other.total):
+            sizes = f"{jnp.shape(self.total)} and {jnp.shape(other.total)}"
+            raise ValueError(f"total: shapes {sizes} are of different channels, and do not add up")
         both = [np.asarray(a, np.float64) + np.asarray(b, np.float64) for a, b in zip(self, other)]
         return DescriptorSums(*both)
 
@@ -147,10 +162,16 @@ def descriptor_sums(
     Args:
       feature_maps: of a batch.
       where: images that count; the others may hold anything.
+
+    Raises:
+      ValueError: maps of another rank, or `where` that is not one number an image.
     """
     maps = _as_map(feature_maps, "feature_maps")
     number = jnp.asarray(maps.shape[0], maps.dtype)
     if where is not None:
+        where = jnp.asarray(where, bool)
+        if where.shape != maps.shape[:1]:
+            raise ValueError(f"where: shape {where.shape} does not fit {len(maps)} images")
         maps = jnp.where(where[:, None, None, None], maps, 0)
         number = jnp.sum(where, dtype=maps.dtype)
     x = maps.reshape(-1, maps.shape[3])
@@ -226,8 +247,16 @@ def indicator_maps(
     mean: Float[ArrayLike, " channels"],
     vector: Float[ArrayLike, " channels"],
 ) -> Float[Array, "images height width"]:
-    """P(r, c) = ξᵀ (x(r, c) − x̄), in float32 or wider; works under jit."""
+    """P(r, c) = ξᵀ (x(r, c) − x̄), in float32 or wider; works under jit.
+
+    Raises:
+      ValueError: maps of another rank, or a mean or vector of another number of channels.
+    """
     maps = _as_map(feature_maps, "feature_maps")
+    if not jnp.shape(mean) == jnp.shape(vector) == maps.shape[3:]:
+        raise ValueError(
+            f"mean {jnp.shape(mean)} and vector {jnp.shape(vector)} do not fit maps {maps.shape}"
+        )
     centred = maps - jnp.asarray(mean, maps.dtype)
     return jnp.matmul(centred, jnp.asarray(vector, maps.dtype), precision="highest")
 

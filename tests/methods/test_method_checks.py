@@ -1,5 +1,6 @@
 """A method's functions are called before anything slow, and each mistake is named with its place."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -89,3 +90,12 @@ def test_a_term_has_a_name_that_the_log_can_have(name):
     term.name = name
     with pytest.raises(ValueError, match="no term can be called"):
         Structure("s", (term,))
+
+
+def test_the_methods_costs_combine_with_each_other_system():
+    systems = "mutual_channel soft_mining two_levels dropping bilinear compact_bilinear pmg nts_net"
+    for name in [*systems.split(), "spatial_transformer", "object_crop"]:
+        ours = METHODS[f"cdml_{name}"]
+        assert ours.structure == METHODS[name].structure != METHODS["cdml"].structure, name
+        same = {"structure": ours.structure, "title": ours.title}
+        assert ours == dataclasses.replace(METHODS["cdml"], **same), name

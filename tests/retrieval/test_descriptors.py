@@ -18,6 +18,7 @@ from cdml_jax.retrieval.descriptors import (
     descriptor_transform,
     indicator_maps,
     leading_eigenvector,
+    pooled_descriptors,
     principal_direction,
     selected_positions,
 )
@@ -190,3 +191,23 @@ def test_boxes_and_their_agreement():
     assert corloc(boxes, known) == pytest.approx(1 / 3)  # one half is not above one half
     assert corloc(boxes, known, threshold=0.2) == 1
     assert np.isnan(corloc(boxes[:0], known[:0]))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda maps: unjitted(maps, maps[:1]), "earlier"),
+        (lambda maps: pooled_descriptors(maps, np.ones((1, 3, 3), bool)), "positions"),
+        (lambda maps: pooled_descriptors(maps, np.ones((2, 1, 1), bool)), "positions"),
+        (lambda maps: descriptor_sums(maps, where=np.ones(1, bool)), "where"),
+        (lambda maps: indicator_maps(maps, np.zeros(1), np.zeros(4)), "mean"),
+        (lambda maps: descriptor_sums(maps).plus(descriptor_sums(maps[..., :1])), "total"),
+    ],
+)
+def test_shapes_that_would_be_broadcast_are_refused(unchecked_shapes, call, name):
+    with pytest.raises(ValueError, match=rf"^{name}\b.*\d"):
+        call(np.random.default_rng(0).normal(size=(2, 3, 3, 4)).astype(np.float32))
+    masks = [[[True, False, True]] * 3] * 2
+    maps = np.ones((2, 3, 3, 4), np.float32)
+    assert pooled_descriptors(maps, masks).shape == (2, 8)
+    assert float(descriptor_sums(maps, where=[True, False]).number) == 9

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from cdml_jax.errors import UserError
 from cdml_jax.models.heads import Outputs
 from cdml_jax.models.layers import ConvNorm, batch_norm
 from cdml_jax.models.parts.part import Part
@@ -66,7 +67,17 @@ class ProgressiveStages(Part):
         self.all = Dense(second * len(channels), self.features, spec, rngs=rngs)
 
     def __call__(self, *maps: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Features of all stages, and `stage1_logits` to `stage3_logits` (batch, classes)."""
+        """Features of all stages, and `stage1_logits` to `stage3_logits` (batch, classes).
+
+        Raises:
+          UserError: the maps are of other stages, as of an image that is too small to be halved so often.
+        """
+        wanted = [first.conv.kernel.shape[-2] for first in self.first]
+        if (found := [x.shape[-1] for x in maps]) != wanted:
+            raise UserError(
+                f"image.image_size: the maps of so small an image change their size elsewhere: {found} "
+                f"channels, where larger ones give {wanted}; take larger images"
+            )
         pooled = []
         for x, first, second in zip(maps, self.first, self.second):
             x = second(first(x, train=train), train=train)

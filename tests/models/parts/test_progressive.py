@@ -88,3 +88,11 @@ def test_operations_are_those_of_the_formula():
 def test_a_network_without_three_sizes_of_maps_is_refused():
     with pytest.raises(UserError, match="3 maps of different sizes are needed"):
         nnx.eval_shape(lambda: build("vit_small_patch16", Spec(num_classes=3), rngs=nnx.Rngs(0), part="pmg"))
+
+
+def test_images_too_small_to_be_halved_are_refused():
+    """Of 8 pixels small_resnet's last block keeps the size of a map, and the three stages would be others."""
+    part = ProgressiveStages(_Network(8, 12, 16), None, Spec(num_classes=5), rngs=nnx.Rngs(0))
+    maps = [jnp.zeros((1, n, n, c)) for n, c in ((4, 8), (2, 8), (1, 16))]
+    with pytest.raises(UserError, match=r"image_size: .* \[8, 8, 16\] channels.* \[8, 12, 16\]; take larger"):
+        part(*maps, train=False)
