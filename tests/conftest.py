@@ -42,7 +42,6 @@ _LONGEST = (
 _SLOW = (
     "cli/test_descriptor_commands.py::",
     "cli/test_other_systems_by_command.py::",
-    "cli/test_own_images.py::",
     "docs/test_tutorial.py::test_the_tutorial",
     "distributed/test_collectives.py::test_bytes_of_a_device",
     "distributed/test_mesh.py::test_microbatches_and_hardest_triplets",
@@ -81,7 +80,6 @@ _SLOW = (
     "runs/test_runs_by_command.py::test_a_user_whom_the_machine",
     "runs/test_runs_by_command.py::test_folds_hold_every_image",
     "test_configs.py::test_two_steps_of_it_run",
-    "test_demo.py::",
     "test_extending.py::test_a_method_of_ones_own_trains",
     "test_extending.py::test_arrays_are_a_data_set",
     "test_extending.py::test_costs_and_terms_of_ones_own_train",
@@ -94,7 +92,6 @@ _SLOW = (
     "training/test_step.py::test_bfloat16_activations_train",
     "training/test_step.py::test_devices_agree_over_a_few_steps[4]",
     "training/test_storage.py::test_a_run_continues_here_and_on_other_devices",
-    "training/test_substeps.py::",
     "training/test_terms.py::test_one_step",
     "training/test_terms.py::test_terms_are_those_of_the_global_batch",
     "training/test_terms.py::test_terms_of_no_weight_change_nothing",

@@ -91,5 +91,5 @@ def test_the_page_names_what_was_left_out_and_what_was_measured_once(load):
     assert "| ours | 1.5 | 1.5 |" in text
     assert "| peer | 9,000, **6,000** (once) |  |" in text
     assert "| ours | 2.0 | 8.0 |" in text
-    assert "- B = 512 without peer: took 9 s." in text
-    assert "load average 3.5" in text
+    assert '- At B = 512, "peer" was left out (took 9 s).' in text
+    assert "the load average was 3.5" in text

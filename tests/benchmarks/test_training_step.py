@@ -98,7 +98,7 @@ def test_the_page_marks_the_best_variant_and_names_what_was_left_out(load):
     text = load("page_training_step").training_step([{"repeats": 3, "cases": [case]}])
     assert "| resnet50 | channels_last | 50.0 | 40.0 | **1.25** | 1.20 to 1.30 | 90.0 | 1.50 |" in text
     assert "| resnet50 | plain | 50.0 | 40.0 | 2.00 |" in text
-    assert "- resnet50 without torch.compile: no compiler." in text
+    assert '- For resnet50, "torch.compile" was left out (no compiler).' in text
     assert "sgd; ours on 1 device; 6.00 Tflop a step" in text
     assert "700 Tflop/s in a large matrix product: ours reaches 25%" in text
 
