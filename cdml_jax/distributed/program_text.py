@@ -14,7 +14,7 @@ _INSTRUCTION = re.compile(
 )
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CALLED = re.compile(
-    r"(?P<how>calls|to_apply|body|condition|true_computation|false_computation)=%?(?P<one>[\w.-]+)"
+    r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?(?P<one>[\w.-]+)"
     r"|(?:branch_computations|called_computations)=\{(?P<several>[^}]*)\}"
 )
 _BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128, "token": 0, "opaque": 0}

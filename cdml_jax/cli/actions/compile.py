@@ -14,10 +14,10 @@ from cdml_jax.configuration.styles import styled
 from cdml_jax.errors import UserError
 from cdml_jax.methods import Method, named_method
 from cdml_jax.runs.beginning import refuse_method
-from cdml_jax.runs.compile.compiled import Compiled, DoesNotFit, compiled_step
+from cdml_jax.runs.compile.compiled import Compiled, compiled_step
 from cdml_jax.runs.compile.feeding import images_a_core
 from cdml_jax.runs.compile.labels import Sizes, program_of, settled, sizes_of
-from cdml_jax.runs.compile.largest import Try, largest_batch
+from cdml_jax.runs.compile.largest import attempt, largest_batch
 from cdml_jax.runs.compile.plan import planned
 from cdml_jax.runs.compile.record import record
 from cdml_jax.runs.compile.slices import Slice, parse
@@ -97,15 +97,15 @@ def _answer(
 ) -> dict[str, Any]:
     """What is known of one slice."""
     settings = settled(config, sizes, where.devices())
-    tried: list[Try] = []
-    programs: dict[int, Program[Settings]] = {}
+    first = _program(settings, method, sizes, where)
+    programs = {settings.batch_size: first}
 
     def compile_batch(batch: int) -> Compiled:
-        programs[batch] = program = _program(changed(settings, {"batch_size": batch}), method, sizes, where)
+        if batch not in programs:
+            programs[batch] = _program(changed(settings, {"batch_size": batch}), method, sizes, where)
         with console.working(f"Compiling {settings.model.name}, batch {batch:,}, for {where.name}"):
-            return compiled_step(program)
+            return compiled_step(programs[batch])
 
-    first = _program(settings, method, sizes, where)
     if asked.largest:
         found, data = needs(first), first.mesh.shape["data"]
         tried = largest_batch(
@@ -117,11 +117,7 @@ def _answer(
             most=sizes.images,
         )
     else:
-        try:
-            done = compile_batch(settings.batch_size)
-            tried = [Try(settings.batch_size, done.needed, done)]
-        except DoesNotFit as refused:
-            tried = [Try(settings.batch_size, refused.needed, None)]
+        tried = [attempt(compile_batch, settings.batch_size)]
     fitting = [one for one in tried if one.compiled is not None and one.needed <= where.chip.usable]
     best = max(fitting, key=lambda one: one.batch, default=max(tried, key=lambda one: one.batch))
     about = {

@@ -25,6 +25,15 @@ class Try(NamedTuple):
     compiled: Compiled | None
 
 
+def attempt(compile_for: Callable[[int], Compiled], batch: int) -> Try:
+    """One compilation, or what the compiler says of too little memory."""
+    try:
+        found = compile_for(batch)
+    except DoesNotFit as refused:
+        return Try(batch, refused.needed, None)
+    return Try(batch, found.needed, found)
+
+
 def largest_batch(
     compile_for: Callable[[int], Compiled], batch: int, *, step: int, fixed: float, usable: float, most: int
 ) -> list[Try]:
@@ -43,11 +52,7 @@ def largest_batch(
     """
     tries: list[Try] = []
     while len(tries) < _TRIES:
-        try:
-            found = compile_for(batch)
-            tries.append(Try(batch, found.needed, found))
-        except DoesNotFit as refused:
-            tries.append(Try(batch, refused.needed, None))
+        tries.append(attempt(compile_for, batch))
         following = _next(tries, step, fixed, usable, most)
         if not following or following in {one.batch for one in tries}:
             break
