@@ -24,27 +24,28 @@ class FeatureMaps(NamedTuple):
     earlier: jax.Array
 
 
-def feature_maps(network: Network, images: jax.Array) -> FeatureMaps:
+def feature_maps(network: Network, through: list[jax.Array]) -> FeatureMaps:
     """The map that a network pools, and the last one that is finer, by running statistics.
 
     Where no block makes it coarser, as in a vision transformer, `earlier` is what the last block takes.
 
     Args:
       network: its family says how by `finish`, `map_of` and `before_coarser`.
-      images: (batch, side, side, 3) in [-1, 1].
+      through: what each block takes, and at the end what the last one gives.
 
     Raises:
       UserError: what is pooled is not a map.
     """
-    through = [network.enter(images, train=False)]
-    for block in network.blocks:
-        through.append(block(through[-1], train=False))
-    last = _map(network, through[-1])
-    heights = [x.shape[1] for x in through]
-    coarser = [k for k in range(len(network.blocks)) if heights[k] > heights[k + 1]]
+    last, coarser = _map(network, through[-1]), made_coarser(through)
     if not coarser:
         return FeatureMaps(last, _map(network, through[-2]))
     return FeatureMaps(last, network.before_coarser(coarser[-1], through[coarser[-1]]))
+
+
+def made_coarser(through: list[jax.Array]) -> list[int]:
+    """Which of successive maps are followed by one that is less high."""
+    heights = [x.shape[1] for x in through]
+    return [k for k in range(len(heights) - 1) if heights[k] > heights[k + 1]]
 
 
 def _map(network: Network, x: jax.Array) -> jax.Array:

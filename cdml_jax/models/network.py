@@ -77,7 +77,8 @@ class Network(nnx.Module):
         Raises:
           UserError: what is pooled is not a map.
         """
-        return maps.feature_maps(self, images)
+        through = self._through(self.blocks, self.enter(images, train=False), train=False)
+        return maps.feature_maps(self, through)
 
     def before_coarser(self, number: int, x: jax.Array) -> jax.Array:
         """The last map that a block, which takes `x` and makes it coarser, computes before it does."""
@@ -88,8 +89,7 @@ class Network(nnx.Module):
 
     def seen(self, images: jax.Array, *, train: bool) -> jax.Array:
         """What `map_of` and `pool` take, from images."""
-        through = self._through(self.blocks, self.enter(images, train=train), train)
-        return self.finish(through[-1], train=train)
+        return self.finish(self.front(images, len(self.blocks), train=train), train=train)
 
     def front(self, images: jax.Array, blocks: int, *, train: bool) -> jax.Array:
         """What block number `blocks` takes, from images; beyond the last block, the pooled features."""
@@ -153,7 +153,7 @@ class Network(nnx.Module):
         """So many maps before the last one, each the last of its size, of what the blocks take and give."""
         if not number:
             return []
-        ends = [through[k] for k in _made_coarser(through)]
+        ends = [through[k] for k in maps.made_coarser(through)]
         if len(ends) < number:
             raise UserError(
                 f"{number + 1} maps of different sizes are needed, and the blocks that are trained give "
@@ -215,12 +215,6 @@ class Network(nnx.Module):
             step: Callable[..., jax.Array] = nnx.remat(run) if self.remat and train else run
             through.append(step(block, through[-1]))
         return through
-
-
-def _made_coarser(through: list[jax.Array]) -> list[int]:
-    """Which of successive maps are followed by one that is less high."""
-    heights = [x.shape[1] for x in through]
-    return [k for k in range(len(heights) - 1) if heights[k] > heights[k + 1]]
 
 
 @dataclasses.dataclass(frozen=True)
