@@ -368,7 +368,7 @@ def test_predictions_change_in_one_direction(float64):
 
 
 def test_mutual_channels_have_a_gradient_where_the_compiler_computes_the_map_twice():
-    """Fused with what makes the map, the largest channel must not be looked for among values rounded anew."""
+    """Fused with what makes the map, the largest channel is not sought among values rounded again."""
     block = Block(64, 128, 2, Spec(num_classes=16), nnx.Rngs(0))
     graph, parameters = nnx.split(block)
     inputs = np.random.default_rng(0).uniform(0, 2, (8, 4, 4, 64)).astype(np.float32)
