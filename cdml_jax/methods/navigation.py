@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from cdml_jax.methods.cdml import CDML
 from cdml_jax.methods.method import Method
 from cdml_jax.methods.structure import Structure
-from cdml_jax.methods.terms import OfRows, cross_entropies
+from cdml_jax.methods.terms import CrossEntropy, OfRows, cross_entropies
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -42,60 +42,12 @@ def ranking_loss(
 
 
 @dataclasses.dataclass(frozen=True)
-class WholeImage(OfRows):
-    """Cross-entropy of the whole image by a classifier of its own.
-
-    Attributes:
-      factor: its weight; all four have 1.
-      name: key of its weight, and of its value in the log.
-      needs: scores of the whole image.
-    """
-
-    name: str = "whole"
-    needs: tuple[str, ...] = ("whole_logits",)
-
-    def __call__(
-        self,
-        logits: Float[Array, "rows classes"],
-        embeddings: Float[Array, "rows size"],
-        labels: Int[Array, " rows"],
-        prepared: Array,
-        **needed: Array,
-    ) -> Float[Array, ""]:
-        """Σ −log softmax of the own class."""
-        return cross_entropies(needed["whole_logits"], labels, prepared).sum()
-
-
-@dataclasses.dataclass(frozen=True)
-class Crops(OfRows):
-    """Mean cross-entropy of the crops: what the teacher learns from.
-
-    Attributes:
-      factor, name: as of `WholeImage`.
-      needs: scores of the crops.
-    """
-
-    name: str = "crops"
-    needs: tuple[str, ...] = ("crop_logits",)
-
-    def __call__(
-        self,
-        logits: Float[Array, "rows classes"],
-        embeddings: Float[Array, "rows size"],
-        labels: Int[Array, " rows"],
-        prepared: Array,
-        **needed: Array,
-    ) -> Float[Array, ""]:
-        """Σ over the rows of the mean over the crops."""
-        return cross_entropies(needed["crop_logits"], labels, prepared).mean(axis=1).sum()
-
-
-@dataclasses.dataclass(frozen=True)
 class Ranking(OfRows):
     """`ranking_loss` of the navigator's scores by the teacher's cross-entropies.
 
     Attributes:
-      factor, name: as of `WholeImage`.
+      factor: its weight; that of the other terms has 1 too.
+      name: key of its weight, and of its value in the log.
       needs: scores of the classes for each crop, and the navigator's scores of the crops.
     """
 
@@ -116,7 +68,10 @@ class Ranking(OfRows):
         return ranking_loss(scores, errors).sum()
 
 
-STRUCTURE = Structure("nts_net", terms=(WholeImage(), Crops(), Ranking()), part="nts_net")
+# The whole image by a classifier of its own, and what the teacher learns from.
+WHOLE = CrossEntropy(name="whole", needs=("whole_logits",))
+CROPS = CrossEntropy(name="crops", needs=("crop_logits",))
+STRUCTURE = Structure("nts_net", terms=(WHOLE, CROPS, Ranking()), part="nts_net")
 METHODS = {
     "nts_net": Method("NTS-Net", "Yang et al., ECCV 2018", structure=STRUCTURE),
     "cdml_nts_net": dataclasses.replace(CDML, title="CDML on NTS-Net", structure=STRUCTURE),

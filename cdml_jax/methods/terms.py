@@ -94,6 +94,38 @@ class OfRows:
         return prepared.sum(dtype=jnp.int32)
 
 
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(OfRows):
+    """Cross-entropy of scores that a part gives; of several for a row, such as its crops', the mean.
+
+    Attributes:
+      factor: its weight.
+      name: key of its weight, and of its value in the log.
+      needs: first the scores, (rows, *more, classes).
+    """
+
+    name: str = ""
+    needs: tuple[str, ...] = ()
+
+    def own(self, labels: Int[Array, " rows"], real: Bool[Array, " rows"], needed: Any) -> Array:
+        """The class among the scores of each row: by default its label; of rows that are not real, any."""
+        return labels
+
+    def __call__(
+        self,
+        logits: Float[Array, "rows classes"],
+        embeddings: Float[Array, "rows size"],
+        labels: Int[Array, " rows"],
+        prepared: Array,
+        **needed: Array,
+    ) -> Float[Array, ""]:
+        """Σ over the rows of −log softmax of the own class, the mean over what a row has several of."""
+        own = self.own(labels, prepared, needed)
+        values = cross_entropies(needed[self.needs[0]], own, prepared)
+        more = tuple(range(1, values.ndim))
+        return (values.mean(axis=more) if more else values).sum()
+
+
 def cross_entropies(
     scores: Float[Array, "rows *more classes"], classes: Int[Array, " rows"], real: Bool[Array, " rows"]
 ) -> Array:

@@ -7,21 +7,21 @@ re-identification", ACCV 2018. What the paper calls model and vehicle are family
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
 from cdml_jax.methods.cdml import CDML
 from cdml_jax.methods.method import Method
 from cdml_jax.methods.structure import Structure
-from cdml_jax.methods.terms import OfRows, cross_entropies
+from cdml_jax.methods.terms import CrossEntropy
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, Bool, Int
 
 
 @dataclasses.dataclass(frozen=True)
-class FamilyCrossEntropy(OfRows):
+class FamilyCrossEntropy(CrossEntropy):
     """Cross-entropy of the family by the first level of the head.
 
     Attributes:
@@ -35,17 +35,9 @@ class FamilyCrossEntropy(OfRows):
     name: str = "family"
     needs: tuple[str, ...] = ("family_logits", "families")
 
-    def __call__(
-        self,
-        logits: Float[Array, "rows classes"],
-        embeddings: Float[Array, "rows size"],
-        labels: Int[Array, " rows"],
-        prepared: Array,
-        **needed: Array,
-    ) -> Float[Array, ""]:
-        """Σ −log softmax(family scores) of the own family."""
-        own = needed["families"][jnp.where(prepared, labels, 0)]
-        return cross_entropies(needed["family_logits"], own, prepared).sum()
+    def own(self, labels: Int[Array, " rows"], real: Bool[Array, " rows"], needed: Any) -> Array:
+        """The family of the class."""
+        return needed["families"][jnp.where(real, labels, 0)]
 
 
 STRUCTURE = Structure("two_levels", terms=(FamilyCrossEntropy(),), part="two_levels")
