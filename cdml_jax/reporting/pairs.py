@@ -94,6 +94,22 @@ def confused_pairs_of(counts: np.ndarray | Confusion, number: int = _PAIRS) -> l
     ]
 
 
+def taken_for(counts: np.ndarray) -> list[tuple[int, int] | None]:
+    """The other class that images of each class are called most often, and how often; None for none.
+
+    Args:
+      counts: (C, C); [i, j] = images of class i called j.
+
+    >>> taken_for(np.array([[3, 1, 2], [0, 4, 0], [1, 1, 0]]))
+    [(2, 2), None, (0, 1)]
+    """
+    if not counts.size:
+        return []
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    return [(int(j), int(row[j])) if row[j] else None for j, row in zip(wrong.argmax(axis=1), wrong)]
+
+
 def call_rates(counts: np.ndarray) -> np.ndarray:
     """Share of the images of class i that were called j: counts[i, j] / Σ_k counts[i, k].
 

@@ -14,7 +14,7 @@ import numpy as np
 from etils.epath import Path
 
 from cdml_jax.confusion.figures import class_figures
-from cdml_jax.reporting.pairs import call_rates
+from cdml_jax.reporting.pairs import call_rates, taken_for
 from cdml_jax.reporting.suspects import Suspect
 from cdml_jax.reporting.table import Table
 from cdml_jax.system.files import write_text, writing
@@ -111,11 +111,7 @@ def write_classes(table: Table, split: str, folder: Path) -> Path:
         for method, runs in table.runs.items():
             counts = table.counts(method)
             figures, called = class_figures(counts), counts.sum(axis=0)
-            wrong = counts.copy()
-            np.fill_diagonal(wrong, 0)
-            taken = wrong.argmax(axis=1) if classes.number else []
-            for place, name in enumerate(classes.names):
-                times = int(wrong[place, taken[place]])
+            for place, (name, taken) in enumerate(zip(classes.names, taken_for(counts))):
                 yield [
                     method,
                     len(runs),
@@ -128,8 +124,8 @@ def write_classes(table: Table, split: str, folder: Path) -> Path:
                     figures.precision[place],
                     figures.recall[place],
                     figures.f1[place],
-                    classes.names[taken[place]] if times else "",
-                    times,
+                    classes.names[taken[0]] if taken else "",
+                    taken[1] if taken else 0,
                 ]
 
     header = ["method", "seeds", "split", "class", "family", "images", "called", "right", "precision"]

@@ -17,7 +17,7 @@ from cdml_jax.reporting.colours import colours
 from cdml_jax.reporting.comparison import FEWEST, compare
 from cdml_jax.reporting.page.drawings import LOOKS, figures
 from cdml_jax.reporting.page.shown import ListedSuspect, Picture, Shown
-from cdml_jax.reporting.pairs import ConfusedPair
+from cdml_jax.reporting.pairs import ConfusedPair, taken_for
 from cdml_jax.reporting.predictions import Predictions
 from cdml_jax.reporting.results import RunResult
 from cdml_jax.reporting.spreadsheets import cell
@@ -68,7 +68,7 @@ def page_data(
                 "runs": [k for k, (name, _) in enumerate(keys) if name == method],
                 "counts": _sparse(shown.counts(method)),
                 "figures": _class_figures(shown.counts(method)),
-                "taken": _taken(shown.counts(method)),
+                "taken": [pair and list(pair) for pair in taken_for(shown.counts(method))],
             }
             for method in methods
         ],
@@ -167,13 +167,6 @@ def _class_figures(counts: np.ndarray) -> dict[str, list[float]]:
         name: [-1 if math.isnan(value) else round(100 * value, 4) for value in getattr(found, name).tolist()]
         for name in ("precision", "recall", "f1")
     }
-
-
-def _taken(counts: np.ndarray) -> list[list[int] | None]:
-    """The other class that each is called most often, and how often; None where no other is."""
-    wrong = counts - np.diag(np.diag(counts))
-    most = wrong.argmax(axis=1)
-    return [[int(j), int(row[j])] if row[j] else None for j, row in zip(most, wrong)]
 
 
 def _against(shown: Shown) -> int:
