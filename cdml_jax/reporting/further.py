@@ -60,7 +60,7 @@ def further_table(table: Table) -> str:
                 over_images,
                 _mean(confused),
                 f"{np.mean(minutes):.1f}",
-                str(max(result.updates for result in table.runs[method].values())),
+                _updates(table, method),
                 _over_baseline(table, method),
             ],
         )
@@ -137,6 +137,11 @@ def _p_value(table: Table, method: str) -> float:
     if np.ptp(ours - theirs) < 1e-12:
         return math.nan
     return paired_p_value(ours - theirs)
+
+
+def _updates(table: Table, method: str) -> str:
+    known = {result.updates for result in table.runs[method].values() if result.updates is not None}
+    return ", ".join(map(str, sorted(known))) or "–"
 
 
 def _over_baseline(table: Table, method: str) -> str:

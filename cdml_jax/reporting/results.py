@@ -56,7 +56,7 @@ class RunResult:
       validation, test: what the run said of each image, from the pass that gave the counts; None where it was
         not kept, and of validation images that were trained on.
       provenance: settings, versions, devices and date.
-      updates: of the parameters from each batch.
+      updates: of the parameters from each batch; None where they were not counted.
       operations: floating-point operations of a training step for each image of the batch; NaN where they
         were not counted.
     """
@@ -72,7 +72,7 @@ class RunResult:
     validation: Predictions | None = None
     test: Predictions | None = None
     provenance: Provenance | None = None
-    updates: int = 1
+    updates: int | None = None
     operations: float = math.nan
 
     def __post_init__(self) -> None:
@@ -209,7 +209,7 @@ def _of_archive(archive: Archive, *, embeddings: bool) -> RunResult:
         ],
         embeddings=EmbeddingFigures.of_record(figures) if figures else None,
         provenance=Provenance(**made) if made else None,
-        updates=record.get("updates", 1),  # tables that were begun before steps were counted
+        updates=record.get("updates"),  # which tables that were begun before lack
         operations=record.get("operations") or math.nan,
         **{
             split: Predictions.of_archive(archive, split, names, embeddings=embeddings)

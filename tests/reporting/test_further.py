@@ -111,3 +111,8 @@ def test_work_stands_beside_what_it_gives(table):
     ]
     found = cells(further_table(tabulate(results, CLASSES)))
     assert [found[method][5:] for method in work] == [["1", "1.00"], ["4", "3.45"], ["1", "–"]]
+
+
+def test_work_that_was_not_counted_is_a_dash(table):
+    found = cells(further_table(table))
+    assert [found[method][5:] for method in found if method in table.titles] == [["–", "–"]] * 3
