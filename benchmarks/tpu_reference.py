@@ -2,8 +2,8 @@
 
 The example (google/flax, examples/imagenet) is described by its network, objective and optimiser, and written
 here from that description: ResNet-50 with its stride in the 3 x 3 convolution, activations and batch norm in
-bfloat16 over parameters and statistics in float32, mean cross-entropy without label smoothing, an L2 penalty of
-the kernels in the loss, stochastic gradients with Nesterov momentum, a warm-up and a cosine; no loss scaling.
+bfloat16 over parameters and statistics in float32, mean cross-entropy without label smoothing, an L2 penalty
+of the kernels in the loss, Nesterov momentum, a warm-up and a cosine; no loss scaling.
 
     step of (parameters, statistics, optimiser), (images (B, 224, 224, 3) bfloat16, labels (B,))
 """

@@ -21,6 +21,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX looks for a TPU, which libtpu 
 import jax
 from side_by_side import keep
 from step_overhead import plain_step
+from tpu_reference import CLASSES, SIDE, reference
 
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import Settings
@@ -35,7 +36,8 @@ from cdml_jax.system import console
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program
 
-PLAIN = "plain softmax"  # the step that one would write without this library, in place of a method's
+# In place of a method's step: that which one would write without this library, and that of Flax's example.
+PLAIN, REFERENCE = "plain softmax", "reference"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Case:
 
     Attributes:
       topology: the slice.
-      method: whose step; or `PLAIN`.
+      method: whose step; or `PLAIN`, or `REFERENCE`, which has its own network.
       config: the configuration, with its changes.
       rows: of a chip.
       classes, images: of the data set.
@@ -72,7 +74,12 @@ def _network(name: str, *more: str) -> tuple[str, ...]:
 _RESNET, _VIT = _network("resnet50"), _network("vit_base_patch16")
 _LITE = _network("efficientnet_lite0")
 _DEMO = ("--config=demo",)
+_IMAGENET = {"rows": 128, "classes": CLASSES, "images": 1_281_167}
 LARGE = {
+    "resnet50, reference": Case("v5e:1x1", REFERENCE, **_IMAGENET),
+    "resnet50, 1 chip": Case("v5e:1x1", config=_RESNET, **_IMAGENET),
+    "resnet50, 1 chip, plain softmax": Case("v5e:1x1", PLAIN, _RESNET, **_IMAGENET),
+    "efficientnet_lite0, 1 chip": Case("v5e:1x1", config=_LITE, **_IMAGENET),
     "resnet50, 8 chips": Case("v5e:2x4", config=_RESNET),
     "resnet50, 8 chips, plain softmax": Case("v5e:2x4", PLAIN, _RESNET),
     "resnet50, 256 chips": Case("v5e:16x16", config=_RESNET, images=50_000),
@@ -130,6 +137,10 @@ def compiled_case(case: Case) -> dict[str, Any]:
     """The record of a case, with what it was compiled for."""
     where = parse(case.topology)
     devices = where.devices()
+    if case.method == REFERENCE:
+        found = compiled(*reference(devices, case.rows))
+        asked = {"network": "resnet50", "image_size": SIDE, "dtype": "bfloat16", "method": REFERENCE}
+        return asked | {"classes": case.classes, "rows": case.rows} | record(found, where)
     batch = case.rows * where.chips
     config = load_arguments([*case.config, f"--config.batch_size={batch}"]).settings
     sizes = Sizes(case.classes, max(case.images, batch), "as given")

@@ -10,7 +10,10 @@ import numpy as np
 from flax import nnx
 
 from cdml_jax.models.convolution import convolution
+from cdml_jax.models.product_norm import norm_of_product
 from cdml_jax.models.spec import Convention, Spec
+
+WIDENING = 2  # outputs over inputs from which `norm_of_product` writes less than it computes more
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -28,13 +31,22 @@ class BatchNorm(nnx.BatchNorm):
         if use_running_average:
             mean, variance = self.mean[...], self.var[...]
         else:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
-            variance = jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0)
-            for running, found in ((self.mean, mean), (self.var, variance)):
-                running[...] = self.momentum * running[...] + (1 - self.momentum) * found
+            mean, variance = self.found(x)
+            self.keep(mean, variance)
         factor = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
         return x * factor + (self.bias[...] - mean * factor)
+
+    def found(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance of each channel over a batch."""
+        x = x.astype(self.dtype)
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes)
+        return mean, jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0)
+
+    def keep(self, mean: jax.Array, variance: jax.Array) -> None:
+        """Add a batch's statistics to the running ones."""
+        for running, found in ((self.mean, mean), (self.var, variance)):
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * found
 
 
 def conv(
@@ -116,10 +128,41 @@ class ConvNorm(nnx.Module):
         self.norm = batch_norm(outputs, epsilon=convention.epsilon, scale=scale, spec=spec, rngs=rngs)
         self.activation = activation
         self.dtype, self.frozen = spec.dtype, spec.freeze_batch_norm
+        # A TPU would round products of float32 to bfloat16, and the statistics with them.
+        self.for_tpu = spec.platform == "tpu" and spec.dtype != "float32" and groups == 1 and not use_bias
+        self.widens = size == stride == 1 and outputs >= WIDENING * inputs
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = self.norm(self.conv(x), use_running_average=self.frozen or not train)
+        stored = self.frozen or not train
+        if self.for_tpu and self.widens and not stored:
+            x = self._of_product(x.astype(self.dtype))
+        else:
+            x = self.norm(self.conv(x), use_running_average=stored)
         return (x if self.activation is None else self.activation(x)).astype(self.dtype)
+
+    def _of_product(self, x: jax.Array) -> jax.Array:
+        kernel, norm = self.conv.kernel[...][0, 0], self.norm
+        x, *found = norm_of_product(x, kernel, norm.scale[...], norm.bias[...], norm.epsilon)
+        norm.keep(*map(jax.lax.stop_gradient, found))
+        return x
+
+    def pooled(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """`max_pool` of 3 x 3 places with stride 2 over what `__call__` gives.
+
+        In training on TPUs the maximum is taken first, since norm and activation grow with the convolution
+        where the norm's scale is positive; where it is negative, the convolution's sign is changed. They and
+        their gradients are then computed for a quarter of the places.
+        """
+        if not self.for_tpu or self.frozen or not train:
+            return max_pool(self(x, train=train), 3, 2, padding=1)
+        y, norm, scale = self.conv(x), self.norm, self.norm.scale[...]
+        sign = jnp.where(scale < 0, -1, 1).astype(y.dtype)
+        y = y * sign
+        mean, variance = norm.found(y)
+        norm.keep(sign * mean, variance)
+        factor = sign * scale * jax.lax.rsqrt(variance + norm.epsilon)
+        y = max_pool(y, 3, 2, padding=1).astype(factor.dtype) * factor + (norm.bias[...] - mean * factor)
+        return (y if self.activation is None else self.activation(y)).astype(self.dtype)
 
 
 def max_pool(x: jax.Array, size: int, stride: int, *, padding: int = 0, ceil: bool = False) -> jax.Array:

@@ -43,7 +43,7 @@ STYLES = {"torchvision": TORCHVISION, "tensorflow": TENSORFLOW}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What the constructors of all networks share; all but `num_classes` are keys of `model`.
+    """What the constructors of all networks share; all but `num_classes` and `platform` are keys of `model`.
 
     Attributes:
       num_classes: columns of the classifier.
@@ -56,6 +56,8 @@ class Spec:
       style: the key of `STYLES` by which padding, epsilon and input are computed; `""` is the network's own.
       freeze_batch_norm: use the running statistics, unchanged, in training too.
       remat: compute a block's activations again in the backward pass; less memory, more time.
+      platform: of the devices that train it, as JAX names it; `"tpu"` selects forms that are equal but for
+        rounding, and that a TPU computes faster.
 
     Raises:
       UserError: an unknown embedding_from, classifier, dtype or style.
@@ -73,6 +75,7 @@ class Spec:
     style: str = ""
     freeze_batch_norm: bool = False
     remat: bool = False
+    platform: str = ""
 
     def __post_init__(self) -> None:
         if self.embedding_from not in EMBEDDINGS:
@@ -102,12 +105,16 @@ class Spec:
 OPTIONS = ("style", "freeze_batch_norm", "remat")
 
 
-def spec_of(settings: ModelSettings, num_classes: int) -> Spec:
+def spec_of(settings: ModelSettings, num_classes: int, platform: str = "") -> Spec:
     """The network's part of the settings `model`; the other keys there are about training.
 
     Args:
-      settings: has each field of `Spec` but `num_classes`.
+      settings: has each field of `Spec` but the two that follow.
       num_classes: columns of the classifier.
+      platform: of the devices that train the network; `""` where it is not trained.
     """
-    names = [field.name for field in dataclasses.fields(Spec) if field.name != "num_classes"]
-    return Spec(num_classes=num_classes, **{name: getattr(settings, name) for name in names})
+    given = "num_classes", "platform"
+    names = [field.name for field in dataclasses.fields(Spec) if field.name not in given]
+    return Spec(
+        num_classes=num_classes, platform=platform, **{name: getattr(settings, name) for name in names}
+    )
