@@ -96,6 +96,7 @@ SMALL = {
     "a term": Case("v5e:2x2", "pairwise_confusion", _DEMO, **_SMALL),
     "a part": Case("v5e:2x2", "bilinear", _DEMO, **_SMALL),
     "256 chips": Case("v5e:16x16", config=_DEMO, rows=2, classes=48, images=960),
+    "two slices": Case("2*v5e:2x2", config=_DEMO, **_SMALL),
     "v4": Case("v4:2x2x1", config=_DEMO, **_SMALL),
     "v5p": Case("v5p:2x2x1", config=_DEMO, **_SMALL),
     "v6e": Case("v6e:2x2", config=_DEMO, **_SMALL),
@@ -160,6 +161,11 @@ def compiled_case(case: Case) -> dict[str, Any]:
     return asked | record(found, where)
 
 
+def kept(path: Path | None) -> dict[str, Any]:
+    """The records that a file has, by their cases' names."""
+    return json.loads(path.read_text())["cases"] if path and path.exists() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -169,15 +175,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cases = CASES[options.cases]
-    there = json.loads(options.json.read_text())["cases"] if options.json and options.json.exists() else {}
+    there = kept(options.json)
     unknown = set(options.names) - set(cases)
     if unknown:
         parser.error(f"no case {unknown.pop()!r}; --cases={options.cases} has {', '.join(cases)}")
     for name, case in cases.items():
         if name in options.names or (not options.names and name not in there):
             with console.working(f"Compiling {name} for {case.topology}"):
-                there[name] = compiled_case(case)
-            print(f"{name}: {json.dumps(there[name])}", flush=True)
+                found = compiled_case(case)
+            print(f"{name}: {json.dumps(found)}", flush=True)
+            there = kept(options.json) | {name: found}  # another process may have added cases meanwhile
             question = "what the TPU's compiler says of a step; nothing was run"
             keep({"question": question, "cases": {n: there[n] for n in cases if n in there}}, options.json)
 

@@ -1,4 +1,4 @@
-"""Forms for TPUs are those for all devices, to rounding: norms of products, and the maximum before the norm."""
+"""Forms for TPUs are those for all devices, to rounding: norms of products, the maximum before the norm."""
 
 import functools
 
