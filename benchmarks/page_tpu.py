@@ -29,8 +29,8 @@ _COLUMNS = """\
 def tpu(results: list[dict]) -> str:
     """All compiled steps, and what CDML's step needs over the plain softmax step."""
     lines = ["## Compiled for TPUs", "", _TPU, "", _COLUMNS]
-    found = {name: case for result in results for name, case in result["cases"].items()}
-    cases = {name: case for name, case in found.items() if "piece" not in case}
+    everything = {name: case for result in results for name, case in result["cases"].items()}
+    cases = {name: case for name, case in everything.items() if "piece" not in case}
     for name, case in cases.items():
         found, predicted = case["compiled"], case["predicted"]
         kinds = {kind: each["number"] for kind, each in found["collectives"].items()}
@@ -43,7 +43,7 @@ def tpu(results: list[dict]) -> str:
             f"| {predicted['binds'] or '-'} |"
         )
     lines += ["", *_ratios(cases), "", *_over_reference(cases)]
-    if ideas := {name: case for name, case in found.items() if "piece" in case}:
+    if ideas := {name: case for name, case in everything.items() if "piece" in case}:
         lines += ["", *_ideas(ideas)]
     versions = sorted({f"libtpu {case['libtpu']} with JAX {case['jax']}" for case in cases.values()})
     return "\n".join([*lines, "", f"The steps were compiled by {', '.join(versions)}."]) + "\n"

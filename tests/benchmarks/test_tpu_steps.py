@@ -62,3 +62,20 @@ def test_forms_that_were_tried_compute_the_same(script, float64):
         jax.grad(lambda x, pool=pool: (pool(x, 3, 2, padding=1) * weights).sum())(tied) for pool in pools
     )
     np.testing.assert_allclose(ours, plain, 1e-12, 1e-12)
+
+
+def test_the_step_on_tpus_takes_at_most_092_of_the_references(pytestconfig):
+    """By the compiler's cycles, alone and with a share for what has none, by bytes, and by memory."""
+    file = pytestconfig.rootpath / "benchmarks/results/tpu_steps.json"
+    cases = json.loads(file.read_text())["cases"]
+    ours, reference = cases["resnet50, 1 chip"], cases["resnet50, reference"]
+    if reference["libtpu"] == "0.0.42.1":  # of the example itself by that compiler
+        assert reference["compiled"]["cycles"] == pytest.approx(107.2e6, rel=0.01)
+        assert reference["compiled"]["bytes_accessed"] == pytest.approx(48.3e9, rel=0.01)
+    for key in ("network", "topology", "rows", "classes", "image_size", "dtype", "libtpu", "jax"):
+        assert ours[key] == reference[key]
+    for key in ("cycles", "bytes_accessed", "hbm_bytes", "needed_bytes"):
+        assert ours["compiled"][key] <= 0.92 * reference["compiled"][key]
+    assert ours["predicted"]["cycles_ms"] <= 0.92 * reference["predicted"]["cycles_ms"]
+    for case in (ours, reference):
+        assert case["compiled"]["loops_of_unknown_length"] == 0
