@@ -1,7 +1,11 @@
 """Cases compiled for TPUs are kept one by one; reference and forms that were tried are what they say."""
 
 import importlib
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -79,3 +83,34 @@ def test_the_step_on_tpus_takes_at_most_092_of_the_references(pytestconfig):
     assert ours["predicted"]["cycles_ms"] <= 0.92 * reference["predicted"]["cycles_ms"]
     for case in (ours, reference):
         assert case["compiled"]["loops_of_unknown_length"] == 0
+
+
+def test_what_was_tried_on_a_piece_and_left_out_is_not_better_than_what_was_taken(pytestconfig):
+    tried = json.loads((pytestconfig.rootpath / "benchmarks/results/tpu_ideas.json").read_text())["cases"]
+
+    def of(case):
+        return case["predicted"]["cycles_ms"], case["compiled"]["hbm_bytes"], case["compiled"]["needed_bytes"]
+
+    taken = {case["piece"]: case for case in tried.values() if case["taken"]}
+    plain = {case["piece"]: case for case in tried.values() if not case["idea"]}
+    assert taken.keys() == plain.keys()
+    for piece, case in taken.items():
+        assert all(ours < all_others for ours, all_others in zip(of(case), of(plain[piece])))
+        left = [other for other in tried.values() if other["piece"] == piece and not other["taken"]]
+        assert all(of(other)[0] > of(case)[0] for other in left)
+
+
+def test_a_piece_in_the_packages_form_compiles_to_the_committed_figures(pytestconfig, tmp_path):
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (the extra tpu): pip install 'jax[tpu]'")
+    name, file = "stem, pooled first", tmp_path / "ideas.json"
+    script = pytestconfig.rootpath / "benchmarks/tpu_ideas.py"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, str(script), f"--json={file}", name], env=environment, check=True)
+    kept = json.loads((pytestconfig.rootpath / "benchmarks/results/tpu_ideas.json").read_text())["cases"][
+        name
+    ]
+    found = json.loads(file.read_text())["cases"][name]
+    if found["libtpu"] == kept["libtpu"]:
+        for key in ("cycles", "hbm_bytes", "needed_bytes"):
+            assert found["compiled"][key] == pytest.approx(kept["compiled"][key], rel=5e-3)
