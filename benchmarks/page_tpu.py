@@ -37,21 +37,16 @@ def tpu(results: list[dict]) -> str:
         without = sum(found["operations_without_cycles"].values())
         lines.append(
             f"| {name} | {case['network']} | {case['topology']} | {case['rows']} | {case['classes']:,} "
-            f"| {found['cycles'] / 1e6:,.3f} | {without} | {_shown(found['hbm_bytes'], 1e9, 3)} "
+            f"| {found['cycles'] / 1e6:,.3f} | {without} | {found['hbm_bytes'] / 1e9:,.3f} "
             f"| {found['bytes_accessed'] / 1e9:,.2f} | {found['needed_bytes'] / 2**20:,.0f} "
-            f"| {kinds.pop('all-reduce', 0)} | {sum(kinds.values())} | {_shown(predicted['step_ms'], 1, 2)} "
-            f"| {predicted['binds'] or '-'} |"
+            f"| {kinds.pop('all-reduce', 0)} | {sum(kinds.values())} | {predicted['step_ms']:,.2f} "
+            f"| {predicted['binds']} |"
         )
     lines += ["", *_ratios(cases), "", *_over_reference(cases)]
     if ideas := {name: case for name, case in everything.items() if "piece" in case}:
         lines += ["", *_ideas(ideas)]
     versions = sorted({f"libtpu {case['libtpu']} with JAX {case['jax']}" for case in cases.values()})
     return "\n".join([*lines, "", f"The steps were compiled by {', '.join(versions)}."]) + "\n"
-
-
-def _shown(number: float | None, unit: float, digits: int) -> str:
-    """A number, or a dash where it was not read."""
-    return "-" if number is None else f"{number / unit:,.{digits}f}"
 
 
 def _ratios(cases: dict[str, dict]) -> list[str]:
