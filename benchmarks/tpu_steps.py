@@ -9,12 +9,14 @@ cases again. `small` cases take half a minute of processor time each, `large` on
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX looks for a TPU, which libtpu would make it do
 
@@ -27,12 +29,14 @@ from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods import METHODS
+from cdml_jax.models import spec_of
 from cdml_jax.runs.compile.compiled import Compiled, compiled, compiled_step
 from cdml_jax.runs.compile.labels import Sizes, program_of, settled
 from cdml_jax.runs.compile.record import record
 from cdml_jax.runs.compile.slices import parse
 from cdml_jax.runs.memory import bytes_per_device
 from cdml_jax.system import console
+from cdml_jax.training import program as training_program
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program
 
@@ -50,6 +54,7 @@ class Case:
       config: the configuration, with its changes.
       rows: of a chip.
       classes, images: of the data set.
+      forms: `"tpu"`, or `"all"` for the forms that networks have on all other platforms.
     """
 
     topology: str
@@ -58,6 +63,7 @@ class Case:
     rows: int = 32
     classes: int = 200
     images: int = 5_994
+    forms: str = "tpu"
 
 
 def _network(name: str, *more: str) -> tuple[str, ...]:
@@ -80,6 +86,7 @@ LARGE = {
     "resnet50, 1 chip": Case("v5e:1x1", config=_RESNET, **_IMAGENET),
     "resnet50, 1 chip, plain softmax": Case("v5e:1x1", PLAIN, _RESNET, **_IMAGENET),
     "efficientnet_lite0, 1 chip": Case("v5e:1x1", config=_LITE, **_IMAGENET),
+    "efficientnet_lite0, 1 chip, other forms": Case("v5e:1x1", config=_LITE, forms="all", **_IMAGENET),
     "resnet50, 8 chips": Case("v5e:2x4", config=_RESNET),
     "resnet50, 8 chips, plain softmax": Case("v5e:2x4", PLAIN, _RESNET),
     "resnet50, 256 chips": Case("v5e:16x16", config=_RESNET, images=50_000),
@@ -134,6 +141,15 @@ def plain_compiled(program: Program[Settings]) -> Compiled:
     return compiled(step, (state, batch), sizes)
 
 
+def _in_forms(forms: str) -> contextlib.AbstractContextManager:
+    """Programs whose networks have the forms of TPUs, or those of all platforms."""
+    if forms == "tpu":
+        return contextlib.nullcontext()
+    return mock.patch.object(
+        training_program, "spec_of", lambda model, classes, platform: spec_of(model, classes)
+    )
+
+
 def compiled_case(case: Case) -> dict[str, Any]:
     """The record of a case, with what it was compiled for."""
     where = parse(case.topology)
@@ -146,7 +162,8 @@ def compiled_case(case: Case) -> dict[str, Any]:
     config = load_arguments([*case.config, f"--config.batch_size={batch}"]).settings
     sizes = Sizes(case.classes, max(case.images, batch), "as given")
     method = METHODS["cdml" if case.method == PLAIN else case.method]
-    program = program_of(settled(config, sizes, devices), method, sizes, devices)
+    with _in_forms(case.forms):
+        program = program_of(settled(config, sizes, devices), method, sizes, devices)
     found = plain_compiled(program) if case.method == PLAIN else compiled_step(program)
     asked = {
         "network": config.model.name,
@@ -154,6 +171,7 @@ def compiled_case(case: Case) -> dict[str, Any]:
         "dtype": config.model.dtype,
         "embedding_size": config.model.embedding_size,
         "method": case.method,
+        "forms": case.forms,
         "storage": type(program.storage).__name__,
         "classes": case.classes,
         "rows": case.rows,
