@@ -54,12 +54,12 @@ def _ratios(cases: dict[str, dict]) -> list[str]:
     lines = [_AIM, "", "| network | image | rows a chip | cycles | HBM | accessed | predicted time |"]
     lines.append("|---|---:|---:|---:|---:|---:|---:|")
     for plain in cases.values():
-        same = ("network", "topology", "rows", "classes", "image_size")
+        same = ("network", "topology", "rows", "classes", "image_size", "forms")
         ours = next(
             (
                 case
                 for case in cases.values()
-                if case["method"] == "cdml" and all(case[key] == plain[key] for key in same)
+                if case["method"] == "cdml" and all(case.get(key) == plain.get(key) for key in same)
             ),
             None,
         )
@@ -110,10 +110,13 @@ def _over_reference(cases: dict[str, dict]) -> list[str]:
     lines = [_REFERENCE, "", "| step | compared with | cycles | with the rest | HBM | accessed | memory |"]
     lines.append("|---|---|---:|---:|---:|---:|---:|")
     for base_name, base in cases.items():
-        if base["method"] != "reference" and base.get("forms") != "all":
+        same = ("network", "topology", "rows", "method")
+        if base["method"] == "reference":
+            same = same[:-1]
+        elif base.get("forms") != "all":
             continue
         for name, case in cases.items():
-            if case is not base and all(case[key] == base[key] for key in ("network", "topology", "rows")):
+            if case is not base and all(case[key] == base[key] for key in same):
                 lines.append(f"| {name} | {base_name} | {_parts(case, base, '**')} |")
     return lines
 
@@ -141,7 +144,7 @@ def _parts(case: dict, whole: dict, bold: str) -> str:
     return " | ".join(f"{bold}{ratio:.3f}{bold}" for ratio in ratios)
 
 
-SCALED = "resnet50, 8 chips"
+SCALED = "resnet50, 8 chips, forms for TPUs"
 _SLICES = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
 
 
