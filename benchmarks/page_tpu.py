@@ -103,7 +103,8 @@ _ALSO = (
     "(1.000 of the cycles; left out); the mean of the inputs as a product with ones in place of a sum (0.037 "
     "in place of 0.366 M cycles each; taken); the first of two products of the inputs' gradient rounded to "
     "bfloat16 (0.97 of the cycles; taken). Where there are few channels, the compiler fills the lanes with "
-    "rows of the batch, which is why narrow channels gain nothing from other forms."
+    "rows of the batch, which is why narrow channels gain nothing from other forms. Of EfficientNet-Lite0's "
+    "63.4 M cycles, 41.2 M are depthwise convolutions, for which no form was better than the compiler's."
 )
 
 
