@@ -1,6 +1,7 @@
 """Eight simulated devices for every test, named before JAX looks for them, and each program compiled once."""
 
 import getpass
+import importlib.util
 import tempfile
 from pathlib import Path
 
@@ -117,6 +118,34 @@ def loud_again():
 
     yield
     console.set_verbosity(console.Verbosity.NORMAL)
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """A server that stands in for Google Cloud Storage."""
+    if importlib.util.find_spec("gcsfs") is None:  # not imported: the package says in which form it is used
+        pytest.skip("cdml_jax[gcs] is not installed")
+    from stand_in_bucket import StandIn  # here: it needs what comes with the extra
+
+    server = StandIn()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def bucket(stand_in):
+    """An empty gs://bucket of the stand-in, as a path."""
+    from cdml_jax.system import buckets, files
+
+    stand_in.buckets.clear()
+    stand_in.buckets["bucket"] = {}
+    stand_in.requests.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in stand_in.environment.items():
+            patch.setenv(name, value)
+        buckets.forget()
+        yield files.path_of("gs://bucket")
+    buckets.forget()
 
 
 @pytest.fixture
