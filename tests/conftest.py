@@ -42,6 +42,7 @@ _LONGEST = (
 # Long ones, of what another test of the gate proves in part or at one size; `make test-all` runs them.
 _SLOW = (
     "cli/test_descriptor_commands.py::",
+    "cli/test_in_buckets.py::test_features_and",
     "cli/test_other_systems_by_command.py::",
     "docs/test_tutorial.py::test_the_tutorial",
     "distributed/test_collectives.py::test_bytes_of_a_device",

@@ -82,7 +82,7 @@ def placed(files: Sequence[bytes], path: Path, inside: int) -> str:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         if folder.is_dir():
-            folder.rmtree()
+            Path(folder).rmtree()
     if sum(map(len, files)) <= inside:
         return ""
     with writing(folder):
