@@ -106,7 +106,7 @@ def with_client(bucket: str, ask: Any) -> Any:
     except (api.Forbidden, api.Unauthorized) as error:
         raise UserError(
             f"gs://{bucket}: this account may not use it ({_first_line(error)}); give it the roles "
-            "roles/storage.objectUser and roles/storage.bucketViewer"
+            "roles/storage.objectUser and roles/storage.legacyBucketReader"
         ) from error
     except GoogleAuthError as error:
         raise UserError(

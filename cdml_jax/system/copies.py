@@ -17,6 +17,7 @@ from cdml_jax.system import buckets, console, files
 
 _FOLDER = "buckets"  # in the user's cache folder
 _AT_ONCE = 16  # objects
+_MB = 10**6
 
 
 def copied(folder: epath.Path) -> epath.Path:
@@ -77,12 +78,14 @@ def _download(objects: list[Any], copy: Path, prefix: str, folder: epath.Path) -
             ) from error
         return blob.size
 
+    done = 0
     with (
-        console.progress(f"Copying {folder}", size) as shown,
+        console.progress(f"Copying {folder}", max(1, size // _MB), unit="MB") as shown,
         files.writing(copy.parent),
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
         for fetched in pool.map(fetch, objects):
-            shown.advance(fetched)
+            done += fetched
+            shown.advance(done // _MB - (done - fetched) // _MB)
         half.rename(copy)
     console.say(f"{folder} is read from its copy in {copy} ({size / 2**20:.1f} MiB)")

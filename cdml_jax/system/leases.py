@@ -38,8 +38,7 @@ def leased(path: os.PathLike | str, busy: str | None) -> Iterator[None]:
     """
     bucket, _ = buckets.parts_of(path)
     buckets.refuse_without_rights(bucket)
-    lease = buckets.with_client(bucket, lambda client: _Lease(client, path))
-    buckets.with_client(bucket, lambda _: lease.take(busy))
+    lease = buckets.with_client(bucket, lambda client: _Lease.taken(client, path, busy))
     ended = threading.Event()
     signs = threading.Thread(target=lease.give_signs, args=(ended,), daemon=True)
     signs.start()
@@ -73,12 +72,18 @@ class _Lease:
         }
         self._generation = 0
 
-    def take(self, busy: str | None) -> None:
-        """Become the holder.
+    @classmethod
+    def taken(cls, client: Any, path: os.PathLike | str, busy: str | None) -> _Lease:
+        """A lease that this process has become the holder of.
 
         Raises:
           UserError: another gives signs of life, and `busy` says what to do then.
         """
+        lease = cls(client, path)
+        lease._take(busy)
+        return lease
+
+    def _take(self, busy: str | None) -> None:
         while not self._written_over(0):
             seen = self._seen()
             if seen is None:
@@ -105,11 +110,11 @@ class _Lease:
                 return False
         return True
 
-    def _written_over(self, generation: int) -> bool:
+    def _written_over(self, generation: int, **how: Any) -> bool:
         """Write the object if it still is the one of that generation, 0 for none."""
         blob = self._bucket.blob(self._name)
         try:
-            blob.upload_from_string(json.dumps(self._owner), if_generation_match=generation)
+            blob.upload_from_string(json.dumps(self._owner), if_generation_match=generation, **how)
             self._generation = blob.generation
         except self._not_so:
             # The answer to a write that was done may have been lost, and the write been tried again.
@@ -136,7 +141,8 @@ class _Lease:
         """Write the object again and again, until `ended`, or until another has taken it."""
         while not ended.wait(SIGN_SECONDS):
             try:
-                if self._written_over(self._generation):
+                # Once: the next sign is the second try, and the run's end does not wait for a lost network.
+                if self._written_over(self._generation, retry=None, timeout=SIGN_SECONDS):
                     continue
                 seen = self._seen()
             except Exception:  # the network is away: the next sign may come through

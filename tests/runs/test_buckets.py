@@ -104,6 +104,20 @@ def test_a_damaged_checkpoint_is_left_aside(program, folder, stand_in, capsys):
         Checkpoints(folder / "checkpoints", keep=3).restore(program)
 
 
+def test_a_workdir_that_was_copied_from_a_disk_goes_on(program, folder, stand_in, tmp_path, capsys):
+    """Orbax marks a checkpoint on a disk as whole by the same file as one in a bucket."""
+    with pytest.raises(loop.Interrupted):
+        loop.fit(program, CDML, 2, folder=tmp_path, stop=StopAt(10))
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            name = f"runs/one/{path.relative_to(tmp_path).as_posix()}"
+            stand_in.buckets["bucket"][name] = (1, path.read_bytes())
+    capsys.readouterr()
+    again = loop.fit(program, CDML, 2, folder=folder, save_last=True)
+    assert "continuing at step 11" in capsys.readouterr().out
+    assert_bitwise_equal(again, loop.fit(program, CDML, 2))
+
+
 @pytest.mark.parametrize("what", ["GET .*/o/.*/run/", "POST /upload"], ids=["reads", "writes"])
 def test_a_bucket_that_no_longer_answers_ends_a_run_in_a_line(program, folder, stand_in, what):
     with pytest.raises(loop.Interrupted):

@@ -73,8 +73,9 @@ def test_the_mark_of_a_folder_goes_first_and_comes_last(stand_in, objects, tmp_p
         "x/model/variables/b": "variables/b",
         "x/models": "other",
     }
-    deleted = [path for method, path in stand_in.requests if method == "DELETE"]
-    assert [path.rpartition("/")[2] for path in deleted] == ["mark", "model", "older"]
+    first, *others = [path for method, path in stand_in.requests if method == "DELETE"]
+    assert first.endswith("/x/model/mark")
+    assert any(path.endswith("/x/model/older") for path in others)
     assert objects["x/model/mark"][0] == max(generation for generation, _ in objects.values())
     stand_in.refused["upload"] = 400
     with (
