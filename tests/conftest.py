@@ -56,6 +56,7 @@ _SLOW = (
     "faults/test_processes.py::test_four_processes",
     "faults/test_processes.py::test_one_process_continues",
     "faults/test_processes.py::test_the_same_command",
+    "faults/test_processes.py::test_two_processes_keep_their_run_in_a_bucket",
     "faults/test_processes.py::test_two_processes_share_large_label_spaces",
     "faults/test_processes.py::test_two_processes_train_as_one_over_many_steps",
     "inference/test_export.py::test_onnx_says",
