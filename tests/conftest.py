@@ -145,9 +145,9 @@ def bucket(stand_in):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in stand_in.environment.items():
             patch.setenv(name, value)
-        buckets.forget()
         yield files.path_of("gs://bucket")
-    buckets.forget()
+    buckets._refuse_unreachable.cache_clear()
+    buckets.refuse_without_rights.cache_clear()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping
 
 from etils import epath
@@ -123,6 +124,8 @@ def images_cache(data_dir: str) -> epath.Path | None:
     try:
         return cache_directory()
     except UserError:
+        if in_bucket(os.environ.get("CDML_DATA_DIR", "")):
+            raise
         return None  # no home folder: every start checks all images
 
 

@@ -82,12 +82,6 @@ def refuse_without_rights(bucket: str) -> None:
     with_client(bucket, lambda client: client.get_bucket(bucket))
 
 
-def forget() -> None:
-    """Look into each bucket again when it is next named."""
-    _refuse_unreachable.cache_clear()
-    refuse_without_rights.cache_clear()
-
-
 def with_client(bucket: str, ask: Any) -> Any:
     """What `ask` gives of Google's client.
 
@@ -140,11 +134,9 @@ def upload_folder(folder: os.PathLike | str, path: os.PathLike | str, *, last: s
     """
     import fsspec
 
-    there, found = (
-        fsspec.filesystem("gcs"),
-        sorted(each for each in Path(folder).rglob("*") if each.is_file()),
-    )
-    names = sorted((each.relative_to(folder).as_posix() for each in found), key=lambda name: name == last)
+    there = fsspec.filesystem("gcs")
+    found = (each.relative_to(folder).as_posix() for each in Path(folder).rglob("*") if each.is_file())
+    names = sorted(found, key=lambda name: (name == last, name))
     if last and there.exists(f"{os.fspath(path)}/{last}"):
         there.rm(f"{os.fspath(path)}/{last}")
     if there.exists(os.fspath(path)):

@@ -16,7 +16,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.system import buckets, console, files
 
 _FOLDER = "buckets"  # in the user's cache folder
-_AT_ONCE = 16  # objects
+_AT_ONCE = 8  # objects
 _MB = 10**6
 
 

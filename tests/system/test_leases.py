@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cdml_jax.errors import UserError
-from cdml_jax.system import files, leases
+from cdml_jax.system import buckets, files, leases
 
 LOCK = "gs://bucket/run/.lock"
 HOLD = """
@@ -148,11 +148,9 @@ def test_while_the_network_is_away_nothing_is_lost(stand_in, objects, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_rights_that_orbax_needs_are_asked_for_at_once(stand_in, bucket):
-    from cdml_jax.system import buckets
-
+def test_rights_that_orbax_needs_are_asked_for_at_once(stand_in):
     stand_in.refused["GET .*/b/bucket$"] = 403
-    buckets.forget()
+    buckets.refuse_without_rights.cache_clear()
     try:
         with pytest.raises(
             UserError, match=r"^gs://bucket: this account may not use it .*legacyBucketReader"
@@ -160,4 +158,3 @@ def test_rights_that_orbax_needs_are_asked_for_at_once(stand_in, bucket):
             files.locked(LOCK, "busy").__enter__()
     finally:
         stand_in.refused.clear()
-        buckets.forget()

@@ -7,8 +7,10 @@ from unittest import mock
 import pytest
 from etils import epath
 
+from cdml_jax.data.sources import images_cache
 from cdml_jax.errors import UserError
-from cdml_jax.system import buckets, copies, files
+from cdml_jax.system import buckets, compilation_cache, copies, files
+from cdml_jax.system.compilation_cache import keep_compiled
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +18,7 @@ def objects(stand_in, bucket):
     """Of an empty bucket, by their names."""
     stand_in.refused.clear()
     stand_in.buckets["bucket"].clear()
-    buckets.forget()
+    buckets._refuse_unreachable.cache_clear()
     return stand_in.buckets["bucket"]
 
 
@@ -165,6 +167,8 @@ def test_other_buckets_are_refused(scheme):
 
 
 def test_caches_stay_on_this_machine(monkeypatch):
+    monkeypatch.setattr(compilation_cache, "jax", mock.Mock(config=mock.Mock(jax_compilation_cache_dir=None)))
     monkeypatch.setenv("CDML_DATA_DIR", "gs://bucket/cache")
-    with pytest.raises(UserError, match=r"^CDML_DATA_DIR: gs://bucket/cache: caches are kept on a disk"):
-        files.cache_directory()
+    for cache in (files.cache_directory, lambda: images_cache(""), lambda: keep_compiled("auto")):
+        with pytest.raises(UserError, match=r"^CDML_DATA_DIR: gs://bucket/cache: caches are kept on a disk"):
+            cache()
