@@ -68,7 +68,7 @@ $(VENV)/.train: setup.cfg constraints.txt | $(VENV)/bin/pip
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.train
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test,weights,onnx]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,test,weights,onnx,gcs]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.train
