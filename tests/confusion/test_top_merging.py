@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdml_jax.confusion import TopConfusions, TopPairWeights
+from cdml_jax.confusion import DensePairWeights, TopConfusions, TopPairWeights
 from cdml_jax.confusion.counts import first_places
 from cdml_jax.confusion.top_counters import largest
 from cdml_jax.confusion.top_merging import Counters, merge_counters
@@ -124,7 +124,7 @@ def test_the_first_places_are_those_of_a_whole_sort(values):
 
 
 def test_the_largest_pairs_are_those_of_the_matrix():
-    """With equal weights, and classes whose rest is larger than what others list."""
+    """Of both forms, with equal weights, and classes whose rest is larger than what others list."""
     rng = np.random.default_rng(0)
     indices = np.argsort(rng.random((12, 12)), axis=1)[:, :5].astype(np.int32)
     indices[indices == np.arange(12)[:, None]] = -1
@@ -133,5 +133,8 @@ def test_the_largest_pairs_are_those_of_the_matrix():
     pairs = TopPairWeights(indices, excess, rng.integers(0, 3, 12).astype(np.float32))
     places = np.argwhere(~np.eye(12, dtype=bool))
     order = np.lexsort([*places.T[::-1], -pairs.at(places)])
-    for number in (1, 10, 60, 132, 500):
+    matrix = np.zeros((12, 12), np.float32)
+    matrix[tuple(places.T)] = pairs.at(places)
+    for number in (1, 10, 12, 13, 60, 132, 500):
         assert np.array_equal(pairs.largest(number), places[order[:number]])
+        assert np.array_equal(DensePairWeights(matrix).largest(number), places[order[:number]])
