@@ -315,4 +315,6 @@ if __name__ == "__main__":
     paper = json.loads((ROOT / "benchmarks" / "results" / "scaling_model.json").read_text())
     steps = json.loads((ROOT / "benchmarks" / "results" / "tpu_steps.json").read_text())["cases"]
     text = with_table(clusters.read_text(), on_paper(paper))
-    clusters.write_text(with_table(text, page_tpu.crossing(steps[page_tpu.SCALED]), "crossing"))
+    clusters.write_text(
+        with_table(text, page_tpu.crossing(steps[page_tpu.SCALED], steps[page_tpu.GROUPED]), "crossing")
+    )
