@@ -69,7 +69,10 @@ def cdml(*arguments, environment=None):
         (["train", "--config=demo", "--config.objective.mode=rates"], "choose one of rate, one_plus_rate"),
         (["train", "--config=demo", "--config.sampling.composed=1.5"], "must be from 0 to 1"),
         (["train", "--config=demo", "--config.warmup_epochs=99"], "exceeds epochs"),
-        (["train", "--config=demo", "--config.model.batch_norm_devices=3"], "choose a divisor of 8, or 0"),
+        (
+            ["train", "--config=demo", "--config.model.batch_norm_devices=3"],
+            "8; choose a divisor",
+        ),
         (
             [
                 "train",

@@ -119,8 +119,8 @@ def spec_of(settings: ModelSettings, num_classes: int, *, data: int | None = Non
     together = (data and settings.batch_norm_devices) or data or 1
     if (data or 1) % together:
         raise UserError(
-            f"model.batch_norm_devices: {together} does not divide the {data} devices of the batch; choose a "
-            f"divisor of {data}, or 0 for statistics of the whole batch"
+            f"model.batch_norm_devices: {together} does not divide the number of devices of the batch, "
+            f"{data}; choose a divisor of that, or 0 for statistics of the whole batch"
         )
     own = ("num_classes", "batch_norm_groups")
     names = [field.name for field in dataclasses.fields(Spec) if field.name not in own]
