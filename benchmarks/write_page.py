@@ -90,7 +90,8 @@ _LABEL_SPACES = (
     "Counting includes the softmax or the argmax of the batch's logits, which every kind of storage needs. "
     "Summing up an epoch is all that follows its last step: merging the counts, rates, class weights, pair "
     "weights, figures and the largest pairs; all counters are in use. The aims for 300,000 classes are 10 s "
-    "for it and 3 s for the plan. "
+    "for it and 3 s for the plan. Counters on a processor are merged by numpy, bit for bit as by XLA there: "
+    "its sorts of pairs took 16 s of processor time, where numpy's sorts of single integers take 2.5 s. "
     'In the columns named "beside", MB are the memory that is used in addition to the logits or the weights.'
 )
 _LABEL_SPACES_COLUMNS = """\
