@@ -116,16 +116,18 @@ def spec_of(settings: ModelSettings, num_classes: int, *, data: int | None = Non
     Raises:
       UserError: `batch_norm_devices` does not divide them.
     """
-    together = (data and settings.batch_norm_devices) or data or 1
-    if (data or 1) % together:
-        raise UserError(
-            f"model.batch_norm_devices: {together} does not divide the number of devices of the batch, "
-            f"{data}; choose a divisor of that, or 0 for statistics of the whole batch"
-        )
+    groups, together = 1, settings.batch_norm_devices
+    if data is not None and together:
+        groups, left = divmod(data, together)
+        if left:
+            raise UserError(
+                f"model.batch_norm_devices: {together} does not divide the number of devices of the batch, "
+                f"{data}; choose a divisor of that, or 0 for statistics of the whole batch"
+            )
     own = ("num_classes", "batch_norm_groups")
     names = [field.name for field in dataclasses.fields(Spec) if field.name not in own]
     return Spec(
         num_classes=num_classes,
-        batch_norm_groups=(data or 1) // together,
+        batch_norm_groups=groups,
         **{name: getattr(settings, name) for name in names},
     )
