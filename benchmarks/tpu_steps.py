@@ -76,6 +76,9 @@ _DEMO = ("--config=demo",)
 LARGE = {
     "resnet50, 8 chips": Case("v5e:2x4", config=_RESNET),
     "resnet50, 8 chips, plain softmax": Case("v5e:2x4", PLAIN, _RESNET),
+    "resnet50, 16 chips, batch norm over 8": Case(
+        "v5e:4x4", config=(*_RESNET, "--config.model.batch_norm_devices=8")
+    ),
     "resnet50, 256 chips": Case("v5e:16x16", config=_RESNET, images=50_000),
     "resnet50, 64 chips": Case("v5e:8x8", config=_RESNET, images=50_000),
     "efficientnet_lite0, 8 chips": Case("v5e:2x4", config=_LITE),

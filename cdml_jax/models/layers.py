@@ -18,23 +18,40 @@ class BatchNorm(nnx.BatchNorm):
 
     `nnx.BatchNorm` takes the mean off first. The backward pass then needs what that gives, so every
     activation is written once more, and kept, in float32. This one needs the convolution's output alone.
+
+    Attributes:
+      groups: of neighbouring rows, equally many in each, that have batch statistics of their own; the running
+        statistics are means over the groups.
     """
 
     scale: nnx.Param
     bias: nnx.Param
+    groups: int = 1
 
     def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:  # type: ignore[override]
         x = x.astype(self.dtype)
         if use_running_average:
-            mean, variance = self.mean[...], self.var[...]
-        else:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
-            variance = jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0)
-            for running, found in ((self.mean, mean), (self.var, variance)):
-                running[...] = self.momentum * running[...] + (1 - self.momentum) * found
+            return self._normalised(x, self.mean[...], self.var[...])
+        # A view of the rows: where the groups are those of devices, no row changes device.
+        apart = self.groups > 1
+        rows = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:]) if apart else x
+        moments = jax.vmap(_moments)(rows) if apart else _moments(rows)
+        for running, found in zip((self.mean, self.var), moments):
+            found = found.mean(axis=0) if apart else found
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * found
+        normalise = jax.vmap(self._normalised) if apart else self._normalised
+        return normalise(rows, *moments).reshape(x.shape)
+
+    def _normalised(self, x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
         factor = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
         return x * factor + (self.bias[...] - mean * factor)
+
+
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of each feature."""
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    return mean, jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0)
 
 
 def conv(
@@ -68,7 +85,7 @@ def conv(
 
 def batch_norm(features: int, *, epsilon: float, spec: Spec, rngs: nnx.Rngs, scale: float = 1.0) -> BatchNorm:
     """`BatchNorm` whose scale starts at `scale`, in float32 or wider: bfloat16 would round its statistics."""
-    return BatchNorm(
+    norm = BatchNorm(
         features,
         momentum=0.9,
         epsilon=epsilon,
@@ -77,6 +94,8 @@ def batch_norm(features: int, *, epsilon: float, spec: Spec, rngs: nnx.Rngs, sca
         param_dtype=spec.param_dtype,
         rngs=rngs,
     )
+    norm.groups = spec.batch_norm_groups
+    return norm
 
 
 class ConvNorm(nnx.Module):
