@@ -10,33 +10,39 @@ three to six minutes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX looks for a TPU, which libtpu would make it do
 
 import jax
 from side_by_side import keep
 from step_overhead import plain_step
+from tpu_reference import CLASSES, SIDE, reference
 
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.configuration.settings import Settings
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.methods import METHODS
+from cdml_jax.models import spec_of
 from cdml_jax.runs.compile.compiled import Compiled, compiled, compiled_step
 from cdml_jax.runs.compile.labels import Sizes, program_of, settled
 from cdml_jax.runs.compile.record import record
 from cdml_jax.runs.compile.slices import parse
 from cdml_jax.runs.memory import bytes_per_device
 from cdml_jax.system import console
+from cdml_jax.training import program as training_program
 from cdml_jax.training.optimizer import make_optimizer
 from cdml_jax.training.program import Program
 
-PLAIN = "plain softmax"  # the step that one would write without this library, in place of a method's
+# In place of a method's step: that which one would write without this library, and that of Flax's example.
+PLAIN, REFERENCE = "plain softmax", "reference"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +51,11 @@ class Case:
 
     Attributes:
       topology: the slice.
-      method: whose step; or `PLAIN`.
+      method: whose step; or `PLAIN`, or `REFERENCE`, which has its own network.
       config: the configuration, with its changes.
       rows: of a chip.
       classes, images: of the data set.
+      forms: `"tpu"`, or `"all"` for the forms that networks have on all other platforms.
     """
 
     topology: str
@@ -57,6 +64,7 @@ class Case:
     rows: int = 32
     classes: int = 200
     images: int = 5_994
+    forms: str = "tpu"
 
 
 def _network(name: str, *more: str) -> tuple[str, ...]:
@@ -73,7 +81,13 @@ def _network(name: str, *more: str) -> tuple[str, ...]:
 _RESNET, _VIT = _network("resnet50"), _network("vit_base_patch16")
 _LITE = _network("efficientnet_lite0")
 _DEMO = ("--config=demo",)
+_IMAGENET = {"rows": 128, "classes": CLASSES, "images": 1_281_167}
 LARGE = {
+    "resnet50, reference": Case("v5e:1x1", REFERENCE, **_IMAGENET),
+    "resnet50, 1 chip": Case("v5e:1x1", config=_RESNET, **_IMAGENET),
+    "resnet50, 1 chip, plain softmax": Case("v5e:1x1", PLAIN, _RESNET, **_IMAGENET),
+    "efficientnet_lite0, 1 chip": Case("v5e:1x1", config=_LITE, **_IMAGENET),
+    "efficientnet_lite0, 1 chip, other forms": Case("v5e:1x1", config=_LITE, forms="all", **_IMAGENET),
     "resnet50, 8 chips": Case("v5e:2x4", config=_RESNET),
     "resnet50, 8 chips, plain softmax": Case("v5e:2x4", PLAIN, _RESNET),
     "resnet50, 16 chips, batch norm over 8": Case(
@@ -93,6 +107,7 @@ SMALL = {
     "a term": Case("v5e:2x2", "pairwise_confusion", _DEMO, **_SMALL),
     "a part": Case("v5e:2x2", "bilinear", _DEMO, **_SMALL),
     "256 chips": Case("v5e:16x16", config=_DEMO, rows=2, classes=48, images=960),
+    "two slices": Case("2*v5e:2x2", config=_DEMO, **_SMALL),
     "v4": Case("v4:2x2x1", config=_DEMO, **_SMALL),
     "v5p": Case("v5p:2x2x1", config=_DEMO, **_SMALL),
     "v6e": Case("v6e:2x2", config=_DEMO, **_SMALL),
@@ -135,15 +150,29 @@ def plain_compiled(program: Program[Settings]) -> Compiled:
     return compiled(step, (state, batch), sizes)
 
 
+def _in_forms(forms: str) -> contextlib.AbstractContextManager:
+    """Programs whose networks have the forms of TPUs, or those of all platforms."""
+    if forms == "tpu":
+        return contextlib.nullcontext()
+    return mock.patch.object(
+        training_program, "spec_of", lambda model, classes, platform: spec_of(model, classes)
+    )
+
+
 def compiled_case(case: Case) -> dict[str, Any]:
     """The record of a case, with what it was compiled for."""
     where = parse(case.topology)
     devices = where.devices()
+    if case.method == REFERENCE:
+        found = compiled(*reference(devices, case.rows))
+        asked = {"network": "resnet50", "image_size": SIDE, "dtype": "bfloat16", "method": REFERENCE}
+        return asked | {"classes": case.classes, "rows": case.rows} | record(found, where)
     batch = case.rows * where.chips
     config = load_arguments([*case.config, f"--config.batch_size={batch}"]).settings
     sizes = Sizes(case.classes, max(case.images, batch), "as given")
     method = METHODS["cdml" if case.method == PLAIN else case.method]
-    program = program_of(settled(config, sizes, devices), method, sizes, devices)
+    with _in_forms(case.forms):
+        program = program_of(settled(config, sizes, devices), method, sizes, devices)
     found = plain_compiled(program) if case.method == PLAIN else compiled_step(program)
     asked = {
         "network": config.model.name,
@@ -151,11 +180,17 @@ def compiled_case(case: Case) -> dict[str, Any]:
         "dtype": config.model.dtype,
         "embedding_size": config.model.embedding_size,
         "method": case.method,
+        "forms": case.forms,
         "storage": type(program.storage).__name__,
         "classes": case.classes,
         "rows": case.rows,
     }
     return asked | record(found, where)
+
+
+def kept(path: Path | None) -> dict[str, Any]:
+    """The records that a file has, by their cases' names."""
+    return json.loads(path.read_text())["cases"] if path and path.exists() else {}
 
 
 def main() -> None:
@@ -167,15 +202,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cases = CASES[options.cases]
-    there = json.loads(options.json.read_text())["cases"] if options.json and options.json.exists() else {}
+    there = kept(options.json)
     unknown = set(options.names) - set(cases)
     if unknown:
         parser.error(f"no case {unknown.pop()!r}; --cases={options.cases} has {', '.join(cases)}")
     for name, case in cases.items():
         if name in options.names or (not options.names and name not in there):
             with console.working(f"Compiling {name} for {case.topology}"):
-                there[name] = compiled_case(case)
-            print(f"{name}: {json.dumps(there[name])}", flush=True)
+                found = compiled_case(case)
+            print(f"{name}: {json.dumps(found)}", flush=True)
+            there = kept(options.json) | {name: found}  # another process may have added cases meanwhile
             question = "what the TPU's compiler says of a step; nothing was run"
             keep({"question": question, "cases": {n: there[n] for n in cases if n in there}}, options.json)
 

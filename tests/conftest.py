@@ -41,6 +41,7 @@ _LONGEST = (
 
 # Long ones, of what another test of the gate proves in part or at one size; `make test-all` runs them.
 _SLOW = (
+    "benchmarks/test_tpu_steps.py::test_a_piece_in_the_packages_form_compiles",
     "cli/test_descriptor_commands.py::",
     "cli/test_in_buckets.py::test_features_and",
     "cli/test_other_systems_by_command.py::",

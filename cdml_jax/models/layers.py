@@ -10,7 +10,10 @@ import numpy as np
 from flax import nnx
 
 from cdml_jax.models.convolution import convolution
+from cdml_jax.models.product_norm import norm_of_product
 from cdml_jax.models.spec import Convention, Spec
+
+WIDENING = 2  # outputs over inputs from which `norm_of_product` writes less than it computes more
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -35,19 +38,22 @@ class BatchNorm(nnx.BatchNorm):
         # A view of the rows: where the groups are those of devices, no row changes device.
         apart = self.groups > 1
         rows = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:]) if apart else x
-        moments = jax.vmap(_moments)(rows) if apart else _moments(rows)
-        for running, found in zip((self.mean, self.var), moments):
-            found = found.mean(axis=0) if apart else found
-            running[...] = self.momentum * running[...] + (1 - self.momentum) * found
+        found = jax.vmap(moments)(rows) if apart else moments(rows)
+        self.keep(*((each.mean(axis=0) for each in found) if apart else found))
         normalise = jax.vmap(self._normalised) if apart else self._normalised
-        return normalise(rows, *moments).reshape(x.shape)
+        return normalise(rows, *found).reshape(x.shape)
 
     def _normalised(self, x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
         factor = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
         return x * factor + (self.bias[...] - mean * factor)
 
+    def keep(self, mean: jax.Array, variance: jax.Array) -> None:
+        """Add a batch's statistics to the running ones."""
+        for running, found in ((self.mean, mean), (self.var, variance)):
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * found
 
-def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and variance of each feature."""
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes)
@@ -135,10 +141,46 @@ class ConvNorm(nnx.Module):
         self.norm = batch_norm(outputs, epsilon=convention.epsilon, scale=scale, spec=spec, rngs=rngs)
         self.activation = activation
         self.dtype, self.frozen = spec.dtype, spec.freeze_batch_norm
+        # A TPU would round products of float32 to bfloat16, and the statistics with them.
+        self.for_tpu = (
+            spec.platform == "tpu"
+            and spec.dtype != "float32"
+            and spec.batch_norm_groups == groups == 1
+            and not use_bias
+        )
+        self.widens = size == stride == 1 and outputs >= WIDENING * inputs
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = self.norm(self.conv(x), use_running_average=self.frozen or not train)
+        stored = self.frozen or not train
+        if self.for_tpu and self.widens and not stored:
+            x = self._of_product(x.astype(self.dtype))
+        else:
+            x = self.norm(self.conv(x), use_running_average=stored)
         return (x if self.activation is None else self.activation(x)).astype(self.dtype)
+
+    def _of_product(self, x: jax.Array) -> jax.Array:
+        kernel, norm = self.conv.kernel[...][0, 0], self.norm
+        x, *found = norm_of_product(x, kernel, norm.scale[...], norm.bias[...], norm.epsilon)
+        norm.keep(*map(jax.lax.stop_gradient, found))
+        return x
+
+    def pooled(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """`max_pool` of 3 x 3 places with stride 2 over what `__call__` gives.
+
+        In training on TPUs the maximum is taken first, since norm and activation grow with the convolution
+        where the norm's scale is positive; where it is negative, the convolution's sign is changed. They and
+        their gradients are then computed for a quarter of the places.
+        """
+        if not self.for_tpu or self.frozen or not train:
+            return max_pool(self(x, train=train), 3, 2, padding=1)
+        y, norm, scale = self.conv(x), self.norm, self.norm.scale[...]
+        sign = jnp.where(scale < 0, -1, 1).astype(y.dtype)
+        y = y * sign
+        mean, variance = moments(y.astype(norm.dtype))
+        norm.keep(sign * mean, variance)
+        factor = sign * scale * jax.lax.rsqrt(variance + norm.epsilon)
+        y = max_pool(y, 3, 2, padding=1).astype(factor.dtype) * factor + (norm.bias[...] - mean * factor)
+        return (y if self.activation is None else self.activation(y)).astype(self.dtype)
 
 
 def max_pool(x: jax.Array, size: int, stride: int, *, padding: int = 0, ceil: bool = False) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 
 from cdml_jax.models.heads import Heads
-from cdml_jax.models.layers import ConvNorm, max_pool, mean_pool
+from cdml_jax.models.layers import ConvNorm, mean_pool
 from cdml_jax.models.network import Network, Variant
 from cdml_jax.models.pixels import scale_input
 from cdml_jax.models.spec import TORCHVISION, Spec
@@ -73,7 +73,7 @@ class ResNet(Network):
 
     def enter(self, images: jax.Array, *, train: bool) -> jax.Array:
         x = scale_input(images, TORCHVISION).astype(self.dtype)
-        return max_pool(self.stem(x, train=train), 3, 2, padding=1)
+        return self.stem.pooled(x, train=train)
 
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
         return mean_pool(x)

@@ -93,15 +93,16 @@ class Program(Generic[Config_co]):
         self.storage = make_storage(
             kept.storage, dataset.num_classes, kept.top_k, self.mesh, symmetric=kept.symmetric
         )
-        spec = spec_of(config.model, dataset.num_classes, data=self.mesh.shape[mesh_lib.DATA])
+        platform, data = self.mesh.devices.flat[0].platform, self.mesh.shape[mesh_lib.DATA]
+        spec = spec_of(config.model, dataset.num_classes, data=data, platform=platform)
         plain = functools.partial(build, config.model.name, spec)
         build_model = functools.partial(plain, part=structure.part, families=dataset.classes.families)
         self.cut, outside = cut_of(config.model.frozen, build_model)
         if feeds is None:
             feeds = feeds_of(config, dataset.splits, plain, mesh=self.mesh, fill=self.fill)
         self.feeds = feeds
-        steps, rates = self.steps_per_epoch * self.updates, rates_of(structure.part)
-        apart = apart_of(structure.part)
+        steps, part = self.steps_per_epoch * self.updates, structure.part
+        rates, apart = rates_of(part), apart_of(part)
         optimizer = make_optimizer(
             config.optimizer, self.schedule, steps_per_epoch=steps, outside=outside, rates=rates, apart=apart
         )
