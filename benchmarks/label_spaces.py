@@ -4,7 +4,9 @@
 
 Each part is the one of the training step (`cdml_jax/training/storage`), compiled alone and run on 8
 devices that are simulated on this machine's processor. They share its cores, so times show how cost grows,
-not what an accelerator takes. Bytes are those of each device. Labels and logits are random.
+not what an accelerator takes. Bytes are those of each device. Labels and logits are random. Summing up is all
+that follows the last step of an epoch; counters of `top` are then all in use, as after many images of each
+class.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 from side_by_side import keep
 
+from cdml_jax.confusion.figures import mean_class_error
 from cdml_jax.distributed import mesh as mesh_lib
 from cdml_jax.runs.memory import bytes_per_device
 from cdml_jax.sampling import expected_class_shares, plan_epoch, sample_triplets
+from cdml_jax.training.epoch import WATCHED_PAIRS
 from cdml_jax.training.storage import Storage, make_storage
 
 DEVICES = 8
@@ -52,13 +56,19 @@ CASES = (
 
 def _milliseconds(run: Any, repeats: int) -> float:
     """Median of the times of `run`, which waits for its result; the first is not counted."""
+    return _both_milliseconds(run, repeats)[0]
+
+
+def _both_milliseconds(run: Any, repeats: int) -> tuple[float, float]:
+    """As `_milliseconds`, and of processor time, summed over the cores."""
     run()
     times = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         run()
-        times.append(1e3 * (time.perf_counter() - began))
-    return round(statistics.median(times), 2)
+        times.append((1e3 * (time.perf_counter() - began), 1e3 * (time.process_time() - used)))
+    median, processor = (round(statistics.median(kind), 2) for kind in zip(*times))
+    return median, processor
 
 
 def _batch(storage: Storage, size: int) -> tuple[dict[str, jax.Array], jax.Array]:
@@ -70,6 +80,21 @@ def _batch(storage: Storage, size: int) -> tuple[dict[str, jax.Array], jax.Array
         lambda key: jax.random.normal(key, (size, classes)), out_shardings=mesh_lib.split_rows(storage.mesh)
     )(jax.random.key(0))
     return batch, logits
+
+
+def _in_use(storage: Storage, counts: Any) -> Any:
+    """An epoch's counts; those of `top` with all K counters in use: on each device K of 2 K wrong answers."""
+    if storage.name != "top":
+        return counts
+    places, classes, k = counts.values.shape
+    rng = np.random.default_rng(1)
+    first, step = (rng.integers(0, k, (places, classes, 1)) for _ in range(2))
+    answers = first + (2 * step + 1) * np.arange(k)  # all different modulo 2 K, which is a power of two
+    indices = (np.arange(classes)[:, None] + 1 + answers % (2 * k)) % classes
+    values = rng.exponential(size=indices.shape).astype(counts.values.dtype)
+    errors = 1.25 * values.sum(axis=2)
+    filled = counts._replace(indices=indices.astype(np.int32), values=values, errors=errors, correct=errors)
+    return jax.device_put(filled, storage.shardings())
 
 
 def measure(kind: str, classes: int, size: int, k: int, repeats: int) -> dict[str, Any]:
@@ -113,18 +138,28 @@ def measure(kind: str, classes: int, size: int, k: int, repeats: int) -> dict[st
     key = jax.random.key(0)
     result["draw_ms"] = _milliseconds(lambda: jax.block_until_ready(draw(key, whole, pairs)), repeats)
 
-    def sum_up():
-        kept = storage.nothing().plus(storage.total(counts), decay=0.5)
-        jax.block_until_ready(kept.statistics(smoothing=1.0, symmetric=False).pairs)
+    counts = _in_use(storage, counts)
+    last = storage.nothing().plus(storage.total(counts), decay=0.5)
 
-    result["epoch_ms"] = _milliseconds(sum_up, min(repeats, 2))
+    def sum_up():
+        total = storage.total(counts)
+        mean_class_error(total.on_host())
+        kept = last.plus(total, decay=0.5)
+        found = kept.statistics(smoothing=1.0, symmetric=False)
+        kept.class_weights_on_host(mode="rate", beta=1.0, smoothing=1.0, normalize=True)
+        found.pairs.on_host().largest(WATCHED_PAIRS)
+        jax.block_until_ready(storage.put_pairs(found.pairs))
+
+    result["epoch_ms"], result["epoch_processor_ms"] = _both_milliseconds(sum_up, min(repeats, 2))
+    found = last.statistics(smoothing=1.0, symmetric=False)
     host = found.pairs.on_host()
     labels = np.repeat(np.arange(classes), 2)
     composition = {"batch_size": size, "composed": 0.5, "images_per_class": 2, "classes_per_group": 4}
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     expected_class_shares(labels, found.rates, host, **composition)
     plan_epoch(0, 1, labels, found.rates, host, **composition)
     result["plan_ms"] = round(1e3 * (time.perf_counter() - began), 1)
+    result["plan_processor_ms"] = round(1e3 * (time.process_time() - used), 1)
     return result
 
 

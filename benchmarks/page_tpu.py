@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdml_jax.distributed.collectives import Collective
 from cdml_jax.runs.compile.prediction import seconds_of
-from cdml_jax.runs.compile.slices import parse
+from cdml_jax.runs.compile.slices import Slice, parse
 
 _TPU = (
     "These steps were compiled by libtpu for slices that were not available "
@@ -147,33 +147,59 @@ def _parts(case: dict, whole: dict, bold: str) -> str:
     return " | ".join(f"{bold}{ratio:.3f}{bold}" for ratio in ratios)
 
 
-SCALED = "resnet50, 8 chips, forms for TPUs"
+SCALED, GROUPED = "resnet50, 8 chips", "resnet50, 16 chips, batch norm over 8"
 _SLICES = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
 
 
-def crossing(case: dict) -> str:
-    """Predicted time of a compiled step on slices from 8 to 256 chips, with as many rows on each chip."""
-    lines = [
-        "| slice | chips | batch | chip alone, ms | waiting, ms | while computing, ms | efficiency |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    predicted = case["predicted"]
-    alone = max(predicted[key] for key in ("compute_ms", "memory_ms", "cycles_ms"))
+_CROSSING_COLUMNS = """\
+| slice | chips | batch | chip alone, ms | waiting, ms | while computing, ms | efficiency \
+| waiting with groups of 8, ms | efficiency |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|"""
+
+
+def crossing(case: dict, grouped: dict) -> str:
+    """Predicted time of a compiled step on slices from 8 to 256 chips, with as many rows on each chip.
+
+    Args:
+      case: the step.
+      grouped: the same with statistics of batch norm over groups of chips.
+    """
+    lines = [_CROSSING_COLUMNS]
     for name in _SLICES:
         where = parse(name)
-        waiting = beside = 0.0
-        for one in case["compiled"]["crossing"]:
-            grown = where.chips / one["devices"] if one["kind"] == "all-gather" else 1
-            there = Collective(
-                one["kind"], (), round(one["bytes"] * grown), where.chips, 1, "", one["overlapped"]
-            )
-            seconds = one["number"] * seconds_of(there, where)
-            waiting, beside = (
-                (waiting, beside + seconds) if one["overlapped"] else (waiting + seconds, beside)
-            )
-        step = max(alone + 1e3 * waiting, 1e3 * beside)
-        lines.append(
-            f"| {name} | {where.chips} | {where.chips * case['rows']:,} | {alone:.2f} | {1e3 * waiting:.2f} "
-            f"| {1e3 * beside:.2f} | **{alone / step:.0%}** |"
+        alone, waiting, beside, efficiency = _on(where, case)
+        line = (
+            f"| {name} | {where.chips} | {where.chips * case['rows']:,} | {alone:.2f} | {waiting:.2f} "
+            f"| {beside:.2f} | **{efficiency:.0%}** "
         )
+        if where.chips < grouped["chips"]:
+            lines.append(f"{line}| the same | |")
+            continue
+        # The chip's own time is that of the other step: what is compared is what crosses.
+        _, waiting, beside, _ = _on(where, grouped)
+        lines.append(f"{line}| {waiting:.2f} | **{alone / max(alone + waiting, beside):.0%}** |")
     return "\n".join(lines) + "\n"
+
+
+def _on(where: Slice, case: dict) -> tuple[float, float, float, float]:
+    """Milliseconds of a chip alone, waiting, and of what crosses meanwhile, on a slice; the efficiency.
+
+    Collectives of neighbours stay theirs; all others are among as many more devices as there are more chips.
+    What is gathered grows with the batch, and so does its gradient where the compiler all-reduces that.
+    """
+    predicted, chips = case["predicted"], case["chips"]
+    alone = max(predicted[key] for key in ("compute_ms", "memory_ms", "cycles_ms"))
+    waiting = beside = 0.0
+    gathered = [one["bytes"] for one in case["compiled"]["crossing"] if one["kind"] == "all-gather"]
+    for one in case["compiled"]["crossing"]:
+        among, span = one["devices"], one.get("span", one["devices"])
+        bytes_there = one["bytes"]
+        if span >= chips or span != among:
+            of_rows = one["kind"] in ("all-gather", "all-reduce") and one["bytes"] in gathered
+            bytes_there *= where.chips / chips if of_rows else 1
+            among, span = max(among * where.chips // chips, 1), 0
+        there = Collective(one["kind"], (), round(bytes_there), among, 1, "", one["overlapped"], span)
+        seconds = one["number"] * seconds_of(there, where) if among > 1 else 0.0
+        waiting, beside = (waiting, beside + seconds) if one["overlapped"] else (waiting + seconds, beside)
+    waiting, beside = 1e3 * waiting, 1e3 * beside
+    return alone, waiting, beside, alone / max(alone + waiting, beside)

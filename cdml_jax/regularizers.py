@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cdml_jax.confusion.labels import check_labels, class_labels
+from cdml_jax.system.maxima import largest_along
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
@@ -137,34 +138,24 @@ def mutual_channel_loss(
     """
     feature_map, labels = jnp.asarray(feature_map), class_labels(labels)
     check_labels(labels, "a map of shape", feature_map, ndim=4, where=where)
-    batch, _, _, channels = feature_map.shape
+    batch, height, width, channels = feature_map.shape
     real = jnp.ones(batch, bool) if where is None else jnp.asarray(where, bool)
     maps = feature_map.astype(jnp.promote_types(feature_map.dtype, jnp.float32))
-    maps = jnp.where(real[:, None, None], maps.reshape(batch, -1, channels), 0)
+    maps = jnp.where(real[:, None, None], maps.reshape(batch, height * width, channels), 0)
     kept = kept_channels(key, channels, num_classes=num_classes).astype(maps.dtype)
     attention = jax.nn.softmax(maps, axis=1)
     scores, spread, start = [], [], 0
     for classes, size in channel_groups(channels, num_classes):
         own = slice(start, start + classes * size)
-        of_class = (batch, -1, classes, size)
-        scores.append(_largest((kept[own] * maps[..., own]).reshape(of_class)).mean(axis=1))
-        spread.append(_largest(attention[..., own].reshape(of_class)).sum(axis=1) / size)
+        of_class = (batch, height * width, classes, size)
+        scores.append(largest_along((kept[own] * maps[..., own]).reshape(of_class), -1).mean(axis=1))
+        spread.append(largest_along(attention[..., own].reshape(of_class), -1).sum(axis=1) / size)
         start = own.stop
     log_probabilities = jax.nn.log_softmax(jnp.concatenate(scores, axis=1))
     own_class = jnp.where(real, labels, 0)[:, None]
     discriminality = -jnp.take_along_axis(log_probabilities, own_class, axis=1)[:, 0]
     diversity = jnp.concatenate(spread, axis=1).mean(axis=1)
     return jnp.where(real, discriminality, 0), jnp.where(real, diversity, 0)
-
-
-def _largest(values: Float[Array, "*rows size"]) -> Float[Array, "*rows"]:
-    """The largest of each row; the gradient is that of one value, of equal ones too."""
-    # `max` divides it by how many equal the result: none, and NaN, where XLA computes them twice and rounds.
-    while (size := values.shape[-1]) > 1:
-        half = -(-size // 2)
-        first, second = values[..., :half], values[..., size - half :]
-        values = jnp.where((first >= second) | jnp.isnan(first), first, second)
-    return values[..., 0]
 
 
 def channel_groups(channels: int, num_classes: int) -> tuple[tuple[int, int], ...]:

@@ -55,6 +55,9 @@ def get_config() -> ConfigDict:
                 "style": "",
                 "freeze_batch_norm": False,  # running statistics in training too
                 "remat": False,  # compute activations again in the backward pass: less memory, more time
+                # How many neighbouring devices share batch norm's statistics in training: results then depend
+                # on the number of devices; 0: all do, the statistics are those of the whole batch
+                "batch_norm_devices": 0,
                 # "imagenet", a shipped name, a file (safetensors, PyTorch's; FILE#NAME for a table in it),
                 # hf:ORGANISATION/MODEL; "" trains from scratch.
                 "weights": "",

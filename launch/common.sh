@@ -64,7 +64,8 @@ need_workdir() {
 # Where the machines share no current directory.
 need_absolute_workdir() {
   need_workdir "$@"
-  [[ $(workdir_of "$@") == /* ]] || refuse "--workdir must be an absolute path on storage that all machines share"
+  [[ $(workdir_of "$@") =~ ^(/|gs://) ]] ||
+    refuse "--workdir must be an absolute path on storage that all machines share, or gs://BUCKET/FOLDER"
 }
 
 # fits SLICE ARGUMENTS: before anything is created, compile the step of `cdml train` or `reproduce` for the slice,

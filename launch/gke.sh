@@ -14,7 +14,8 @@
 #
 # CDML_NAME              the run's name in the cluster (must be set)
 # CDML_IMAGE             the container image (must be set)
-# CDML_CLAIM             PersistentVolumeClaim that all pods can write, mounted at /shared (must be set)
+# CDML_CLAIM             PersistentVolumeClaim that all pods can write, mounted at /shared (must be set, unless
+#                        --workdir is gs://BUCKET/FOLDER)
 # CDML_TPU_ACCELERATOR   node pools' label, such as tpu-v5-lite-podslice (must be set)
 # CDML_TPU_TOPOLOGY      chips of a slice, such as 4x4 (must be set)
 # CDML_CHIPS_PER_HOST    chips of a host (4)

@@ -30,7 +30,8 @@
 #                    CDML_IMAGES: flags of `cdml compile`)
 # DRY_RUN=1          print the commands, run nothing
 #
-# --workdir must lie on storage that every host shares and that outlives the TPU.
+# --workdir must lie on storage that every host shares and that outlives the TPU: a mount, or gs://BUCKET/FOLDER,
+# which the TPU's service account may use (docs/clusters.md, "Buckets").
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -37,7 +37,7 @@ install() {
   fi
   cd "$checkout"
   "$python" -m venv .venv
-  .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt '.[train,report,tpu]'
+  .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt '.[train,report,tpu,gcs]'
   report installed
 }
 

@@ -1,6 +1,7 @@
 """Eight simulated devices for every test, named before JAX looks for them, and each program compiled once."""
 
 import getpass
+import importlib.util
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,7 @@ _LONGEST = (
 _SLOW = (
     "benchmarks/test_tpu_steps.py::test_a_piece_in_the_packages_form_compiles",
     "cli/test_descriptor_commands.py::",
+    "cli/test_in_buckets.py::test_features_and",
     "cli/test_other_systems_by_command.py::",
     "docs/test_tutorial.py::test_the_tutorial",
     "distributed/test_collectives.py::test_bytes_of_a_device",
@@ -55,6 +57,7 @@ _SLOW = (
     "faults/test_processes.py::test_four_processes",
     "faults/test_processes.py::test_one_process_continues",
     "faults/test_processes.py::test_the_same_command",
+    "faults/test_processes.py::test_two_processes_keep_their_run_in_a_bucket",
     "faults/test_processes.py::test_two_processes_share_large_label_spaces",
     "faults/test_processes.py::test_two_processes_train_as_one_over_many_steps",
     "inference/test_export.py::test_onnx_says",
@@ -118,6 +121,34 @@ def loud_again():
 
     yield
     console.set_verbosity(console.Verbosity.NORMAL)
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """A server that stands in for Google Cloud Storage."""
+    if importlib.util.find_spec("gcsfs") is None:  # not imported: the package says in which form it is used
+        pytest.skip("cdml_jax[gcs] is not installed")
+    from stand_in_bucket import StandIn  # here: it needs what comes with the extra
+
+    server = StandIn()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def bucket(stand_in):
+    """An empty gs://bucket of the stand-in, as a path."""
+    from cdml_jax.system import buckets, files
+
+    stand_in.buckets.clear()
+    stand_in.buckets["bucket"] = {}
+    stand_in.requests.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in stand_in.environment.items():
+            patch.setenv(name, value)
+        yield files.path_of("gs://bucket")
+    buckets._refuse_unreachable.cache_clear()
+    buckets.refuse_without_rights.cache_clear()
 
 
 @pytest.fixture

@@ -69,6 +69,19 @@ def cdml(*arguments, environment=None):
         (["train", "--config=demo", "--config.objective.mode=rates"], "choose one of rate, one_plus_rate"),
         (["train", "--config=demo", "--config.sampling.composed=1.5"], "must be from 0 to 1"),
         (["train", "--config=demo", "--config.warmup_epochs=99"], "exceeds epochs"),
+        (
+            ["train", "--config=demo", "--config.model.batch_norm_devices=3"],
+            "8; choose a divisor",
+        ),
+        (
+            [
+                "train",
+                "--config=demo",
+                "--config.model.batch_norm_devices=2",
+                "--config.model.freeze_batch_norm=1",
+            ],
+            "model.batch_norm_devices: 2 has no effect with model.freeze_batch_norm",
+        ),
         (["train", "--config=demo", "--config.model.name=vgg"], "model.name: 'vgg' is unknown"),
         (["train", "--config=demo", "--config.confusion.source=holdout"], "data.holdout_fraction"),
         (["train", "--config=demo", "--config.source=folder:/no/such"], "/no/such"),

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from cdml_jax.losses import masked_mean
 from cdml_jax.models.small_resnet import Block
 from cdml_jax.models.spec import Spec
 from cdml_jax.regularizers import (
@@ -378,6 +379,13 @@ def test_mutual_channels_have_a_gradient_where_the_compiler_computes_the_map_twi
         return mutual(jax.random.key(1), maps, np.arange(8), num_classes=16)[0].sum()
 
     assert np.isfinite(jax.jit(jax.grad(loss))(inputs, nnx.as_pure(parameters))).all()
+
+
+def test_a_batch_of_no_rows_has_no_values():
+    none, maps = np.zeros(0, np.int32), np.zeros((0, 3, 3, 8), np.float32)
+    values = mutual(jax.random.key(0), maps, none, num_classes=4)
+    assert [part.shape for part in values] == [(0,), (0,)]
+    assert [float(masked_mean(part, jnp.ones(0, bool))) for part in values] == [0, 0]
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

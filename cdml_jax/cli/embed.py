@@ -11,7 +11,7 @@ from cdml_jax.cli import arguments
 from cdml_jax.cli.images import Notes, images_in, network_of
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
-from cdml_jax.system.files import absolute
+from cdml_jax.system.files import absolute, has_room_for_files
 
 _NPZ = b"PK\x03\x04"  # how a file of arrays begins
 _DESCRIPTORS = ("scda", "scda+", "scda_flip+", "ddt")  # as `inference.descriptors`, which loads JAX
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"embed: {options.folder} is a file; give the folder that holds the images")
     if not options.folder.is_dir():
         raise UserError(f"embed: there is no folder {options.folder}")
-    if not absolute(options.out).parent.is_dir():
+    if not has_room_for_files(absolute(options.out).parent):
         raise UserError(f"--out: there is no folder {options.out.parent}")
     if options.out.exists() and (options.out.is_dir() or options.out.read_bytes()[:4] != _NPZ):
         raise UserError(f"--out: {options.out} is there and is not an .npz file; choose another name")

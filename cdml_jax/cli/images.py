@@ -11,6 +11,7 @@ from cdml_jax.cli import arguments
 from cdml_jax.configuration.load import load_arguments
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
+from cdml_jax.system.buckets import in_bucket
 
 if TYPE_CHECKING:
     from cdml_jax.inference.trained_run import TrainedRun
@@ -104,6 +105,11 @@ def images_in(folder: Path) -> Given:
     from cdml_jax.data.images.kinds import readable_endings
     from cdml_jax.data.readers.scanning import scan
 
+    if in_bucket(folder):
+        raise UserError(
+            f"{folder}: a folder of images is searched on a disk of this machine; copy it here "
+            "(gcloud storage cp -r), and give its path"
+        )
     problems = Problems(str(folder))
     found = sorted(Path(folder, file) for file in scan(Path(folder), problems).all_images())
     for line in problems.problems():

@@ -12,7 +12,7 @@ from cdml_jax.cli import arguments
 from cdml_jax.cli.images import Notes, images_in, network_of
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
-from cdml_jax.system.files import absolute
+from cdml_jax.system.files import absolute, has_room_for_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +105,7 @@ def _check_paths(options: argparse.Namespace) -> None:
             continue
         if path.suffix.lower() != ending:
             raise UserError(f"{flag}: {path} does not end in {ending}")
-        if not absolute(path).parent.is_dir():
+        if not has_room_for_files(absolute(path).parent):
             raise UserError(f"{flag}: there is no folder {path.parent}")
         if path.is_dir():
             raise UserError(f"{flag}: {path} is a folder; choose another name")

@@ -18,7 +18,7 @@ from cdml_jax.cli.images import Notes, images_of, trained_run
 from cdml_jax.cli.output import as_json
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
-from cdml_jax.system.files import absolute
+from cdml_jax.system.files import absolute, has_room_for_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,7 @@ def _refuse_page(page: Path) -> None:
 
     if page.suffix != ".html":
         raise UserError(f"--page: {page} does not end in .html")
-    if not absolute(page).parent.is_dir():
+    if not has_room_for_files(absolute(page).parent):
         raise UserError(f"--page: there is no folder {page.parent}")
     left_out = why_not()
     if left_out:

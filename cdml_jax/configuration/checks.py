@@ -47,6 +47,11 @@ def check(settings: Settings) -> None:
     if "image.image_size" not in left:
         ranges.at_least("image.", settings.image, image_size=_LEAST_SIDE)
     check_dtype(settings)
+    if settings.model.freeze_batch_norm and settings.model.batch_norm_devices:
+        raise UserError(
+            f"model.batch_norm_devices: {settings.model.batch_norm_devices} has no effect with "
+            "model.freeze_batch_norm=True, which takes no statistics of a batch; set one of them back"
+        )
     if settings.warmup_epochs > settings.epochs and "epochs" not in left:
         raise UserError(
             f"warmup_epochs: {settings.warmup_epochs} exceeds epochs, {settings.epochs}; lower it too, such "

@@ -13,6 +13,7 @@ from cdml_jax.data.published.catalogue import SETS
 from cdml_jax.errors import UserError
 from cdml_jax.models.weights.files import HUB, SHIPPED
 from cdml_jax.models.weights.imagenet import IMAGENET
+from cdml_jax.system.buckets import in_bucket
 from cdml_jax.system.files import absolute, path_of
 from cdml_jax.training.settings import FILE
 
@@ -64,6 +65,8 @@ def digests(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _digest(file: str) -> str:
     try:
+        if in_bucket(file):
+            return hashlib.sha256(path_of(file).read_bytes()).hexdigest()
         status = os.stat(path_of(file))
         return _digest_of(os.fspath(path_of(file)), status.st_size, status.st_mtime_ns)
     except (OSError, UserError):

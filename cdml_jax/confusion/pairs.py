@@ -59,11 +59,13 @@ class DensePairWeights(NamedTuple):
         weights = np.array(self.matrix).ravel()
         weights[:: classes + 1] = -1  # the diagonal
         number = min(number, classes * (classes - 1))
-        # All above the smallest that is wanted, then as many of those equal to it as are missing.
-        least = np.partition(weights, weights.size - number)[weights.size - number]
+        # At least `number` pairs are no smaller than this one: the largest of so many rows, or of all pairs.
+        among = weights.reshape(self.shape).max(axis=1) if number <= classes else weights
+        least = np.partition(among, among.size - number)[among.size - number]
         found = np.flatnonzero(weights > least)
-        found = np.concatenate([found, np.flatnonzero(weights == least)[: number - found.size]])
-        found = found[np.lexsort([found, -weights[found]])]
+        equal = np.flatnonzero(weights == least)[: max(number - found.size, 0)]
+        found = np.concatenate([found, equal])
+        found = found[np.lexsort([found, -weights[found]])[:number]]
         return np.stack(np.unravel_index(found, self.shape), axis=1).astype(np.int32)
 
     def uniform(self) -> DensePairWeights:

@@ -28,6 +28,7 @@ from cdml_jax.confusion.interface import Statistics
 from cdml_jax.confusion.placing import compiled
 from cdml_jax.confusion.rates import error_rates, weights_of_rates
 from cdml_jax.confusion.top_counters import add_answers, largest, sum_of_others
+from cdml_jax.confusion.top_merging import Counters, merge_counters
 from cdml_jax.confusion.top_pairs import TopPairWeights
 
 if TYPE_CHECKING:
@@ -214,7 +215,18 @@ class TopConfusions(NamedTuple):
         return Statistics(*jax.tree.map(np.asarray, found))
 
     def plus(self, epoch: TopConfusions, *, decay: float) -> TopConfusions:
-        return jax.tree.map(np.asarray, _merge_decayed(self, decay, epoch))
+        """As `Confusion.plus`, with the same bound: two summaries merge into one.
+
+        >>> one = init_top(3, 1).add_predictions(jnp.array([0, 0]), jnp.array([2, 0]), jnp.ones(2, bool))
+        >>> one.plus(one, decay=0.5).values.tolist()
+        [[1.5], [0.0], [0.0]]
+        """
+        parts = [
+            Counters(np.asarray(top.indices), np.float32(factor) * np.asarray(top.values, np.float32))
+            for top, factor in ((self, decay), (epoch, 1))
+        ]
+        merged = merge_counters(parts, self.values.shape[1])
+        return TopConfusions(*merged, *map(np.asarray, _sums_decayed(self[2:], decay, epoch[2:])))
 
     def errors_and_correct(self) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(self.errors, np.float64), np.asarray(self.correct, np.float64)
@@ -259,22 +271,6 @@ def init_top(num_classes: int, k: int, dtype: Any = jnp.int32) -> TopConfusions:
     )
 
 
-def merge(first: TopConfusions, second: TopConfusions) -> TopConfusions:
-    """Counts of two disjoint sets of images as those of both, with the same bound.
-
-    >>> one = init_top(3, 1).add_predictions(jnp.array([0, 0]), jnp.array([2, 0]), jnp.ones(2, bool))
-    >>> merge(one, one).values.tolist()
-    [[2], [0], [0]]
-    """
-    indices = jnp.concatenate([first.indices, second.indices], axis=1)
-    values = jnp.concatenate([first.values, second.values], axis=1)
-    return TopConfusions(
-        *largest(indices, values, first.values.shape[1]),
-        first.errors + second.errors,
-        first.correct + second.correct,
-    )
-
-
 def merge_stacked(stacked: TopConfusions) -> TopConfusions:
     """Counts of the several devices on the first axis of every leaf, as those of all."""
     devices, num_classes, k = stacked.values.shape
@@ -289,12 +285,9 @@ def merge_stacked(stacked: TopConfusions) -> TopConfusions:
     )
 
 
-def decayed(top: TopConfusions, decay: float | jax.Array) -> TopConfusions:
-    """Counts times `decay`, float32: what is kept of them over an epoch."""
-    values, errors, correct = (decay * jnp.asarray(a, jnp.float32) for a in top[1:])
-    return TopConfusions(jnp.where(values > 0, top.indices, -1), values, errors, correct)
-
-
 @jax.jit
-def _merge_decayed(kept: TopConfusions, decay: jax.Array, epoch: TopConfusions) -> TopConfusions:
-    return merge(decayed(kept, decay), decayed(epoch, jnp.float32(1)))
+def _sums_decayed(kept: tuple[Any, ...], decay: jax.Array, epoch: tuple[Any, ...]) -> list[jax.Array]:
+    return [
+        decay * jnp.asarray(before, jnp.float32) + jnp.asarray(added, jnp.float32)
+        for before, added in zip(kept, epoch, strict=True)
+    ]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cdml_jax.confusion.counts import first_places
 from cdml_jax.confusion.draws import below, draw_cells
 from cdml_jax.confusion.successive import CELLS, distinct_places, inclusion
 
@@ -72,7 +73,8 @@ class TopPairWeights(NamedTuple):
         """As `PairWeights.largest`: of the listed pairs, and of others of the classes of largest rest."""
         classes = self.num_classes
         i, k = np.nonzero(self.excess > 0)
-        j = self.indices[i, k]
+        j = np.asarray(self.indices[i, k])
+        first = first_places(i, j, np.asarray(self.rest[i] + self.excess[i, k]), number)
         # Of each such class the first that are not listed; K + 1 more than wanted, for the listed and itself.
         more = [
             (row, column)
@@ -80,9 +82,11 @@ class TopPairWeights(NamedTuple):
             for column in range(min(classes, number + self.indices.shape[1] + 1))
             if column != row and column not in self.indices[row]
         ]
-        places = np.concatenate([np.stack([i, j], axis=1), np.array(more, np.int64).reshape(-1, 2)])
-        order = np.lexsort([places[:, 1], places[:, 0], -self.at(places)])
-        return places[order[: min(number, classes * (classes - 1))]].astype(np.int32)
+        listed = np.stack([i[first], j[first]], axis=1)
+        places = np.concatenate([listed, np.array(more, np.int64).reshape(-1, 2)])
+        number = min(number, classes * (classes - 1))
+        order = first_places(places[:, 0], places[:, 1], self.at(places), number)
+        return places[order].astype(np.int32)
 
     def uniform(self) -> TopPairWeights:
         classes = self.num_classes
@@ -107,7 +111,8 @@ class TopPairWeights(NamedTuple):
         ascending = jnp.where(there, classes, all_rest.shape[0])
         present = jnp.argsort(ascending, stable=True).astype(jnp.int32)
         # (U, K): where each listed class is among the batch's, if it is.
-        place = jnp.searchsorted(ascending[present], listed).astype(jnp.int32)
+        # Unrolled: how often a loop runs is hidden from whoever reads the compiled step.
+        place = jnp.searchsorted(ascending[present], listed, method="scan_unrolled").astype(jnp.int32)
         slots = present[jnp.minimum(place, present.size - 1)]
         met = (listed == classes[slots]) & there[slots] & (listed != classes[:, None])
         others = there.sum(dtype=jnp.int32) - 1

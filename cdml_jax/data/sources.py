@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping
 
 from etils import epath
@@ -21,6 +22,7 @@ from cdml_jax.data.readers.folder import read_folder
 from cdml_jax.data.readers.lists import read_lists
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
+from cdml_jax.system.buckets import in_bucket
 from cdml_jax.system.files import cache_directory, path_of
 
 OWN = ("folder", "list", "array_record")  # where nobody else has published the splits
@@ -122,6 +124,8 @@ def images_cache(data_dir: str) -> epath.Path | None:
     try:
         return cache_directory()
     except UserError:
+        if in_bucket(os.environ.get("CDML_DATA_DIR", "")):
+            raise
         return None  # no home folder: every start checks all images
 
 
@@ -153,6 +157,12 @@ def _which_folder(source: str, kind: str) -> str:
 
 def _read_folder(source: str, names: dict[str, str], problems: Problems) -> Dataset:
     kind, _, folder = source.partition(":")
+    if in_bucket(folder) and kind != "array_record":
+        raise UserError(
+            f"{source}: images are read one by one, from a disk of this machine; write them into the bucket "
+            f"as a few large files, `cdml prepare {kind}:DIR --out=gs://BUCKET/SET`, and give "
+            "--config.source=array_record:gs://BUCKET/SET"
+        )
     if kind == "folder":
         return read_folder(folder, names, problems)
     if kind == "list":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from cdml_jax.distributed.program_text import Instruction, ProgramText, bytes_of, parse
 
@@ -23,6 +25,8 @@ class Collective(NamedTuple):
       times: how often it runs in a run of the program; 1 where a loop's length is not known.
       operation: what of the traced program it came from.
       overlapped: whether it is asynchronous, so that the device can compute while it is under way.
+      span: places from the first to the last device of those that take part together, both counted; as many
+        as `devices` where they are neighbours. 0 where that is not known, as of a permute.
     """
 
     kind: str
@@ -32,6 +36,7 @@ class Collective(NamedTuple):
     times: int
     operation: str
     overlapped: bool = False
+    span: int = 0
 
     @property
     def sent(self) -> float:
@@ -66,14 +71,14 @@ def collectives(compiled: str | ProgramText) -> list[Collective]:
     ... }'''
     >>> collectives(text)[0]._replace(shapes=())
     Collective(kind='all-gather', shapes=(), bytes=256, devices=8, times=1, operation='jit(f)/gather', \
-overlapped=False)
+overlapped=False, span=8)
     """
     program = parse(compiled) if isinstance(compiled, str) else compiled
     found, spread = [], set()
     for computation, instruction in program.instructions():
         kind = instruction.operation.removesuffix("-start")
-        devices = _group_size(instruction.rest, program.partitions) if kind in KINDS else 0
-        if devices <= 1:
+        group = _group(instruction.rest, program.partitions) if kind in KINDS else []
+        if len(group) <= 1:
             continue
         start = kind != instruction.operation
         pieces = "async_collective_fusion_config" in instruction.rest
@@ -89,10 +94,11 @@ overlapped=False)
                 kind,
                 shapes,
                 sum(map(bytes_of, shapes)),
-                devices,
+                len(group),
                 program.times[computation],
                 operation[1] if operation else "",
                 start or pieces,
+                max(group) - min(group) + 1 if kind != "collective-permute" else 0,
             )
         )
     return found
@@ -122,14 +128,30 @@ def _results(instruction: Instruction, kind: str, start: bool) -> tuple[str, ...
     return shapes[len(shapes) // 2 :]
 
 
-def _group_size(text: str, partitions: int) -> int:
-    """Devices of a group: {{0,1},{2,3}}, [2,2]<=[4], mesh['x'=2,'y'=2] {'y'}; {} is all of them."""
+def _group(text: str, partitions: int) -> list[int]:
+    """Places of the devices of the first group: {{0,2},{1,3}}, [2,2]<=[2,2]T(1,0), mesh['x'=2,'y'=2] {'y'}.
+
+    {} are all devices. A permute has pairs in the place of groups: two devices, wherever they are.
+    """
     if listed := re.search(r"replica_groups=\{\{([\d,]*)\}", text):
-        return len(listed[1].split(","))
-    if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=", text):
-        return int(iota[1])
+        return [int(place) for place in listed[1].split(",")]
+    if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+        places = np.arange(math.prod(_numbers(iota[2]))).reshape(_numbers(iota[2]))
+        return places.transpose(_numbers(iota[3]) if iota[3] else None).ravel()[: int(iota[1])].tolist()
     if mesh := re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", text):
-        sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
-        axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh[2])
-        return math.prod(int(part or sizes[axis]) for axis, part in axes)
-    return 2 if "source_target_pairs={{" in text else partitions
+        axes = [(name, int(size)) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh[1])]
+        # An axis whole, or a part of it: 'x':(2)4 are the four that follow a first part of two.
+        named = re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", mesh[2])
+        parts = {name: (int(before or 1), int(size or dict(axes)[name])) for name, before, size in named}
+        sizes: list[int] = []
+        kept: list[Any] = []
+        for name, size in axes:
+            before, inside = parts.get(name, (1, 1))
+            sizes += [before, inside, size // (before * inside)]
+            kept += [0, slice(None), 0]
+        return np.arange(math.prod(sizes)).reshape(sizes)[tuple(kept)].ravel().tolist()
+    return list(range(2 if "source_target_pairs={{" in text else partitions))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]

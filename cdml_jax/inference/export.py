@@ -17,6 +17,7 @@ from cdml_jax.inference import export_onnx, export_tensorflow, standalone_view
 from cdml_jax.inference.plain_network import INPUT, OUTPUTS, tempered
 from cdml_jax.inference.trained_run import TrainedRun
 from cdml_jax.system import files
+from cdml_jax.system.buckets import in_bucket
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -43,8 +44,10 @@ def export(run: TrainedRun, out: Path) -> tuple[str, ...]:
       UserError: another ending, a library that is not installed, or a file that cannot be written.
     """
     write = _writer(out)
-    if not files.absolute(out).parent.is_dir():
+    if not files.has_room_for_files(files.absolute(out).parent):
         raise UserError(f"--out: there is no folder {out.parent}")
+    if in_bucket(out):  # the description, written last, is the mark that all of it is there
+        beside(out).unlink(missing_ok=True)
     platforms = write(run, out)
     side = run.image_size
     one = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
@@ -65,8 +68,8 @@ def export(run: TrainedRun, out: Path) -> tuple[str, ...]:
         "temperature": run.temperature,
         "platforms": platforms,
     }
-    files.write_json(beside(out), about)
     files.write_text(view_file(out), files.path_of(standalone_view.__file__).read_text())
+    files.write_json(beside(out), about)
     return platforms
 
 

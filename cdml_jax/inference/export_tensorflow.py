@@ -13,7 +13,8 @@ from etils.epath import Path
 from cdml_jax.errors import UserError
 from cdml_jax.inference.plain_network import INPUT, OUTPUTS, converting, plain_network
 from cdml_jax.inference.trained_run import TrainedRun
-from cdml_jax.system import files
+from cdml_jax.system import buckets, files
+from cdml_jax.system.buckets import in_bucket
 
 _MODEL = "saved_model.pb"
 
@@ -26,6 +27,11 @@ def write_saved_model(run: TrainedRun, out: Path) -> tuple[str, ...]:
     """
     if out.exists() and not (out / _MODEL).exists():
         raise UserError(f"--out: {out} is there and is not a SavedModel; choose another name")
+    if in_bucket(out):
+        with files.writing(out), tempfile.TemporaryDirectory() as made:
+            _save(run, LocalPath(made) / "model")
+            buckets.upload_folder(LocalPath(made) / "model", out, last=_MODEL)
+        return ("TensorFlow",)
     folder = LocalPath(files.absolute(out))
     with files.writing(out), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{out.name}.") as made:
         _save(run, LocalPath(made) / "model")

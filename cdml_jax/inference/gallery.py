@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from etils.epath import Path
 
 from cdml_jax.errors import UserError
 from cdml_jax.inference.descriptors import DDT, DESCRIPTORS, Descriptor
@@ -117,7 +117,7 @@ def read(path: os.PathLike | str) -> Gallery:
     """
     name = os.fspath(path)
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it is one array")
             paths, embeddings = file["paths"], file["embeddings"]

@@ -9,6 +9,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import (
     bilinear,
     cdml,
+    confused_classes,
     controls,
     dropping,
     mutual_channel,
@@ -21,7 +22,6 @@ from cdml_jax.methods import (
     two_levels,
 )
 from cdml_jax.methods.cdml import PAPER
-from cdml_jax.methods.confusion_hard import CONFUSION_HARD
 from cdml_jax.methods.facts import Facts, by_confusion, by_error_rate, ones, rates, uniform
 from cdml_jax.methods.method import Method
 
@@ -92,5 +92,5 @@ METHODS: dict[str, Method] = {
     **navigation.METHODS,
     **spatial_transformer.METHODS,
     **object_crop.METHODS,
-    "confusion_hard": CONFUSION_HARD,
+    **confused_classes.METHODS,
 }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from cdml_jax.methods.facts import by_confusion, rates
 from cdml_jax.methods.method import Method
+from cdml_jax.sampling.mining import MINERS
 
 
 def alike(
@@ -37,7 +38,8 @@ def alike(
     for name, method in methods.items():
         composes = method.composed and composed > 0
         miner = method.miner if triplet_weight > 0 else ""
-        by_pairs = composes or (miner == "drawn" and in_batch == "confusion")
+        draws = bool(miner) and MINERS[miner].drawn
+        by_pairs = composes or (draws and in_batch == "confusion")
         acting = dataclasses.replace(
             method,
             title="",

@@ -11,6 +11,7 @@ from flax import nnx
 from cdml_jax.errors import UserError
 from cdml_jax.models import efficientnet_lite, googlenet, mobilenet_v2, resnet, small_resnet, vgg, vit
 from cdml_jax.models.heads import Heads, Outputs
+from cdml_jax.models.layers import BatchNorm
 from cdml_jax.models.network import Network, Variant
 from cdml_jax.models.parts import PARTS, ImagePart, apart_of, rates_of
 from cdml_jax.models.spec import OPTIONS, STYLES, Spec, spec_of
@@ -51,7 +52,8 @@ def build(
       families: of each class, for a part that needs them.
 
     Raises:
-      UserError: an unknown name, an option that the network lacks, or a part that cannot be had.
+      UserError: an unknown name, an option that the network lacks, groups without a batch norm, or a part
+        that cannot be had.
 
     >>> model = build("small_resnet", Spec(num_classes=5, embedding_size=8), rngs=nnx.Rngs(0))
     >>> logits, embeddings = model(jnp.zeros((2, 48, 48, 3)), train=False)
@@ -73,6 +75,8 @@ def build(
                 delattr(model, own)
         if model.part.features != model.heads.classifier.in_features:
             model.heads = Heads(model.part.features, spec, rngs=rngs)
+    if spec.batch_norm_groups > 1 and not any(isinstance(m, BatchNorm) for _, m in nnx.iter_graph(model)):
+        raise UserError(f"model.batch_norm_devices: the network {name} has no batch norm; leave it at 0")
     if spec.dtype == "float64":  # Flax keeps running statistics in float32 whatever `param_dtype` is
         statistics = nnx.as_pure(nnx.state(model, nnx.BatchStat))
         nnx.update(model, jax.tree.map(lambda leaf: leaf.astype(jnp.float64), statistics))

@@ -21,32 +21,43 @@ class BatchNorm(nnx.BatchNorm):
 
     `nnx.BatchNorm` takes the mean off first. The backward pass then needs what that gives, so every
     activation is written once more, and kept, in float32. This one needs the convolution's output alone.
+
+    Attributes:
+      groups: of neighbouring rows, equally many in each, that have batch statistics of their own; the running
+        statistics are means over the groups.
     """
 
     scale: nnx.Param
     bias: nnx.Param
+    groups: int = 1
 
     def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:  # type: ignore[override]
         x = x.astype(self.dtype)
         if use_running_average:
-            mean, variance = self.mean[...], self.var[...]
-        else:
-            mean, variance = self.found(x)
-            self.keep(mean, variance)
+            return self._normalised(x, self.mean[...], self.var[...])
+        # A view of the rows: where the groups are those of devices, no row changes device.
+        apart = self.groups > 1
+        rows = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:]) if apart else x
+        found = jax.vmap(moments)(rows) if apart else moments(rows)
+        self.keep(*((each.mean(axis=0) for each in found) if apart else found))
+        normalise = jax.vmap(self._normalised) if apart else self._normalised
+        return normalise(rows, *found).reshape(x.shape)
+
+    def _normalised(self, x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
         factor = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
         return x * factor + (self.bias[...] - mean * factor)
-
-    def found(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and variance of each channel over a batch."""
-        x = x.astype(self.dtype)
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes)
-        return mean, jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0)
 
     def keep(self, mean: jax.Array, variance: jax.Array) -> None:
         """Add a batch's statistics to the running ones."""
         for running, found in ((self.mean, mean), (self.var, variance)):
             running[...] = self.momentum * running[...] + (1 - self.momentum) * found
+
+
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of each feature."""
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    return mean, jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0)
 
 
 def conv(
@@ -80,7 +91,7 @@ def conv(
 
 def batch_norm(features: int, *, epsilon: float, spec: Spec, rngs: nnx.Rngs, scale: float = 1.0) -> BatchNorm:
     """`BatchNorm` whose scale starts at `scale`, in float32 or wider: bfloat16 would round its statistics."""
-    return BatchNorm(
+    norm = BatchNorm(
         features,
         momentum=0.9,
         epsilon=epsilon,
@@ -89,6 +100,8 @@ def batch_norm(features: int, *, epsilon: float, spec: Spec, rngs: nnx.Rngs, sca
         param_dtype=spec.param_dtype,
         rngs=rngs,
     )
+    norm.groups = spec.batch_norm_groups
+    return norm
 
 
 class ConvNorm(nnx.Module):
@@ -129,7 +142,12 @@ class ConvNorm(nnx.Module):
         self.activation = activation
         self.dtype, self.frozen = spec.dtype, spec.freeze_batch_norm
         # A TPU would round products of float32 to bfloat16, and the statistics with them.
-        self.for_tpu = spec.platform == "tpu" and spec.dtype != "float32" and groups == 1 and not use_bias
+        self.for_tpu = (
+            spec.platform == "tpu"
+            and spec.dtype != "float32"
+            and spec.batch_norm_groups == groups == 1
+            and not use_bias
+        )
         self.widens = size == stride == 1 and outputs >= WIDENING * inputs
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -158,7 +176,7 @@ class ConvNorm(nnx.Module):
         y, norm, scale = self.conv(x), self.norm, self.norm.scale[...]
         sign = jnp.where(scale < 0, -1, 1).astype(y.dtype)
         y = y * sign
-        mean, variance = norm.found(y)
+        mean, variance = moments(y.astype(norm.dtype))
         norm.keep(sign * mean, variance)
         factor = sign * scale * jax.lax.rsqrt(variance + norm.epsilon)
         y = max_pool(y, 3, 2, padding=1).astype(factor.dtype) * factor + (norm.bias[...] - mean * factor)

@@ -24,11 +24,12 @@ class ModelSettings:
     style: str
     freeze_batch_norm: bool
     remat: bool
+    batch_norm_devices: int
     weights: str
     frozen: str
     frozen_views: int
 
     def __post_init__(self) -> None:
-        ranges.at_least("model.", self, embedding_size=1, frozen_views=0)
+        ranges.at_least("model.", self, embedding_size=1, batch_norm_devices=0, frozen_views=0)
         # `Spec` judges what the network is built from; `configuration.checks` looks the name up.
         spec_of(self, num_classes=1)

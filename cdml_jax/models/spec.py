@@ -43,7 +43,7 @@ STYLES = {"torchvision": TORCHVISION, "tensorflow": TENSORFLOW}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What the constructors of all networks share; all but `num_classes` and `platform` are keys of `model`.
+    """What the constructors of all networks share; keys of `model`, but for `num_classes` and the last two.
 
     Attributes:
       num_classes: columns of the classifier.
@@ -56,6 +56,7 @@ class Spec:
       style: the key of `STYLES` by which padding, epsilon and input are computed; `""` is the network's own.
       freeze_batch_norm: use the running statistics, unchanged, in training too.
       remat: compute a block's activations again in the backward pass; less memory, more time.
+      batch_norm_groups: of neighbouring rows whose batch statistics are their own; 1 for the whole batch's.
       platform: of the devices that train it, as JAX names it; `"tpu"` selects forms that are equal but for
         rounding, and that a TPU computes faster.
 
@@ -75,6 +76,7 @@ class Spec:
     style: str = ""
     freeze_batch_norm: bool = False
     remat: bool = False
+    batch_norm_groups: int = 1
     platform: str = ""
 
     def __post_init__(self) -> None:
@@ -105,16 +107,34 @@ class Spec:
 OPTIONS = ("style", "freeze_batch_norm", "remat")
 
 
-def spec_of(settings: ModelSettings, num_classes: int, platform: str = "") -> Spec:
+def spec_of(
+    settings: ModelSettings, num_classes: int, *, data: int | None = None, platform: str = ""
+) -> Spec:
     """The network's part of the settings `model`; the other keys there are about training.
 
     Args:
-      settings: has each field of `Spec` but the two that follow.
+      settings: has each field of `Spec` but `num_classes`, `batch_norm_groups` and `platform`.
       num_classes: columns of the classifier.
-      platform: of the devices that train the network; `""` where it is not trained.
+      data: devices that share the rows of a batch, of which `batch_norm_devices` neighbours share batch
+        statistics; None for a network that is not trained.
+      platform: of those devices; `""` where the network is not trained.
+
+    Raises:
+      UserError: `batch_norm_devices` does not divide them.
     """
-    given = "num_classes", "platform"
-    names = [field.name for field in dataclasses.fields(Spec) if field.name not in given]
+    groups, together = 1, settings.batch_norm_devices
+    if data is not None and together:
+        groups, left = divmod(data, together)
+        if left:
+            raise UserError(
+                f"model.batch_norm_devices: {together} does not divide the number of devices of the batch, "
+                f"{data}; choose a divisor of that, or 0 for statistics of the whole batch"
+            )
+    own = ("num_classes", "batch_norm_groups", "platform")
+    names = [field.name for field in dataclasses.fields(Spec) if field.name not in own]
     return Spec(
-        num_classes=num_classes, platform=platform, **{name: getattr(settings, name) for name in names}
+        num_classes=num_classes,
+        batch_norm_groups=groups,
+        platform=platform,
+        **{name: getattr(settings, name) for name in names},
     )

@@ -48,7 +48,7 @@ def largest_component(
 
     # The first "before" differs everywhere, and is made of the mask: it is split over devices as that is.
     _, labels = jax.lax.while_loop(differs, lambda c: (c[1], spread(c[1])), (first - 1, first))
-    labels = labels.reshape(batch, -1)
+    labels = labels.reshape(batch, background)
     sizes = jnp.zeros((batch, background + 1), jnp.int32).at[jnp.arange(batch)[:, None], labels].add(1)
     largest = sizes[:, :background].argmax(axis=1).astype(jnp.int32)
     return (labels == largest[:, None]).reshape(mask.shape) & mask

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdml_jax.retrieval.components import enlarged, largest_component
+from cdml_jax.system.maxima import largest_along
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -106,7 +107,9 @@ def pooled_descriptors(
     there = positions[..., None]
     number = jnp.maximum(positions.sum((1, 2), dtype=feature_map.dtype), 1)
     mean = jnp.where(there, feature_map, 0).sum((1, 2)) / number[:, None]
-    largest = jnp.where(there, feature_map, -jnp.inf).max((1, 2))
+    on_object = jnp.where(there, feature_map, -jnp.inf)
+    images, height, width, channels = feature_map.shape
+    largest = largest_along(on_object.reshape(images, height * width, channels), 1)
     largest = jnp.where(positions.any((1, 2))[:, None], largest, 0)
     return jnp.concatenate([of_length_one(mean), of_length_one(largest)], axis=1)
 

@@ -21,13 +21,13 @@ from cdml_jax.errors import UserError
 from cdml_jax.runs import opening, stored
 from cdml_jax.runs.checksums import checksums
 from cdml_jax.system import console, files
+from cdml_jax.system.buckets import in_bucket
 from cdml_jax.system.trees import named_leaves
 from cdml_jax.training.state import TrainState
 
 if TYPE_CHECKING:
     from cdml_jax.training.program import Program
 
-_HALF_WRITTEN = ".orbax-checkpoint-tmp"
 _WORTH_SHARING = 2**20  # bytes of an array for each replica; smaller arrays are written by one replica
 
 
@@ -105,7 +105,8 @@ class Checkpoints:
         Raises:
           UserError: this checkpoint, or the one before, cannot be written; or the folder is gone.
         """
-        if self._opened and not self.folder.is_dir():  # Orbax would make it again, wherever that is
+        # Orbax would make it again, wherever that is; a bucket has no folder before the first save.
+        if self._opened and not (in_bucket(self.folder) or self.folder.is_dir()):
             raise UserError(
                 f"{self.folder} is gone since the run began: moved, deleted, or its disk was lost; bring it "
                 "back, then run the same command again"
@@ -178,7 +179,7 @@ class Checkpoints:
 
     def _without_halves(self) -> list[Path]:
         """The half-written checkpoints that were removed, by the first process."""
-        halves = [path for path in files.entries(self.folder) if _HALF_WRITTEN in path.name]
+        halves = opening.half_written(self.folder)
         for half in halves if processes.is_first() else ():
             # What stays is removed at the next start: Orbax's threads may still write there.
             with contextlib.suppress(OSError):

@@ -14,6 +14,7 @@ from etils.epath import Path
 from cdml_jax.configuration.trackers import WRITERS
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
+from cdml_jax.system.buckets import in_bucket
 
 FILE = "live.json"
 PROJECT = "cdml_jax"
@@ -92,6 +93,8 @@ def opened(writer: str, folder: Path, title: str) -> Live:
         pass  # there is none: a new run
     try:
         tracker, state["id"] = (_wandb if writer == "wandb" else _mlflow)(folder, title, state["id"])
+    except UserError as error:
+        raise UserError(f"live: {writer}: {error}") from error
     except Exception as error:
         raise UserError(f"live: {writer} does not begin ({type(error).__name__}: {error})") from error
     return Live(tracker, path, state)
@@ -116,7 +119,7 @@ def _wandb(folder: Path, title: str, known: str) -> tuple[Tracker, str]:
         name=title,
         id=known or secrets.token_hex(8),
         resume="allow",
-        dir=os.fspath(folder),
+        dir=None if in_bucket(folder) else os.fspath(folder),  # else where the command was given
         settings=wandb.Settings(silent=True),
     )
     return _Wandb(run), run.id
@@ -137,6 +140,8 @@ class _MLflow:
 def _mlflow(folder: Path, title: str, known: str) -> tuple[Tracker, str]:
     import mlflow
 
+    if in_bucket(folder) and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise UserError("it keeps no files in a bucket; set MLFLOW_TRACKING_URI to a server or a folder")
     where = os.environ.get("MLFLOW_TRACKING_URI") or (files.absolute(folder) / "mlruns").as_uri()
     client = mlflow.MlflowClient(where)
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)

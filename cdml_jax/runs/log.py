@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from typing import Any
 
@@ -11,9 +12,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from cdml_jax.errors import UserError
 from cdml_jax.runs.live import opened
-from cdml_jax.system import console, files
+from cdml_jax.system import buckets, console, files
+from cdml_jax.system.buckets import in_bucket
 
 _EVENTS = "events.out.tfevents."
 
@@ -49,14 +50,14 @@ class Writers:
             self._say_lost()
         with files.writing(folder):
             self._board.mkdir(parents=True, exist_ok=True)
-            for older in self._board.iterdir():
+            for older in files.entries(self._board):
                 if older.name.startswith(_EVENTS):
                     older.unlink()
-            try:
-                # Of TensorBoard's writers the one without a thread: what it has flushed, no kill takes.
-                self._events = EventsWriter(str(self._board / _EVENTS.partition(".")[0]))
-            except ImportError as error:  # of what a bucket needs
-                raise UserError(f"{folder}: TensorBoard's files cannot be written there: {error}") from error
+            # What goes to a bucket is appended to here, and written there as a whole.
+            self._local = tempfile.TemporaryDirectory() if in_bucket(folder) else None
+            place = Path(self._local.name) if self._local else self._board
+            # Of TensorBoard's writers the one without a thread: what it has flushed, no kill takes.
+            self._events = EventsWriter(str(place / _EVENTS.partition(".")[0]))
         self._write_lines()
         # A TensorBoard that is open drops what it has read before.
         self._write_events([Event(session_log=SessionLog(status=SessionLog.START)), *map(_event, history)])
@@ -95,11 +96,15 @@ class Writers:
             for event in events:
                 self._events.write_event(event)
             self._events.flush()
+            for file in files.entries(Path(self._local.name)) if self._local else ():
+                buckets.upload(file, self._board / file.name)
 
     def close(self) -> None:
         """Flush them."""
         with files.writing(self._board):
             self._events.close()
+        if self._local:
+            self._local.cleanup()
         if self._live:
             self._live.close()
 

@@ -13,8 +13,12 @@ import jax
 from etils.epath import Path
 
 from cdml_jax.errors import UserError
-from cdml_jax.system.files import error_number
+from cdml_jax.system.buckets import in_bucket
+from cdml_jax.system.files import entries, error_number
 
+_HALF_WRITTEN = ".orbax-checkpoint-tmp"
+# Where nothing can be renamed, in a bucket, Orbax writes it as the last object of a checkpoint.
+_COMMITTED = "commit_success.txt"
 _AGAIN = "then run the same command again"
 _ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "make it readable"),
@@ -64,19 +68,33 @@ with [ in its name; choose another
 
 
 def checkpoints_in(folder: Path) -> list[int]:
-    """Steps of the checkpoints in `folder`, ascending; they need not be whole.
+    """Steps of the checkpoints in `folder`, ascending; what they hold need not be whole.
+
+    In a bucket, those whose last object was written.
 
     Raises:
       UserError: the folder cannot be looked into.
     """
     try:
-        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+        numbered = [path for path in folder.iterdir() if path.name.isdecimal()]
+        return sorted(int(path.name) for path in numbered if _is_committed(path))
     except FileNotFoundError:
         return []
     except OSError as error:
         if isinstance(error, NotADirectoryError) and not folder.exists():
             return []  # a file in place of a folder above
         raise _cannot_be_opened(folder, error) from error
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What a run that was killed while it saved has left in `folder`, or saves just now."""
+    found = entries(folder)
+    numbered = [path for path in found if path.name.isdecimal() and not _is_committed(path)]
+    return [*(path for path in found if _HALF_WRITTEN in path.name), *numbered]
+
+
+def _is_committed(checkpoint: Path) -> bool:
+    return not in_bucket(checkpoint) or (checkpoint / _COMMITTED).exists()
 
 
 def left_aside(folder: Path) -> list[str]:
@@ -140,7 +158,7 @@ def _unreadable(folder: Path) -> Iterator[tuple[Path, OSError]]:
         return
     for path in entries:
         try:
-            os.stat(path) if "://" not in os.fspath(path) else path.stat()
+            path.stat() if in_bucket(path) else os.stat(path)
             if path.is_dir():
                 yield from _unreadable(path)
                 continue

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 from etils.epath import Path
 
-from cdml_jax.system import console, files
+from cdml_jax.system import buckets, console, files
+from cdml_jax.system.buckets import in_bucket
 
 
 def size(number: float) -> str:
@@ -68,7 +70,10 @@ class Profile:
         """Begin; steps that are under way should be done."""
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # every Python call, which would slow the loader's threads down
-        jax.profiler.start_trace(self.folder, profiler_options=options)
+        # XLA writes to disks alone: a trace that goes to a bucket is uploaded at its end.
+        self._local = tempfile.TemporaryDirectory() if in_bucket(self.folder) else None
+        place = self._local.name if self._local else self.folder
+        jax.profiler.start_trace(place, profiler_options=options)
         self._recording = True
 
     def stop(self) -> None:
@@ -77,6 +82,10 @@ class Profile:
             return
         self._recording = False
         jax.profiler.stop_trace()
+        if self._local:
+            with files.writing(self.folder):
+                buckets.upload_folder(self._local.name, self.folder)
+            self._local.cleanup()
         traces = _traces(self.folder)
         console.say(
             f"Profile: tensorboard --logdir={self.folder} (pip install tensorboard xprof)"

@@ -1,4 +1,4 @@
-"""How triplets are found in a batch: drawn by pair weights beforehand, or mined by distance.
+"""How triplets are found in a batch: drawn by pair weights beforehand, mined by distance, or both.
 
 `MINERS` is what the compiled step switches between and what a method's `miner` names; a miner's place in it
 is the index that the step takes, so adding one is adding an entry.
@@ -7,7 +7,7 @@ is the index that the step takes, so adding one is adding an entry.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +91,46 @@ def semi_hard_triplets(
     return _triplets(anchor, positive, negative, positives, negatives)
 
 
+def hardest_of_drawn_triplets(
+    embeddings: Float[Array, "batch size"],
+    labels: Integer[Array, " batch"],
+    triplets: Triplets,
+    *,
+    where: Bool[Array, " batch"] | None = None,
+) -> Triplets:
+    r"""The anchors and pairs of classes that were drawn, with the hardest images of these classes.
+
+    .. math:: p = \arg\max_{y_p = i, p \ne a} \|g_a - g_p\|, \quad n = \arg\min_{y_n = j} \|g_a - g_n\|
+
+    where a triplet of the pair (i, j) was drawn with the anchor a: which classes meet is decided by the pair
+    weights, which images of them by distance.
+
+    Args:
+      embeddings: one row an image; no gradient flows through the choice.
+      labels: class of each row.
+      triplets: as `sample_triplets` drew them; the classes are those of the anchors and of the negatives.
+      where: rows that count.
+
+    Returns:
+      `Triplets` with the same anchors; those are valid that were.
+
+    >>> rows = jnp.array([[0.0], [1.0], [3.0], [3.5], [2.0]])
+    >>> one = (jnp.array([row]) for row in (0, 1, 3))
+    >>> drawn = Triplets(*one, valid=jnp.array([True]))
+    >>> hardest = hardest_of_drawn_triplets(rows, jnp.array([0, 0, 0, 1, 1]), drawn)
+    >>> hardest.positive.item(), hardest.negative.item()
+    (2, 4)
+    """
+    distances, positives, negatives = _compared(embeddings, labels, where)
+    anchor = triplets.anchor
+    to_rows, of_negative = distances[anchor], labels[triplets.negative][:, None]
+    positive = jnp.argmax(jnp.where(positives[anchor], to_rows, -jnp.inf), axis=1)
+    wanted = negatives[anchor] & (labels[None, :] == of_negative)
+    negative = jnp.argmin(jnp.where(wanted, to_rows, jnp.inf), axis=1)
+    positive, negative = (jnp.where(triplets.valid, row, 0).astype(jnp.int32) for row in (positive, negative))
+    return Triplets(anchor, positive, negative, triplets.valid)
+
+
 def _compared(
     embeddings: jax.Array, labels: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -117,10 +157,10 @@ def _triplets(
 def mineable(
     labels: Integer[Array, " batch"], *, num_triplets: int, where: Bool[Array, " batch"] | None = None
 ) -> Bool[Array, " triplets"]:
-    """Which triplets a miner finds: those whose anchor counts and has a positive and a negative.
+    """Which triplets are found where anchors go round: those that count and have a positive and a negative.
 
-    It is known from labels alone, before the network has run, and the same for every miner: each of them
-    takes the anchors in turn.
+    It is known from labels alone, before the network has run, and the same for every miner that takes the
+    anchors in turn.
 
     Args:
       labels: class of each row.
@@ -135,9 +175,43 @@ def mineable(
     ).valid
 
 
-# Called as miner(embeddings, labels, num_triplets=T, where=...). None takes the triplets that were drawn.
-MINERS: dict[str, Callable[..., Triplets] | None] = {
-    "drawn": None,
-    "batch_hard": batch_hard_triplets,
-    "semi_hard": semi_hard_triplets,
+class Miner(NamedTuple):
+    """One way to find the triplets of a batch.
+
+    Args:
+      mine: called as mine(embeddings, labels, num_triplets=T, where=...), or, if `drawn`, as
+        mine(embeddings, labels, triplets, where=...); None takes the triplets that were drawn.
+      drawn: whether it starts from the drawn triplets. Otherwise its anchors go round, and those triplets are
+        valid that are `mineable`.
+    """
+
+    mine: Callable[..., Triplets] | None = None
+    drawn: bool = False
+
+    def __call__(
+        self,
+        embeddings: Float[Array, "batch size"],
+        labels: Integer[Array, " batch"],
+        triplets: Triplets,
+        *,
+        where: Bool[Array, " batch"],
+    ) -> Triplets:
+        """Triplets of the batch, as many as were drawn.
+
+        Args:
+          embeddings, labels, where: of its rows.
+          triplets: those that were drawn.
+        """
+        if self.mine is None:
+            return triplets
+        if self.drawn:
+            return self.mine(embeddings, labels, triplets, where=where)
+        return self.mine(embeddings, labels, num_triplets=triplets.valid.size, where=where)
+
+
+MINERS = {
+    "drawn": Miner(drawn=True),
+    "batch_hard": Miner(batch_hard_triplets),
+    "semi_hard": Miner(semi_hard_triplets),
+    "drawn_hard": Miner(hardest_of_drawn_triplets, drawn=True),
 }

@@ -14,6 +14,7 @@ import jax
 
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
+from cdml_jax.system.buckets import in_bucket
 from cdml_jax.system.files import cache_directory, path_of
 
 AUTO = "auto"
@@ -32,7 +33,7 @@ def keep_compiled(compilation_cache: str) -> Path | None:
       The folder that is now used, or None.
 
     Raises:
-      UserError: a folder that was named cannot be made.
+      UserError: a folder that was named cannot be made, or is in a bucket.
     """
     given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if given is not None:
@@ -40,10 +41,15 @@ def keep_compiled(compilation_cache: str) -> Path | None:
     if not compilation_cache:
         return None
     named = compilation_cache != AUTO
+    if in_bucket(compilation_cache):
+        raise UserError(
+            f"compilation_cache: {compilation_cache}: compiled programs are kept on a disk of this machine; "
+            "give a folder of it"
+        )
     try:
         root = path_of(compilation_cache) if named else cache_directory() / "compiled"
     except UserError:
-        if named:
+        if named or in_bucket(os.environ.get("CDML_DATA_DIR", "")):
             raise
         return None  # no home folder
     folder = Path(root / _machine())

@@ -1,7 +1,8 @@
 """Files that are whole or absent, locks, and the user's cache folder.
 
-Paths are `etils.epath` paths, so a workdir may be a folder on this machine or in a bucket (`gs://…`). Whoever
-reads a file that is written here sees the old one or the whole new one, whatever ends the writer.
+Paths are `etils.epath` paths, so a workdir may be a folder on this machine or in a bucket (`gs://…`,
+`system.buckets`). Whoever reads a file that is written here sees the old one or the whole new one, whatever
+ends the writer.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import errno
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
 from etils import epath
 
 from cdml_jax.errors import UserError
-from cdml_jax.system import console
+from cdml_jax.system import buckets, console
+from cdml_jax.system.buckets import in_bucket
+from cdml_jax.system.leases import leased
 
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there"),
@@ -26,18 +30,19 @@ _ADVICE = {
     **dict.fromkeys((errno.ENOENT, errno.ESTALE, errno.EIO, errno.ENOTCONN), "is its disk still there?"),
 }
 
-_BUCKETS = ("gs", "s3", "az", "hf")  # those that epath knows
-
 
 def path_of(text: str | os.PathLike) -> epath.Path:
     """The path that a person means: `~` is their home folder, `gs://` a bucket.
 
     Raises:
-      UserError: `~` is used where no home folder is known, or it is an address of the web.
+      UserError: `~` is used where no home folder is known; it is an address of the web; or the bucket
+        cannot be reached.
     """
     expanded = os.path.expanduser(text)
     scheme, mark, _ = expanded.partition("://")
-    if mark and scheme.isalnum() and scheme not in _BUCKETS:
+    if mark and scheme == buckets.SCHEME:
+        buckets.reach(expanded)
+    elif mark and scheme.isalnum():
         raise UserError(
             f"{os.fspath(text)}: {scheme}:// is neither read nor written; fetch what is there, and give "
             "its path"
@@ -54,17 +59,27 @@ def absolute(path: os.PathLike | str) -> epath.Path:
     gs://bucket/run
     """
     found = epath.Path(path)
-    return found if "://" in os.fspath(found) else epath.Path(os.path.abspath(found))
+    return found if in_bucket(found) else epath.Path(os.path.abspath(found))
+
+
+def has_room_for_files(folder: os.PathLike | str) -> bool:
+    """Whether files can be put into a folder: it is there, or in a bucket, where folders are but names."""
+    return in_bucket(folder) or absolute(folder).is_dir()
 
 
 def cache_directory() -> epath.Path:
     """Where data are kept if nothing is configured: $CDML_DATA_DIR, else cdml_jax in the user's cache folder.
 
     Raises:
-      UserError: no home folder is known, and neither variable is set.
+      UserError: no home folder is known, and neither variable is set; or CDML_DATA_DIR is in a bucket.
     """
     if os.environ.get("CDML_DATA_DIR"):
-        return path_of(os.environ["CDML_DATA_DIR"])
+        given = os.environ["CDML_DATA_DIR"]
+        if in_bucket(given):
+            raise UserError(
+                f"CDML_DATA_DIR: {given}: caches are kept on a disk of this machine; give a folder"
+            )
+        return path_of(given)
     try:
         return path_of(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "cdml_jax"
     except UserError:
@@ -77,6 +92,8 @@ def error_number(error: BaseException) -> int | None:
     >>> error_number(OSError(errno.EIO, "")), error_number(ValueError("... os_error_code='28'"))
     (5, 28)
     """
+    if isinstance(error, FileNotFoundError):  # of a bucket's objects it comes without the number
+        return errno.ENOENT
     # The storage below Orbax raises ValueError, with the number in its text.
     told = re.search(r"os_error_code='(\d+)'", str(error))
     return int(told[1]) if told else error.errno if isinstance(error, OSError) else None
@@ -98,7 +115,7 @@ def size(path: os.PathLike | str) -> int:
       OSError: it is not there, or cannot be looked at.
     """
     # Of a file on this machine epath asks for its owner's name too, which a container's user may lack.
-    if "://" in os.fspath(path):
+    if in_bucket(path):
         return epath.Path(path).stat().length
     return os.stat(path).st_size
 
@@ -116,9 +133,11 @@ run the same command again; what was saved before stays
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except Exception as error:
         number = error_number(error)
-        if number is None and not isinstance(error, OSError):
+        ours = isinstance(error, OSError) or (isinstance(error, ValueError) and number is not None)
+        # What the libraries below a bucket raise is of many kinds.
+        if isinstance(error, UserError) or not (ours or in_bucket(place)):
             raise
         reason = os.strerror(number) if number else str(error)
         advice = _ADVICE.get(number or 0, "see what is wrong with it")
@@ -133,12 +152,17 @@ def replacing(path: os.PathLike | str) -> Iterator[epath.Path]:
     """Gives a path to write to; it takes the place of `path` at the end, or disappears with an error.
 
     The temporary file lies in the same folder under a hidden name that ends in `.tmp`; those that a killed
-    process left are removed.
+    process left are removed. For a bucket it lies on this machine, and is uploaded as one object.
 
     Raises:
       OSError: as the disk raises it; `writing` makes a message of it.
     """
     whole = epath.Path(path)
+    if in_bucket(whole):
+        with tempfile.TemporaryDirectory() as folder:
+            yield epath.Path(folder) / whole.name
+            buckets.upload(epath.Path(folder) / whole.name, whole)
+        return
     for left in _leftovers(whole):
         left.unlink(missing_ok=True)
     temporary = whole.parent / f".{whole.name}.{os.getpid()}.tmp"
@@ -208,7 +232,8 @@ def write_json(path: os.PathLike | str, value: Any, *, sort_keys: bool = False) 
 def locked(path: os.PathLike | str, busy: str | None) -> Iterator[None]:
     """Keeps every other process that asks for the same lock out until the end, however this process ends.
 
-    Where locks do not exist (a bucket, some network disks, Windows) one warning is printed instead.
+    Where locks do not exist (some network disks, Windows) one warning is printed instead. In a bucket the
+    lock is a lease (`system.leases`).
 
     Args:
       path: the lock's file; made if absent, and left there.
@@ -217,14 +242,14 @@ def locked(path: os.PathLike | str, busy: str | None) -> Iterator[None]:
     Raises:
       UserError: another process holds it, or the file cannot be made.
     """
+    if in_bucket(path):
+        with leased(path, busy):
+            yield
+        return
     try:
         import fcntl  # here: reading and inference work where it does not exist
     except ImportError:
         console.warn(f"{os.fspath(path)} cannot be locked here: see to it that no other run uses it")
-        yield
-        return
-    if "://" in os.fspath(path):
-        console.warn(f"{os.fspath(path)}: a bucket has no locks: see to it that no other run uses it")
         yield
         return
     with contextlib.ExitStack() as stack:

@@ -103,10 +103,11 @@ def number_valid(
 ) -> Int[Array, ""]:
     """How many triplets of all microbatches are valid: known from labels alone."""
     mined = functools.partial(mineable, num_triplets=triplets.valid.shape[1])
+    from_drawn = jnp.array([one.drawn for one in MINERS.values()])
     valid = jax.lax.cond(
-        miner > 0,
-        lambda: jax.vmap(lambda part: mined(part, where=part >= 0))(labels),
+        from_drawn[miner],
         lambda: triplets.valid,
+        lambda: jax.vmap(lambda part: mined(part, where=part >= 0))(labels),
     )
     return valid.sum(dtype=jnp.int32)
 
@@ -218,12 +219,10 @@ def _triplet_sums(
         def own(triplets):
             return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, share), triplets)
 
-        def found(mine):
-            if mine is None:
-                return lambda: own(drawn)
-            return lambda: own(mine(embeddings, labels, num_triplets=number, where=labels >= 0))
+        def found(one):
+            return lambda: own(one(embeddings, labels, drawn, where=labels >= 0))
 
-        triplets = jax.lax.switch(miner, tuple(found(mine) for mine in MINERS.values()))
+        triplets = jax.lax.switch(miner, tuple(found(one) for one in MINERS.values()))
         anchor, positive, negative = (embeddings[index] for index in triplets[:3])
         losses = triplet_margin_loss(anchor, positive, negative, margin=margin)
         parts = (losses, losses > 0, squared_distance(anchor, positive), squared_distance(anchor, negative))

@@ -79,11 +79,7 @@ class Program(Generic[Config_co]):
             load_weights, config.model.weights, network=config.model.name, style=config.model.style
         )
         self.mesh = mesh_lib.make_mesh(
-            config.batch_size,
-            config.accumulation,
-            devices,
-            data=config.mesh.data,
-            model=config.mesh.model,
+            config.batch_size, config.accumulation, devices, data=config.mesh.data, model=config.mesh.model
         )
         self.traces: collections.Counter[str] = collections.Counter()
         images = len(dataset.splits["train"] if feeds is None else feeds["train"])
@@ -97,7 +93,8 @@ class Program(Generic[Config_co]):
         self.storage = make_storage(
             kept.storage, dataset.num_classes, kept.top_k, self.mesh, symmetric=kept.symmetric
         )
-        spec = spec_of(config.model, dataset.num_classes, self.mesh.devices.flat[0].platform)
+        platform, data = self.mesh.devices.flat[0].platform, self.mesh.shape[mesh_lib.DATA]
+        spec = spec_of(config.model, dataset.num_classes, data=data, platform=platform)
         plain = functools.partial(build, config.model.name, spec)
         build_model = functools.partial(plain, part=structure.part, families=dataset.classes.families)
         self.cut, outside = cut_of(config.model.frozen, build_model)

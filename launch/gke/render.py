@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MOUNT = "/shared"
+BUCKET = "gs://"
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer
@@ -63,8 +64,15 @@ def jobset_values(arguments: Sequence[str]) -> dict[str, str]:
     elif tier != "on-demand":
         raise Refused(f"CDML_TIER is {tier}: it must be on-demand, spot or reserved")
     folders = [a.removeprefix("--workdir=") for a in arguments if a.startswith("--workdir=")]
-    if len(folders) != 1 or not folders[0].startswith(f"{MOUNT}/"):
-        raise Refused(f"--workdir={MOUNT}/... is needed: the claim is mounted at {MOUNT}, for every pod")
+    if len(folders) != 1 or not folders[0].startswith((f"{MOUNT}/", BUCKET)):
+        raise Refused(
+            f"--workdir={MOUNT}/... or {BUCKET}... is needed: the claim is mounted at {MOUNT}, for every pod"
+        )
+    mounts, volumes = [], []
+    if os.environ.get("CDML_CLAIM") or not folders[0].startswith(BUCKET):
+        claim = needed("CDML_CLAIM", "the PersistentVolumeClaim of the shared storage")
+        mounts = [{"name": "shared", "mountPath": MOUNT}]
+        volumes = [{"name": "shared", "persistentVolumeClaim": {"claimName": claim}}]
     return {
         "namespace": dns_name("CDML_NAMESPACE", os.environ.get("CDML_NAMESPACE") or "default"),
         "service_account": dns_name("CDML_SERVICE_ACCOUNT", os.environ.get("CDML_SERVICE_ACCOUNT") or "cdml"),
@@ -76,8 +84,8 @@ def jobset_values(arguments: Sequence[str]) -> dict[str, str]:
         "node_selector": json.dumps(selector),
         "image": json.dumps(needed("CDML_IMAGE", "the container image, as it is pushed")),
         "arguments": json.dumps(list(arguments)),
-        "mount": MOUNT,
-        "claim": json.dumps(needed("CDML_CLAIM", "the PersistentVolumeClaim of the shared storage")),
+        "mounts": json.dumps(mounts),
+        "volumes": json.dumps(volumes),
     }
 
 

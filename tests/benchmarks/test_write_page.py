@@ -21,7 +21,7 @@ def test_the_table_on_paper_is_written_from_its_results(write_page):
     assert text == module.with_table(text, module.on_paper(result))
     assert text.count(result["table"][0]["set"]) >= 2
     steps = json.loads((ROOT / "benchmarks" / "results" / "tpu_steps.json").read_text())["cases"]
-    table = module.page_tpu.crossing(steps[module.page_tpu.SCALED])
+    table = module.page_tpu.crossing(steps[module.page_tpu.SCALED], steps[module.page_tpu.GROUPED])
     assert text == module.with_table(text, table, "crossing")
 
 

@@ -11,8 +11,10 @@ import pytest
 
 import cdml_jax
 from cdml_jax.cli import arguments, main
+from cdml_jax.cli.actions.running import settings_for_use
 from cdml_jax.cli.images import images_in
 from cdml_jax.configuration.load import load, load_arguments
+from cdml_jax.configuration.settings import changed, defaults, to_plain
 from cdml_jax.system import console
 
 
@@ -35,6 +37,11 @@ def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch, line, name):
     monkeypatch.setenv("HOME", "/home/of mine")
     options, _ = main.parser().parse_known_args(line.split())
     assert getattr(options, name) == Path("/home/of mine/mine")
+
+
+def test_what_was_trained_on_groups_of_devices_is_used_on_any_number():
+    stored = {"config": to_plain(changed(defaults(), {"model.batch_norm_devices": 8}))}
+    assert settings_for_use(stored).model.batch_norm_devices == 0
 
 
 def test_brackets_in_a_path_are_no_pattern(tmp_path):

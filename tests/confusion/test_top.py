@@ -15,7 +15,6 @@ from cdml_jax.confusion import top as top_counts
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 update = jax.jit(confusion.update)
-merge = jax.jit(top_counts.merge)
 
 
 def dense_errors(top):
@@ -146,7 +145,7 @@ def test_merged_summaries_keep_the_bound(dtype):
         labels, answers = rng.integers(0, 3, 60), np.minimum(rng.geometric(0.15, 60), classes) - 1
         np.add.at(counts, (labels, answers), 1)
         tops.append(update(init_top(classes, k, dtype), labels, answers))
-    check_bound(functools.reduce(merge, tops), counts)
+    check_bound(functools.reduce(lambda kept, top: kept.plus(top, decay=1.0), tops), counts)
     check_bound(jax.jit(top_counts.merge_stacked)(jax.tree.map(lambda *a: jnp.stack(a), *tops)), counts)
 
 
@@ -183,13 +182,13 @@ def test_counts_reduced_over_eight_devices_are_one_summary_of_the_whole(transfor
 
 
 def test_decay_scales_what_is_kept_and_drops_nothing_but_all():
-    top = update(init_top(5, 2), *stream(5))
-    half = top_counts.decayed(top, 0.5)
+    top, none = update(init_top(5, 2), *stream(5)), init_top(5, 2)
+    half = top.plus(none, decay=0.5)
     np.testing.assert_allclose(dense_errors(half), dense_errors(top) / 2)
-    assert half.errors.dtype == jnp.float32
-    gone = top_counts.decayed(top, 0.0)
-    assert (np.asarray(gone.indices) == -1).all()
-    assert not np.asarray(gone.errors).any()
+    assert half.values.dtype == half.errors.dtype == np.float32
+    gone = top.plus(none, decay=0.0)
+    assert (gone.indices == -1).all()
+    assert not gone.errors.any()
 
 
 def both_kinds(smoothing, k=None, **keywords):

@@ -220,13 +220,37 @@ ENTRY %main (p: f32[8]) -> f32[64] {
 
 def test_xla_text_is_read():
     assert collectives(HLO) == [
-        Collective("all-reduce", ("f32[8]",), 32, 2, 3, "in/loop"),
-        Collective("all-gather", ("bf16[16,2]",), 64, 4, 1, "", True),
+        Collective("all-reduce", ("f32[8]",), 32, 2, 3, "in/loop", span=2),
+        Collective("all-gather", ("bf16[16,2]",), 64, 4, 1, "", True, span=4),
         Collective("collective-permute", ("f32[3]",), 12, 2, 1, "", True),
-        Collective("all-to-all", ("pred[2]", "pred[2]"), 4, 2, 1, ""),
-        Collective("all-reduce", ("f32[2]", "s64[]"), 16, 4, 1, "", True),
-        Collective("reduce-scatter", ("f8e4m3fn[5]",), 5, 4, 1, ""),
+        Collective("all-to-all", ("pred[2]", "pred[2]"), 4, 2, 1, "", span=2),
+        Collective("all-reduce", ("f32[2]", "s64[]"), 16, 4, 1, "", True, span=4),
+        Collective("reduce-scatter", ("f8e4m3fn[5]",), 5, 4, 1, "", span=4),
     ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "first"),
+    [
+        ("{{4,5},{0,1},{2,3},{6,7}}", [4, 5]),
+        ("[2,4]<=[8]", [0, 1, 2, 3]),
+        ("[4,2]<=[2,4]T(1,0)", [0, 4]),
+        ("[2,4]<=[2,2,2]T(1,0,2)", [0, 1, 4, 5]),
+        ("mesh['a'=2,'b'=4] {'b'}", [0, 1, 2, 3]),
+        ("mesh['a'=2,'b'=4,'c'=1] {'a'}", [0, 4]),
+        ("mesh['a'=2,'b'=2,'c'=2] {'a','c'}", [0, 1, 4, 5]),
+        ("mesh['a'=8] {'a':(1)4}", [0, 2, 4, 6]),
+        ("mesh['a'=8] {'a':(4)2}", [0, 1]),
+        ("{}", list(range(8))),
+    ],
+)
+def test_groups_are_read_as_xla_writes_them(groups, first):
+    """By hand, from XLA's definitions: an array of places, its axes exchanged, cut into rows."""
+    text = f"%m, replica_groups={groups}, to_apply=%add"
+    found = collectives(
+        f"HloModule f, num_partitions=8\n\nENTRY %m () -> f32[2] {{\n  %r = f32[2] all-reduce({text}\n}}"
+    )
+    assert [(one.devices, one.span) for one in found] == [(len(first), first[-1] - first[0] + 1)]
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,25 @@ def test_a_killed_process_ends_the_other_within_a_minute(start, tmp_path, victim
         left = run.texts()[1 - victim]
     assert statuses[1 - victim] not in (0, 2), left
     assert any(words in left for words in GONE[victim]), left
+
+
+@pytest.mark.program
+def test_two_processes_keep_their_run_in_a_bucket(bucket, stand_in, environment, start, trained, tmp_path):
+    """Stopped in one of them, and continued, the run is that of a disk; each writes its own arrays there."""
+    expected, _ = trained(tmp_path / "disk", 2, 2, "--config.epochs=3", double=True)
+    environment.update(stand_in.environment)
+    try:
+        workdir = bucket / "run"
+        with start(workdir, 2, 2, "--config.epochs=3", double=True) as run:
+            run.until(lambda: any("epoch 1 of 3" in text for text in run.texts()))
+            run.processes[1].send_signal(signal.SIGTERM)
+            assert run.statuses() == [128 + signal.SIGTERM] * 2, run.texts()
+        assert not stand_in.names(prefix="run/.lock")
+        log, said = trained(workdir, 2, 2, "--config.epochs=3", double=True)
+    finally:
+        for name in stand_in.environment:
+            environment.pop(name)
+    assert "continuing at step" in said[0]
+    assert_same_figures(expected, log, relative=1e-9)
+    arrays = [name for name in stand_in.names(prefix="run/checkpoints/18/run/") if "ocdbt.process_1/" in name]
+    assert arrays

@@ -98,6 +98,16 @@ def test_workdir_is_on_the_claim(manifests):
     assert volume["persistentVolumeClaim"] == {"claimName": "runs"}
 
 
+def test_a_workdir_in_a_bucket_needs_no_claim(launch, manifests):
+    variables = {name: value for name, value in SLICE.items() if name != "CDML_CLAIM"}
+    run = ("train", "--config=cub", "--workdir=gs://bucket/runs/cub")
+    printed = launch("gke.sh", "render", *run, **variables).stdout
+    _, jobset = yaml.safe_load_all(printed)
+    (container,) = pod_of(jobset)["containers"]
+    assert container["args"] == list(run)
+    assert container["volumeMounts"] == pod_of(jobset)["volumes"] == []
+
+
 def test_service_account(manifests):
     account, jobset = manifests(CDML_SERVICE_ACCOUNT="painter", CDML_NAMESPACE="art")
     assert (account["apiVersion"], account["kind"]) == ("v1", "ServiceAccount")
@@ -170,7 +180,7 @@ def test_impossible_values_are_refused(manifests, variables, said):
     ("without", "arguments", "said"),
     [
         ("CDML_CLAIM", RUN, "render.py: CDML_CLAIM is not set: "),
-        ("", ("train", "--workdir=/tmp/cub"), "--workdir=/shared/... is needed"),
+        ("", ("train", "--workdir=/tmp/cub"), "--workdir=/shared/... or gs://... is needed"),
         ("", ("train",), "--workdir is not given"),
     ],
 )

@@ -107,6 +107,12 @@ def test_dry_run_prints_every_step(launch):
     ]
 
 
+def test_a_workdir_may_be_in_a_bucket(launch):
+    run = "train --config=cub --workdir=gs://bucket/runs/cub"
+    result = launch("tpu_vm.sh", "run", *run.split(), DRY_RUN=1, **SLICE)
+    assert f"tpu_worker.sh run {run}'" in result.stdout
+
+
 def test_dry_run_of_reserved_slices(launch):
     result = launch("tpu_vm.sh", "create", DRY_RUN=1, CDML_TIER="reserved", CDML_SLICES=2, **SLICE)
     assert " --reserved --node-count=2 --node-prefix=cub " in result.stdout

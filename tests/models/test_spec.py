@@ -53,6 +53,7 @@ CHANGES = {
     "style": "tensorflow",
     "freeze_batch_norm": True,
     "remat": True,
+    "batch_norm_groups": 2,
 }
 
 
@@ -102,8 +103,35 @@ def test_a_network_of_ones_own_takes_weights_of_another_library():
 
 def test_a_configuration_gives_the_networks_part_of_its_keys():
     settings = base.get_config().model
-    settings.update({key: value for key, value in CHANGES.items() if key != "num_classes"})
-    assert spec_of(settings, 9) == Spec(**CHANGES)
+    own = ("num_classes", "batch_norm_groups")
+    settings.update({key: value for key, value in CHANGES.items() if key not in own})
+    settings.batch_norm_devices = 4
+    assert spec_of(settings, 9, data=8) == Spec(**CHANGES)
+    assert spec_of(settings, 9) == dataclasses.replace(Spec(**CHANGES), batch_norm_groups=1)
+
+
+@pytest.mark.parametrize(("together", "groups"), [(0, 1), (8, 1), (2, 4), (1, 8)])
+def test_batch_norm_is_over_the_groups_that_so_many_devices_make(together, groups):
+    settings = base.get_config().model
+    settings.batch_norm_devices = together
+    assert spec_of(settings, 9, data=8).batch_norm_groups == groups
+    assert spec_of(settings, 9).batch_norm_groups == 1
+
+
+@pytest.mark.parametrize("together", [3, 16])
+def test_devices_that_do_not_make_equal_groups_are_refused(together):
+    settings = base.get_config().model
+    settings.batch_norm_devices = together
+    with pytest.raises(
+        UserError, match=rf"batch_norm_devices: {together} does not divide the number of devices.*, 8;"
+    ):
+        spec_of(settings, 9, data=8)
+
+
+def test_a_network_without_batch_norm_has_no_groups_of_it():
+    spec = Spec(num_classes=3, batch_norm_groups=2)
+    with pytest.raises(UserError, match="batch_norm_devices: the network vit_base_patch16 has no batch"):
+        nnx.eval_shape(lambda: build("vit_base_patch16", spec, rngs=nnx.Rngs(0)))
 
 
 def test_a_configuration_that_lacks_a_key_is_refused():

@@ -47,6 +47,28 @@ def test_scda_has_the_values_worked_out_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_maps_of_no_image_give_no_descriptors():
+    maps, earlier = jnp.zeros((0, 7, 5, 4)), jnp.zeros((0, 14, 10, 3))
+    assert selective_descriptors(maps).shape == (0, 8)
+    assert selective_descriptors(maps, earlier).shape == (0, 14)
+
+
+def test_descriptors_have_a_gradient_where_the_compiler_computes_the_map_twice():
+    """After a layer norm, as of a transformer: fused with it, a maximum equals no value of the map."""
+    tokens = np.random.default_rng(0).uniform(0, 2, (16, 2, 2, 5)).astype(np.float32)
+
+    def normalised(x):
+        return (x - x.mean(3, keepdims=True)) / jnp.sqrt(x.var(3, keepdims=True) + 1e-6) * 1.3 + 0.1
+
+    def loss(maps):
+        found = pooled_descriptors(maps, jnp.ones(maps.shape[:3], bool))
+        return (found[:, 5:] * jnp.arange(1.0, 6)).sum()
+
+    at_once = jax.jit(jax.grad(lambda x: loss(normalised(x))))(tokens)
+    maps, back = jax.vjp(normalised, tokens)
+    np.testing.assert_allclose(at_once, back(jax.grad(loss)(maps))[0], rtol=1e-3, atol=1e-4)
+
+
 def test_corners_connect_by_eight_neighbours_and_not_by_four():
     values = worked_map()
     values[0, 2, 2] = (5, 1)  # touches (3, 3) by a corner, the other three by sides

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import sys
+from unittest import mock
 
 import pytest
 from etils.epath import Path
@@ -103,3 +105,18 @@ def test_wandb_writes_offline(tmp_path, monkeypatch):
     writer.write(HISTORY)
     writer.close()
     assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_mlflow_keeps_no_files_in_a_bucket(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow", mock.Mock())
+    with pytest.raises(
+        UserError, match=r"^it keeps no files in a bucket; set MLFLOW_TRACKING_URI to a server"
+    ):
+        live._mlflow(Path("gs://bucket/run"), "CDML, seed 0", "")
+
+
+def test_wandb_keeps_its_files_here_where_the_workdir_is_in_a_bucket(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", wandb := mock.Mock())
+    live._wandb(Path("gs://bucket/run"), "CDML, seed 0", "")
+    assert wandb.init.call_args.kwargs["dir"] is None

@@ -1,10 +1,18 @@
 """Mined triplets against brute force, and what a miner promises."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdml_jax.sampling.mining import MINERS, batch_hard_triplets, mineable, semi_hard_triplets
+from cdml_jax.sampling.mining import (
+    MINERS,
+    batch_hard_triplets,
+    hardest_of_drawn_triplets,
+    mineable,
+    semi_hard_triplets,
+)
+from cdml_jax.sampling.triplets import sample_triplets
 
 
 def test_semi_hard_is_the_brute_force_choice():
@@ -48,11 +56,38 @@ def test_batch_hard_is_the_brute_force_choice():
             assert int(triplets.negative[t]) == min(negatives, key=lambda n: distances[a, n])
 
 
-@pytest.mark.parametrize("name", [name for name, miner in MINERS.items() if miner])
-def test_every_miner_finds_the_triplets_that_labels_promise(name):
+def test_hardest_of_drawn_keeps_the_classes_that_were_drawn():
+    rng = np.random.default_rng(2)
+    embeddings, labels = rng.normal(size=(12, 5)), np.array([0, 2, 0, 1, 1, 2, 0, 2, 2, 3, 3, 3])
+    where = np.ones(12, bool)
+    where[[2, 11]] = False
+    embeddings[[2, 11]] = np.nan
+    pair_weights = rng.random((4, 4)) ** 4
+    drawn = sample_triplets(
+        jax.random.key(0), jnp.asarray(labels), jnp.float32(pair_weights), num_triplets=40, where=where
+    )
+    drawn = drawn._replace(valid=drawn.valid.at[7].set(False))
+    hardest = hardest_of_drawn_triplets(jnp.float32(embeddings), jnp.asarray(labels), drawn, where=where)
+    np.testing.assert_array_equal(hardest.anchor, drawn.anchor)
+    np.testing.assert_array_equal(hardest.valid, drawn.valid)
+    distances = ((embeddings[:, None] - embeddings[None]) ** 2).sum(-1)
+    moved = 0
+    for t in np.flatnonzero(drawn.valid):
+        a, class_of_negative = int(drawn.anchor[t]), labels[drawn.negative[t]]
+        positives = [p for p in range(12) if where[p] and p != a and labels[p] == labels[a]]
+        negatives = [n for n in range(12) if where[n] and labels[n] == class_of_negative]
+        assert int(hardest.positive[t]) == max(positives, key=lambda p: distances[a, p])
+        assert int(hardest.negative[t]) == min(negatives, key=lambda n: distances[a, n])
+        moved += int(hardest.negative[t]) != int(drawn.negative[t])
+    assert drawn.valid.sum() == 39
+    assert moved > 5
+
+
+@pytest.mark.parametrize("name", [name for name, miner in MINERS.items() if not miner.drawn])
+def test_every_miner_whose_anchors_go_round_finds_what_labels_promise(name):
     rng = np.random.default_rng(4)
     labels, where = np.array([0, 0, 1, 2, 2, 2, 3, 0]), np.arange(8) != 5
-    found = MINERS[name](
+    found = MINERS[name].mine(
         jnp.float32(rng.normal(size=(8, 3))), jnp.asarray(labels), num_triplets=19, where=jnp.asarray(where)
     )
     promised = mineable(jnp.asarray(labels), num_triplets=19, where=jnp.asarray(where))

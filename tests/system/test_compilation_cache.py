@@ -119,3 +119,11 @@ def test_a_folder_that_can_only_be_read_is_used_which_is_said_once(tmp_path, mon
     folder = keep_compiled(str(tmp_path))
     assert folder is not None
     assert says(f"cdml: {folder} cannot be written: what is compiled is not kept\n", capsys.readouterr().err)
+
+
+def test_a_folder_in_a_bucket_is_refused(unset):
+    with pytest.raises(
+        UserError, match=r"^compilation_cache: gs://bucket/a: compiled programs are kept on a"
+    ):
+        keep_compiled("gs://bucket/a")
+    assert jax.config.jax_compilation_cache_dir is None

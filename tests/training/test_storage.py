@@ -20,6 +20,8 @@ from cdml_jax.runs.entries import weights_of_epoch
 from cdml_jax.sampling import sample_triplets
 from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
+from cdml_jax.training.storage import make_storage
+from cdml_jax.training.storage.top import merge_on_devices
 
 
 def program(config, dataset, storage, devices=8, **confusion):
@@ -139,6 +141,22 @@ def test_counters_that_do_not_hold_all_keep_rates_exact(config, dataset):
     assert accuracy(hard) == pytest.approx(accuracy(whole))
     assert mean_class_error(hard) == pytest.approx(mean_class_error(whole))
     np.testing.assert_allclose(soft.errors + soft.correct, probabilities.matrix.sum(axis=1), rtol=1e-5)
+
+
+def test_counters_are_merged_on_the_host_as_they_are_on_the_devices():
+    """Bit for bit: floats that depend on the order in which they are added, on more devices than counters."""
+    mesh = mesh_lib.make_mesh(8)
+    storage, rng = make_storage("top", 11, 3, mesh), np.random.default_rng(0)
+    indices = rng.integers(0, 4, (8, 11, 1)) + np.arange(3) * 4
+    values = np.exp(rng.normal(0, 9, indices.shape)).astype(np.float32)
+    counts = TopConfusions(indices.astype(np.int32), values, values.sum(axis=2) * 3, values[:, :, 0])
+    counts = jax.device_put(counts, storage.shardings())
+    merged = storage.total(counts)
+    on_devices = jax.jit(merge_on_devices, static_argnames="mesh")(counts, mesh=mesh)
+    for ours, theirs in zip(merged, on_devices, strict=True):
+        assert isinstance(ours, np.ndarray)
+        assert ours.dtype == theirs.dtype
+        assert np.array_equal(ours, theirs)
 
 
 def test_uniform_pairs_and_watched_pairs_are_those_of_the_matrix():

@@ -152,6 +152,7 @@ def settings_for_use(stored: Mapping[str, Any], changes: Mapping[str, str] = NO_
         )
     if not values["model"]["frozen"]:
         values["model"]["weights"] = ""
+    values["model"]["batch_norm_devices"] = 0  # of training alone
     if values["confusion"]["source"] != "holdout":
         values["confusion"]["source"] = "train"
     return from_plain(values)

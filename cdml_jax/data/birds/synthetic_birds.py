@@ -23,6 +23,7 @@ from cdml_jax.data.birds.workers import Drawers
 from cdml_jax.data.classes import Classes
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
+from cdml_jax.system.buckets import in_bucket
 
 
 def classes(config: str) -> Classes:
@@ -105,6 +106,8 @@ def prepare(config: str, data_dir: str | os.PathLike, *, num_workers: int = 2) -
     if num_workers < 1:
         raise UserError(f"num_workers: {num_workers} is too few; give 1 or more")
     root = files.path_of(data_dir)
+    if in_bucket(root):
+        raise UserError(f"data_dir: {root}: birds are drawn on a disk of this machine; give a folder of it")
     if root.exists() and not root.is_dir():
         raise UserError(f"data_dir: {root} is a file; give a folder")
     builder = _builder(birds, root)
@@ -138,7 +141,7 @@ def _alone(root: epath.Path, birds: BirdSet) -> Iterator[None]:
     folder = root / SyntheticBirds.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if "://" not in os.fspath(folder) and not os.access(folder, os.W_OK):
+        if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         reason = error.strerror or error

@@ -165,7 +165,7 @@ def check_report(path: str | os.PathLike) -> None:
       UserError: its folder is not there, or it is something else than such a report, which would be lost.
     """
     file = files.absolute(path)
-    if not file.parent.is_dir():
+    if not files.has_room_for_files(file.parent):
         raise UserError(f"--report: there is no folder {file.parent}")
     if file.is_dir():
         raise UserError(f"--report: {path} is a folder; give a file")

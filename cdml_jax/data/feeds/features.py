@@ -20,6 +20,7 @@ from cdml_jax.data.feeds.feed import FeatureFeed, ImageFeed
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
 from cdml_jax.system.archives import intact, sealed
+from cdml_jax.system.buckets import in_bucket
 
 # What reading a file whose bytes have changed may end in; its header is parsed as Python.
 _DAMAGE = (
@@ -139,7 +140,7 @@ def _load(path: epath.Path) -> np.ndarray:
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":  # else NumPy advises to trust what looks like a pickle
             raise ValueError("not an array of NumPy")
-    if _in_bucket(path):
+    if in_bucket(path):
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
@@ -167,11 +168,7 @@ def _digest(features: np.ndarray) -> str:
 
 def _stamp(path: epath.Path) -> list[int] | None:
     """Size and time of change, where they are known."""
-    if _in_bucket(path):
+    if in_bucket(path):
         return None
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
-
-
-def _in_bucket(path: epath.Path) -> bool:
-    return "://" in os.fspath(path)

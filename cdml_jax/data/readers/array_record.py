@@ -26,6 +26,7 @@ from cdml_jax.data.dividing.derived import BottomCropped, Digested
 from cdml_jax.data.dividing.splits import split_checksum
 from cdml_jax.errors import UserError
 from cdml_jax.system import console, files
+from cdml_jax.system.copies import copied
 
 _CARD = "cdml_jax.json"
 _VERSION = 1
@@ -115,7 +116,7 @@ def read_records(folder: str) -> Dataset:
 
     from cdml_jax.data.readers.tfds_sets import TfdsSource
 
-    root = files.path_of(folder)
+    root = copied(files.path_of(folder))
     card = _read_card(root)
     if card is None:
         raise UserError(
@@ -304,9 +305,8 @@ def _check_count(path: epath.Path, count: int) -> None:
 
 
 def _sync(path: epath.Path) -> None:
-    if "://" not in os.fspath(path):  # a bucket has what was closed
-        with Path(path).open("rb") as file:
-            os.fsync(file.fileno())
+    with Path(path).open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _encoded(source: Source, index: int) -> bytes:

@@ -13,6 +13,8 @@ from cdml_jax.data.classes import Classes
 from cdml_jax.data.dataset import Dataset
 from cdml_jax.data.dividing.splits import ALIASES
 from cdml_jax.errors import UserError
+from cdml_jax.system.buckets import in_bucket
+from cdml_jax.system.copies import copied
 from cdml_jax.system.files import path_of
 
 
@@ -167,6 +169,8 @@ def find_builder(name: str, data_dir: epath.Path, *, unknown: str) -> Any:
         raise UserError(f"TFDS set {name!r}: {_line(error)}") from error
     if not folder and not builder.is_prepared():
         builder = _prepare(name, data_dir)
+    if in_bucket(builder.data_path):
+        builder = tfds.builder_from_directory(str(copied(epath.Path(builder.data_path))))
     if str(builder.info.file_format.file_suffix) != "array_record":
         raise UserError(
             f"TFDS set {name!r} is stored as {builder.info.file_format.file_suffix}; prepare it again with "
@@ -204,11 +208,8 @@ def _keys(builder: Any) -> tuple[str, str]:
 
 
 def _size_and_change(files: list[epath.Path]) -> tuple[int, int]:
-    """Bytes of all files, and the newest time of change in ns (to the second in a bucket)."""
-    if any("://" in os.fspath(file) for file in files):
-        found = [(status.length, status.mtime * 10**9) for status in (file.stat() for file in files)]
-    else:
-        found = [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
+    """Bytes of all files, and the newest time of change in ns."""
+    found = [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
     return sum(size for size, _ in found), max((changed for _, changed in found), default=0)
 
 

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from cdml_jax.errors import UserError
 from cdml_jax.models.weights.pickles import read_pickle
+from cdml_jax.system.buckets import in_bucket
 from cdml_jax.system.console import escaped
 from cdml_jax.system.files import path_of
 
@@ -122,6 +123,11 @@ def _located(name: str) -> tuple[Path, str]:
         return _shipped(name), ""
     if name.startswith(HUB):
         return _from_hub(name.removeprefix(HUB)), ""
+    if in_bucket(name):
+        raise UserError(
+            f"model.weights: {name}: a file of weights is read from a disk of this machine; fetch it, and "
+            "give its path (the workdir of a run may be in a bucket)"
+        )
     path, table = Path(path_of(name)), ""
     if not path.exists() and "#" in name:
         file, _, table = name.rpartition("#")

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import importlib.util
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -83,7 +82,7 @@ def placed(files: Sequence[bytes], path: Path, inside: int) -> str:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         if folder.is_dir():
-            shutil.rmtree(folder)
+            Path(folder).rmtree()
     if sum(map(len, files)) <= inside:
         return ""
     with writing(folder):

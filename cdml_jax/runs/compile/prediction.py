@@ -7,7 +7,8 @@
 Operations and cycles are the compiler's, of one chip; bytes are those that the program moves between HBM
 and the chip's own memory, read from its text (`Cycles.moved`). Bytes sent are those of a ring
 (`Collective.sent`), over as many links as a ring uses in the slice (`Slice.links`). Hops lead from a chip to
-the farthest and, in an all-reduce, back. A collective that the compiler has made asynchronous overlaps with
+the farthest and, in an all-reduce, back; where a group of neighbours takes part, links and hops are those of
+its block (`Slice.block`). A collective that the compiler has made asynchronous overlaps with
 computing; the others wait. Between slices, collectives cross the data centre's network, for which no
 prediction is made.
 
@@ -84,6 +85,7 @@ def predicted(compiled: Compiled, where: Slice) -> Prediction:
 
 def seconds_of(one: Collective, where: Slice) -> float:
     """Seconds of a collective over all its runs in a step."""
+    where = where.block(one.span)
     hops = where.hops * (2 if one.kind == "all-reduce" else 1)
     bytes_a_second = max(where.links, 1) * where.chip.link
     return max(one.sent / bytes_a_second, one.times * hops * HOP_SECONDS)

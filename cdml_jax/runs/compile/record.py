@@ -58,12 +58,20 @@ def record(compiled: Compiled, where: Slice) -> dict[str, Any]:
 
 
 def _alike(found: Iterable[Collective]) -> list[dict[str, Any]]:
-    """Collectives of one kind and size together, in the order in which the first of each runs."""
+    """Collectives of one kind and size together, in the order in which the first of each runs.
+
+    `span` stands where the devices that take part together are not neighbours.
+    """
     alike = Counter(
-        (one.kind, one.bytes, one.devices, one.overlapped) for one in found for _ in range(one.times)
+        (one.kind, one.bytes, one.devices, one.overlapped, one.span)
+        for one in found
+        for _ in range(one.times)
     )
     keys = "kind", "bytes", "devices", "overlapped"
-    return [dict(zip(keys, each)) | {"number": number} for each, number in alike.items()]
+    return [
+        dict(zip(keys, each)) | ({} if span in (0, each[2]) else {"span": span}) | {"number": number}
+        for (*each, span), number in alike.items()
+    ]
 
 
 def _ms(seconds: float) -> float:

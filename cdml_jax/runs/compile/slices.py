@@ -68,6 +68,23 @@ class Slice:
         """Chips between the two that are farthest from each other."""
         return sum(n // 2 if self._joined(n) else n - 1 for n in self.shape)
 
+    def block(self, neighbours: int) -> Slice:
+        """So many neighbouring devices as a slice of their own; the whole slice where they are as many or 0.
+
+        In the order of a run, hosts of 2 x 2 chips follow one another along the first axis, then the next.
+
+        >>> parse("v5e:16x16").block(8).shape, parse("v5e:16x16").block(32).shape
+        ((4, 2), (16, 2))
+        """
+        if not 0 < neighbours < math.prod(self.shape):
+            return self
+        host = [min(2, n) if axis < 2 else 1 for axis, n in enumerate(self.shape)]
+        block = [1] * len(host)
+        for limits in (host, self.shape):
+            for axis, limit in enumerate(limits):
+                block[axis] = min(limit, block[axis] * -(-neighbours // math.prod(block)))
+        return dataclasses.replace(self, shape=tuple(block), number=1)
+
     def _joined(self, size: int) -> bool:
         if self.chip.axes == 3:  # by optical switches, of whole cubes alone
             return all(n % self.chip.wraps == 0 for n in self.shape)

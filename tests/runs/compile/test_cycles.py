@@ -98,8 +98,8 @@ def test_loops_branches_and_what_has_no_estimate():
 
 def test_a_collective_spread_over_fusions_is_one_that_overlaps():
     assert collectives(TEXT) == [
-        Collective("all-gather", ("f32[8,4]",), 128, 4, 1, "", True),
-        Collective("all-reduce", ("f32[16]", "f32[16]"), 128, 4, 1, "jit(step)/norm"),
+        Collective("all-gather", ("f32[8,4]",), 128, 4, 1, "", True, span=4),
+        Collective("all-reduce", ("f32[16]", "f32[16]"), 128, 4, 1, "jit(step)/norm", span=4),
     ]
 
 

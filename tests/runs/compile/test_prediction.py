@@ -40,6 +40,34 @@ def test_slices_by_their_names(text, name, hosts, links, hops):
 
 
 @pytest.mark.parametrize(
+    ("text", "neighbours", "block"),
+    [
+        ("v5e:16x16", 2, (2, 1)),
+        ("v5e:16x16", 4, (2, 2)),
+        ("v5e:16x16", 8, (4, 2)),
+        ("v5e:16x16", 64, (16, 4)),
+        ("v5e:2x4", 8, (2, 4)),
+        ("v4:4x4x4", 8, (4, 2, 1)),
+        ("v5p:4x4x4", 32, (4, 4, 2)),
+        ("v5e:8x8", 0, (8, 8)),
+    ],
+)
+def test_neighbours_lie_in_a_block(text, neighbours, block):
+    """As libtpu numbers the chips: read from the coordinates of its devices."""
+    assert parse(text).block(neighbours).shape == block
+
+
+def test_neighbours_send_within_their_block():
+    where, few = parse("v5e:16x16"), {"kind": "all-reduce", "shapes": (), "bytes": 128, "times": 3}
+    seconds = [
+        seconds_of(Collective(**few, devices=n, operation="", span=span), where)
+        for n, span in ((256, 256), (8, 8), (32, 249))
+    ]
+    # There and back: 16 hops in the torus, 4 in a block of 4 x 2 chips.
+    assert seconds == pytest.approx([3 * 2 * 16e-6, 3 * 2 * 4e-6, 3 * 2 * 16e-6])
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("v9:2x2", "no chip 'v9' is known; choose one of v4, v5e, v5p, v6e"),

@@ -16,9 +16,12 @@ def test_groups_are_those_of_cdml_and_triplets_those_of_batch_hard(config, datas
     )
     plans = {
         name: plan_of_epoch(METHODS[name], config, labels, facts, seed=0, epoch=3)
-        for name in ("confusion_hard", "confusion_driven", "batch_hard")
+        for name in ("confusion_hard", "confusion_nearest", "confusion_driven", "batch_hard")
     }
     ours = plans["confusion_hard"]
     np.testing.assert_array_equal(ours.order, plans["confusion_driven"].order)
     assert not np.array_equal(ours.order, plans["batch_hard"].order)
     assert ours.costs.miner == plans["batch_hard"].costs.miner == list(MINERS).index("batch_hard")
+    nearest = plans["confusion_nearest"]
+    np.testing.assert_array_equal(nearest.order, ours.order)
+    assert nearest.costs.miner == list(MINERS).index("drawn_hard")
