@@ -48,6 +48,7 @@ bench: $(VENV)/.bench $(VENV)/.compiler
 	test -z '$(PHOTOGRAPHS)' || $(BIN)/python benchmarks/input_pipeline.py --images='$(PHOTOGRAPHS)' \
 		--resize=500x375 --json=benchmarks/results/input_pipeline_cpu.json
 	-PYTHONPATH=$(VENV)/libtpu $(BIN)/python benchmarks/tpu_steps.py --json=benchmarks/results/tpu_steps.json
+	-PYTHONPATH=$(VENV)/libtpu $(BIN)/python benchmarks/tpu_ideas.py --json=benchmarks/results/tpu_ideas.json
 	$(BIN)/python benchmarks/write_page.py
 
 # What an export predicts, compared with what the package predicts: in every format, of every family's smallest network.

@@ -88,8 +88,10 @@ LARGE = {
     "resnet50, 1 chip, plain softmax": Case("v5e:1x1", PLAIN, _RESNET, **_IMAGENET),
     "efficientnet_lite0, 1 chip": Case("v5e:1x1", config=_LITE, **_IMAGENET),
     "efficientnet_lite0, 1 chip, other forms": Case("v5e:1x1", config=_LITE, forms="all", **_IMAGENET),
-    "resnet50, 8 chips": Case("v5e:2x4", config=_RESNET),
-    "resnet50, 8 chips, plain softmax": Case("v5e:2x4", PLAIN, _RESNET),
+    "resnet50, 8 chips": Case("v5e:2x4", config=_RESNET, forms="all"),
+    "resnet50, 8 chips, plain softmax": Case("v5e:2x4", PLAIN, _RESNET, forms="all"),
+    "resnet50, 8 chips, forms for TPUs": Case("v5e:2x4", config=_RESNET),
+    "resnet50, 8 chips, plain softmax, forms for TPUs": Case("v5e:2x4", PLAIN, _RESNET),
     "resnet50, 16 chips, batch norm over 8": Case(
         "v5e:4x4", config=(*_RESNET, "--config.model.batch_norm_devices=8")
     ),
