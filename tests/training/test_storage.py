@@ -22,8 +22,8 @@ from cdml_jax.sampling import sample_triplets
 from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
 from cdml_jax.training.storage import make_storage
-from cdml_jax.training.storage.top import merge_on_devices
 from cdml_jax.training.storage.parts import draw_parts
+from cdml_jax.training.storage.top import merge_on_devices
 
 
 def program(config, dataset, storage, devices=8, **confusion):
