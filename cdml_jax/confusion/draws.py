@@ -13,6 +13,8 @@ import jax.numpy as jnp
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt32
 
+AT_ONCE = 2**22  # comparisons
+
 
 def draw_cells(
     key: PRNGKeyArray, weights: Float[Array, "rows columns"], number: int
@@ -58,7 +60,23 @@ def below(bits: UInt32[Array, "*n"], bound: Integer[Array, "*#n"]) -> Int[Array,
 def invert(
     cumulative: UInt32[Array, "rows columns"], row: Int[Array, " n"], targets: Int[Array, " n"]
 ) -> Int[Array, " n"]:
-    """First column of cumulative[row] that exceeds each target, by bisection: no (n, columns) is made."""
+    """First column of cumulative[row] that exceeds each target.
+
+    By bisection, so that no (n, columns) is made; on a TPU, which gathers one after another, small ones are
+    compared with all columns at once.
+    """
+    if targets.size * cumulative.shape[1] > AT_ONCE:
+        return _bisected(cumulative, row, targets)
+    return jax.lax.platform_dependent(cumulative, row, targets, tpu=_compared, default=_bisected)
+
+
+def _compared(cumulative: jax.Array, row: jax.Array, targets: jax.Array) -> jax.Array:
+    seen = cumulative if len(cumulative) == 1 else cumulative[row]  # (1 or n, columns)
+    passed = (seen <= targets.astype(jnp.uint32)[:, None]).sum(axis=1, dtype=jnp.int32)
+    return jnp.minimum(passed, cumulative.shape[1] - 1)
+
+
+def _bisected(cumulative: jax.Array, row: jax.Array, targets: jax.Array) -> jax.Array:
     columns = cumulative.shape[1]
     targets = targets.astype(jnp.uint32)
     low = jnp.zeros_like(row)

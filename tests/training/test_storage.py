@@ -4,6 +4,7 @@ import functools
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_run import StopAt, epoch_counts
@@ -21,6 +22,7 @@ from cdml_jax.sampling import sample_triplets
 from cdml_jax.training.epoch import plan_of_epoch
 from cdml_jax.training.program import Program
 from cdml_jax.training.storage import make_storage
+from cdml_jax.training.storage.parts import draw_parts
 from cdml_jax.training.storage.top import merge_on_devices
 
 
@@ -205,3 +207,13 @@ def test_columns_of_logits_over_model_count_the_same(config, dataset):
         alone = program(changed(config, {"mesh.model": 1}), dataset, storage, 1)
         expected = alone.evaluate(alone.initial_state(0), "validation")
         assert accuracy(hard) == accuracy(expected)
+
+
+def test_one_microbatch_is_drawn_as_each_of_several():
+    keys, labels = jax.random.split(jax.random.key(3), 4), jnp.arange(48).reshape(4, 12) % 5
+    pairs = DensePairWeights(jnp.asarray(np.random.default_rng(0).random((5, 5)), jnp.float32))
+    sample = functools.partial(sample_triplets, num_triplets=20)
+    together = draw_parts(keys, labels, pairs, sample)
+    for part in range(4):
+        alone = draw_parts(keys[part : part + 1], labels[part : part + 1], pairs, sample)
+        jax.tree.map(lambda a, b, k=part: np.testing.assert_array_equal(a[0], b[k]), alone, together)
