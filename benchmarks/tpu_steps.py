@@ -157,7 +157,9 @@ def _in_forms(forms: str) -> contextlib.AbstractContextManager:
     if forms == "tpu":
         return contextlib.nullcontext()
     return mock.patch.object(
-        training_program, "spec_of", lambda model, classes, platform: spec_of(model, classes)
+        training_program,
+        "spec_of",
+        lambda model, classes, *, data, platform: spec_of(model, classes, data=data),
     )
 
 

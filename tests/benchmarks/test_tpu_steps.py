@@ -38,6 +38,18 @@ def test_a_named_case_is_merged_into_what_the_file_has_by_then(script, monkeypat
     assert json.loads(file.read_text())["cases"] == {"dense": {"rows": 12}, "top": {"rows": 1}}
 
 
+@pytest.mark.parametrize("forms", ["tpu", "all"])
+def test_a_step_in_either_forms_is_the_commands(script, forms):
+    steps = script("tpu_steps")
+    case = steps.Case("v5e:2x2", config=("--config=demo", "--config.batch_size=8"), forms=forms)
+    sizes = steps.Sizes(case.classes, case.images, "as given")
+    devices = jax.devices()[:4]
+    settings = steps.settled(steps.load_arguments(case.config).settings, sizes, devices)
+    with steps._in_forms(forms):
+        program = steps.program_of(settings, steps.METHODS["cdml"], sizes, devices)
+    assert program.abstract_batch()["image"].shape == (8, 56, 56, 3)
+
+
 def test_the_reference_is_resnet_50_with_its_objective(script):
     step, arguments, kinds = script("tpu_reference").reference(jax.devices()[:2], 3)
     (parameters, statistics, _), (images, _) = arguments
