@@ -124,7 +124,7 @@ def images_cache(data_dir: str) -> epath.Path | None:
     try:
         return cache_directory()
     except UserError:
-        if in_bucket(os.environ.get("CDML_DATA_DIR", "")):
+        if os.environ.get("CDML_DATA_DIR"):
             raise
         return None  # no home folder: every start checks all images
 

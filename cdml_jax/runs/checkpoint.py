@@ -225,6 +225,11 @@ class Checkpoints:
         state = arrays["state"]
         if devices != here:
             state = state._replace(counts=storage.moved(state.counts))
+            if together := program.config.model.batch_norm_devices:
+                console.warn(
+                    f"model.batch_norm_devices={together}: this run was saved on {devices} devices and goes "
+                    f"on with {here}: groups have other rows, so results differ"
+                )
         counts, pairs = storage.moved_kept(arrays["counts"], arrays["pairs"])
         return Run(
             state=state,

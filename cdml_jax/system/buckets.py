@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cdml_jax.errors import UserError
+from cdml_jax.system import console
 
 SCHEME = "gs"
 _MARK = "://"
+_ANSWER_SECONDS, _TRIES_SECONDS = 10.0, 20.0  # of one try to reach a bucket, and of all
 
 
 def in_bucket(path: os.PathLike | str) -> bool:
@@ -69,7 +71,25 @@ def _is_installed(name: str) -> bool:
 
 @functools.cache  # once for each bucket that can be reached
 def _refuse_unreachable(bucket: str) -> None:
-    with_client(bucket, lambda client: next(iter(client.list_blobs(bucket, max_results=1)), None))
+    how = _patience()
+
+    def look(client: Any) -> None:
+        try:
+            blobs = client.list_blobs(bucket, max_results=1, **how)
+        except ValueError as error:  # of the name alone, before anybody is asked
+            raise UserError(f"gs://{bucket}: {_first_line(error)}") from error
+        next(iter(blobs), None)
+
+    # Without a service account, Google's library asks the machine for one three times, for seconds each.
+    with console.working(f"Asking Google Cloud for gs://{bucket}"):
+        with_client(bucket, look)
+
+
+def _patience() -> dict[str, Any]:
+    """How long a bucket that is asked for the first time may take to answer: a mistake shows at once."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return {"timeout": _ANSWER_SECONDS, "retry": DEFAULT_RETRY.with_timeout(_TRIES_SECONDS)}
 
 
 @functools.cache
@@ -79,7 +99,7 @@ def refuse_without_rights(bucket: str) -> None:
     Raises:
       UserError: they cannot.
     """
-    with_client(bucket, lambda client: client.get_bucket(bucket))
+    with_client(bucket, lambda client: client.get_bucket(bucket, **_patience()))
 
 
 def with_client(bucket: str, ask: Any) -> Any:
@@ -94,7 +114,7 @@ def with_client(bucket: str, ask: Any) -> Any:
     from google.cloud import storage
 
     try:
-        return ask(storage.Client())
+        return ask(storage.Client(project=None))  # objects are in a bucket; a project need not be known
     except api.NotFound:
         raise UserError(f"gs://{bucket}: there is no such bucket; make it, or choose another") from None
     except (api.Forbidden, api.Unauthorized) as error:
@@ -108,8 +128,9 @@ def with_client(bucket: str, ask: Any) -> Any:
             "service account, or run `gcloud auth application-default login`"
         ) from error
     except (api.GoogleAPIError, requests.RequestException, OSError) as error:
+        why = _first_line(getattr(error, "cause", None) or error)  # of the last try
         raise UserError(
-            f"gs://{bucket} cannot be reached ({_first_line(error)}); run the same command again once it can"
+            f"gs://{bucket} cannot be reached ({why}); run the same command again once it can"
         ) from error
 
 

@@ -49,7 +49,7 @@ def keep_compiled(compilation_cache: str) -> Path | None:
     try:
         root = path_of(compilation_cache) if named else cache_directory() / "compiled"
     except UserError:
-        if named or in_bucket(os.environ.get("CDML_DATA_DIR", "")):
+        if named or os.environ.get("CDML_DATA_DIR"):
             raise
         return None  # no home folder
     folder = Path(root / _machine())

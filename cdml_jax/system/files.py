@@ -29,20 +29,23 @@ _ADVICE = {
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
     **dict.fromkeys((errno.ENOENT, errno.ESTALE, errno.EIO, errno.ENOTCONN), "is its disk still there?"),
 }
+_MEANT_FOR_A_BUCKET = re.compile(rf"\s*{buckets.SCHEME}:", re.IGNORECASE)
 
 
 def path_of(text: str | os.PathLike) -> epath.Path:
     """The path that a person means: `~` is their home folder, `gs://` a bucket.
 
     Raises:
-      UserError: `~` is used where no home folder is known; it is an address of the web; or the bucket
-        cannot be reached.
+      UserError: `~` is used where no home folder is known; it is an address of the web, or nearly a
+        bucket's; or the bucket cannot be reached.
     """
     expanded = os.path.expanduser(text)
     scheme, mark, _ = expanded.partition("://")
     if mark and scheme == buckets.SCHEME:
         buckets.reach(expanded)
-    elif mark and scheme.isalnum():
+    elif _MEANT_FOR_A_BUCKET.match(expanded):  # else a folder "gs:" on this machine
+        raise UserError(f"{os.fspath(text)!r} is not a bucket's path: write gs://BUCKET/FOLDER")
+    elif mark:
         raise UserError(
             f"{os.fspath(text)}: {scheme}:// is neither read nor written; fetch what is there, and give "
             "its path"

@@ -27,7 +27,7 @@ class StopOnce(loop.Stop):
         self.signal_number = signal.SIGTERM
 
 
-def test_a_run_moves_to_another_number_of_devices(config, dataset, tmp_path):
+def test_a_run_moves_to_another_number_of_devices(config, dataset, tmp_path, capsys):
     """The state but for the counts' layout is byte for byte the same, and so is the sum of the counts."""
     eight = Program(config, dataset, devices=jax.devices())
     with pytest.raises(loop.Interrupted):
@@ -35,6 +35,11 @@ def test_a_run_moves_to_another_number_of_devices(config, dataset, tmp_path):
     saved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(eight)
     one = Program(config, dataset, devices=jax.devices()[:2])
     moved = Checkpoints(tmp_path / "checkpoints", keep=1).restore(one)
+    assert "results differ" not in capsys.readouterr().err
+    pair = Program(changed(config, {"model.batch_norm_devices": 2}), dataset, devices=jax.devices()[:2])
+    Checkpoints(tmp_path / "checkpoints", keep=1).restore(pair)
+    said = "model.batch_norm_devices=2: this run was saved on 8 devices and goes on with 2: groups"
+    assert said in capsys.readouterr().err
     assert moved.state.counts.shape == (2, 6, 6)
     counts, expected = (
         epoch_counts(one, moved.state).matrix,

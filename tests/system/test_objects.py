@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import time
 from unittest import mock
 
 import pytest
@@ -135,13 +136,43 @@ def test_a_bucket_that_is_not_there_or_closed_is_named(stand_in):
         files.path_of("gs://bucket/run")
     with pytest.raises(UserError, match=r"^gs:// names no bucket: write gs://BUCKET/FOLDER$"):
         files.path_of("gs://")
+    with pytest.raises(UserError, match=r"^gs://-b: Bucket names must start and end with"):
+        files.path_of("gs://-b/run")
+
+
+def test_a_bucket_that_does_not_answer_is_named_within_seconds(monkeypatch):
+    monkeypatch.setattr(buckets, "_TRIES_SECONDS", 0.5)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"^gs://bucket cannot be reached \(.*Connection.* run the same"):
+        files.path_of("gs://bucket/run")
+    assert time.monotonic() - began < 10  # Google's own patience is two minutes
+
+
+@pytest.mark.parametrize("text", ["gs:/bucket/run", "gs:bucket", "GS://bucket/run", " gs://bucket", "gs:"])
+def test_what_is_nearly_a_bucket_makes_no_folder_of_this_machine(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"^'{text}' is not a bucket's path: write gs://BUCKET/FOLDER$"):
+        files.path_of(text)
+    assert not list(tmp_path.iterdir())
+
+
+def test_credentials_need_not_know_a_project(monkeypatch):
+    from google.auth import credentials
+    from google.cloud import storage
+
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    monkeypatch.setattr("google.auth.default", lambda **_: (credentials.AnonymousCredentials(), None))
+    monkeypatch.setattr(storage.Client, "list_blobs", lambda self, bucket, **_: [bucket])
+    files.path_of("gs://bucket/run")
 
 
 def test_without_credentials_it_is_said_how_to_get_them(monkeypatch):
     from google.auth import exceptions
     from google.cloud import storage
 
-    def nobody():
+    def nobody(**_):
         raise exceptions.DefaultCredentialsError("Your default credentials were not found.")
 
     monkeypatch.setattr(storage, "Client", nobody)
@@ -171,4 +202,8 @@ def test_caches_stay_on_this_machine(monkeypatch):
     monkeypatch.setenv("CDML_DATA_DIR", "gs://bucket/cache")
     for cache in (files.cache_directory, lambda: images_cache(""), lambda: keep_compiled("auto")):
         with pytest.raises(UserError, match=r"^CDML_DATA_DIR: gs://bucket/cache: caches are kept on a disk"):
+            cache()
+    monkeypatch.setenv("CDML_DATA_DIR", "gs:/bucket/cache")
+    for cache in (lambda: images_cache(""), lambda: keep_compiled("auto")):
+        with pytest.raises(UserError, match=r"^'gs:/bucket/cache' is not a bucket's path"):
             cache()

@@ -15,7 +15,7 @@ from cdml_jax.errors import UserError
 from cdml_jax.methods import Method, named_method
 from cdml_jax.runs.beginning import refuse_method
 from cdml_jax.runs.compile.compiled import Compiled, compiled_step
-from cdml_jax.runs.compile.feeding import images_a_core
+from cdml_jax.runs.compile.feeding import MEASURED_ON, images_a_core
 from cdml_jax.runs.compile.labels import Sizes, program_of, settled, sizes_of
 from cdml_jax.runs.compile.largest import attempt, largest_batch
 from cdml_jax.runs.compile.plan import planned
@@ -71,7 +71,10 @@ def compile_for(config: Settings, methods: Mapping[str, Method], asked: Asked) -
     with console.working("Measuring how fast images are prepared here"):
         source = sizes.dataset.splits["train"] if sizes.dataset else None
         speed = None if config.model.frozen else images_a_core(config.image, source)
-    answers = [_answer(config, method, sizes, where, asked, speed) for where in slices]
+    programs = [_program(config, method, sizes, where) for where in slices]  # none compiled: mistakes first
+    answers = [
+        _answer(program, method, sizes, where, asked, speed) for program, where in zip(programs, slices)
+    ]
     if not any(answer["fits"] for answer in answers):
         raise UserError("; ".join(_refusal(answer) for answer in answers))
     if asked.json:
@@ -93,11 +96,10 @@ def _styled(config: Settings) -> Settings:
 
 
 def _answer(
-    config: Settings, method: Method, sizes: Sizes, where: Slice, asked: Asked, speed: float | None
+    first: Program[Settings], method: Method, sizes: Sizes, where: Slice, asked: Asked, speed: float | None
 ) -> dict[str, Any]:
-    """What is known of one slice."""
-    settings = settled(config, sizes, where.devices())
-    first = _program(settings, method, sizes, where)
+    """What is known of one slice, from the program of the batch that is asked for."""
+    settings = first.config
     programs = {settings.batch_size: first}
 
     def compile_batch(batch: int) -> Compiled:
@@ -129,6 +131,7 @@ def _answer(
         "image_size": settings.image.image_size,
         "dtype": settings.model.dtype,
         "method": method.title,
+        "input_measured_on": MEASURED_ON if sizes.dataset is None else "the training images",
         "batch_size": best.batch,
         "rows_a_chip": best.batch // first.mesh.shape["data"],
         "tried": [{"batch_size": one.batch, "needed_bytes": round(one.needed)} for one in tried],
@@ -154,9 +157,13 @@ def _answer(
 _PUBLISHED = ("name", "peak", "memory", "bandwidth", "clock", "link", "page")
 
 
-def _program(settings: Settings, method: Method, sizes: Sizes, where: Slice) -> Program[Settings]:
-    program = program_of(settings, method, sizes, where.devices())
-    refuse_method(method, program)
+def _program(config: Settings, method: Method, sizes: Sizes, where: Slice) -> Program[Settings]:
+    """The program for a slice, whose name stands before what is wrong with it."""
+    try:
+        program = program_of(settled(config, sizes, where.devices()), method, sizes, where.devices())
+        refuse_method(method, program)
+    except UserError as error:
+        raise UserError(f"{where.name}: {error}") from error
     return program
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdml_jax.runs.compile.chips import CLOCKS_ASSUMED
+from cdml_jax.runs.compile.cycles import LEAST
 from cdml_jax.runs.profiling import size
 from cdml_jax.system import console
 
@@ -26,7 +27,10 @@ def shown(answer: dict[str, Any]) -> str:
     data = f"{answer['classes']:,} classes, {answer['images']:,} training images ({answer['sizes']})"
     sizes = f"batch_size={batch}, {answer['rows_a_chip']} rows a chip"
     machines = f"{_number(where['chips'], 'chip')}, {_number(where['hosts'], 'host')}"
-    computing = f"{compiled['cycles'] / 1e6:,.2f} M cycles at {chip['clock'] / 1e9:g} GHz"
+    rest = max(seconds["cycles_ms"] * chip["clock"] / 1e3 - compiled["cycles"], 0)
+    without = _number(sum(compiled["operations_without_cycles"].values()), "operation")
+    counted = f"{compiled['cycles'] / 1e6:,.2f} M cycles, {rest / 1e6:,.2f} M for {without} without"
+    computing = f"{counted}, at {chip['clock'] / 1e9:g} GHz"
     peak = f"{compiled['flops'] / 1e9:,.1f} Gflop, {_ms(seconds['compute_ms'])} at the published peak"
     moved = f"{compiled['hbm_bytes'] / 1e9:,.3f} GB of HBM at {chip['bandwidth'] / 1e9:,.0f} GB/s"
     waiting, beside = seconds["interconnect_waiting_ms"], seconds["interconnect_overlapped_ms"]
@@ -52,34 +56,46 @@ def shown(answer: dict[str, Any]) -> str:
             f"{answer['topology']}: {machines}; {sizes}",
             *(_wrapped(name, text) for name, text in table),
             "",
-            *_origin(answer),
+            *_origin([answer]),
         ]
     )
 
 
 def shown_together(answers: Sequence[dict[str, Any]]) -> str:
     """Several slices, a line each."""
-    head = ["slice", "chips", "batch", "memory, GiB", "step, ms", "binds", "images/s", "run, h", "price"]
+    head = [
+        "slice",
+        "chips",
+        "batch",
+        "memory",
+        "step, ms",
+        "binds",
+        "without input, ms",
+        "images/s",
+        "run, h",
+    ]
+    head.append("price")
     rows = [head]
     for answer in answers:
         chips, batch = str(answer["slice"]["chips"]), f"{answer['batch_size']:,}"
         if not answer["fits"]:
-            memory = f"{answer['needed_bytes'] / 2**30:.1f} of {answer['usable_bytes'] / 2**30:.1f}"
-            rows.append([answer["topology"], chips, batch, memory, "does not fit", "", "", "", ""])
+            memory = f"{size(answer['needed_bytes'])} of {size(answer['usable_bytes'])}"
+            rows.append([answer["topology"], chips, batch, memory, "does not fit", "", "", "", "", ""])
             continue
         compiled, plan = answer["compiled"], answer["plan"]
-        memory = f"{compiled['needed_bytes'] / 2**30:.1f} of {compiled['usable_bytes'] / 2**30:.1f}"
-        price = "" if plan["price"] is None else f"{plan['price']:,.2f}"
+        memory = f"{size(compiled['needed_bytes'])} of {size(compiled['usable_bytes'])}"
+        price = "" if plan["price"] is None else _amount(plan)
         row = [
             f"{plan['step_ms']:,.2f}",
             plan["binds"],
+            f"{answer['predicted']['step_ms']:,.2f}",
             f"{plan['images_a_second']:,}",
             f"{plan['run_hours']:.2f}",
         ]
         rows.append([answer["topology"], chips, batch, memory, *row, price])
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    fitting = next(answer for answer in answers if answer["fits"])
+    fitting = [answer for answer in answers if answer["fits"]]
     return "\n".join(
         [*lines, "", *_origin(fitting), "One --topology alone prints what each number is made of."]
     )
@@ -87,7 +103,8 @@ def shown_together(answers: Sequence[dict[str, Any]]) -> str:
 
 def _memory(kinds: dict[str, int]) -> str:
     largest = sorted(kinds.items(), key=lambda item: -item[1])
-    return ", ".join(f"{kind} {size(number)}" for kind, number in largest if number >= 1 << 10)
+    named = {kind: kind.replace(", ", " and ").replace(" of these", "") for kind in kinds}
+    return ", ".join(f"{named[kind]} {size(number)}" for kind, number in largest if number >= 1 << 10)
 
 
 def _crossing(kinds: dict[str, dict[str, int]]) -> str:
@@ -112,7 +129,12 @@ def _input(plan: dict[str, Any]) -> str:
 def _price(plan: dict[str, Any]) -> str:
     if plan["price"] is None:
         return "; --price=DOLLARS of a chip-hour gives its price"
-    return f"; {plan['price']:,.2f} at {plan['price_of_a_chip_hour']:g} a chip-hour"
+    return f"; {_amount(plan)} at {plan['price_of_a_chip_hour']:g} a chip-hour"
+
+
+def _amount(plan: dict[str, Any]) -> str:
+    free = plan["price"] > 0 or plan["price_of_a_chip_hour"] == 0
+    return f"{plan['price']:,.2f}" if free else "less than 0.01"
 
 
 def _advice(answer: dict[str, Any]) -> str:
@@ -125,20 +147,25 @@ def _advice(answer: dict[str, Any]) -> str:
     )
 
 
-def _origin(answer: dict[str, Any]) -> list[str]:
-    """What is predicted, what measured, what published."""
-    without = sum(answer["compiled"]["operations_without_cycles"].values())
-    uncounted = f"{without} operations without cycles count by their bytes"
-    by = f"libtpu {answer['libtpu']} (JAX {answer['jax']}) in {answer['processor_seconds']:.0f} s"
+def _origin(answers: Sequence[dict[str, Any]]) -> list[str]:
+    """What is predicted, what measured, what published, of all slices that are shown."""
+    first, chips = answers[0], {one["chip"]["name"]: one["chip"]["page"] for one in answers}
+    took = sum(one["processor_seconds"] for one in answers)
+    by = f"libtpu {first['libtpu']} (JAX {first['jax']})"
+    pages = ", ".join(chips.values())
     lines = [
-        f"Compiled by {by} of processor time; nothing was run.",
-        f"Memory, cycles and bytes are the compiler's, the chip's numbers those of {answer['chip']['page']}.",
-        f"Times, hours, price are predicted (docs/clusters.md); {uncounted}.",
-        "Not counted: evaluation, saving, the start, what the links do not reach of their published rates.",
+        f"Compiled by {by} in {took:.0f} s of processor time; nothing was run.",
+        f"Memory, cycles and bytes are the compiler's, the chip's numbers those of {pages}.",
+        f"Operations without cycles count by their bytes, or with {LEAST:,} cycles each if that is more.",
+        "Times, hours, price are predicted (docs/clusters.md), with links at their published rates.",
+        "Not counted: evaluation, saving, the start.",
     ]
-    if answer["chip"]["name"] in CLOCKS_ASSUMED:
-        lines.append(f"The clock of {answer['chip']['name']} is not published: it is assumed.")
-    if answer["slice"]["number"] > 1:
+    if first["plan"]["images_a_second_of_a_core"] is not None:
+        lines.insert(-1, f"Images/s of a core are measured here, on {first['input_measured_on']}.")
+    lines += [
+        f"The clock of {name} is not published: it is assumed." for name in chips if name in CLOCKS_ASSUMED
+    ]
+    if any(one["slice"]["number"] > 1 for one in answers):
         lines.append("Between slices the data centre's network is used, for which nothing is predicted.")
     return lines
 

@@ -35,6 +35,7 @@ class Chip:
       link: bytes a second that one link carries in one direction.
       axes: of the torus in which chips are arranged.
       wraps: the ends of an axis are joined where its chips are a multiple of this.
+      most: chips of the largest slice.
       page: where its numbers are published.
     """
 
@@ -50,6 +51,7 @@ class Chip:
     link: float
     axes: int
     wraps: int
+    most: int
     page: str
 
 
@@ -66,6 +68,7 @@ _V4 = Chip(
     link=50e9,
     axes=3,
     wraps=4,
+    most=4096,
     page=f"{_PAGE}v4",
 )
 _V5E = Chip(
@@ -81,6 +84,7 @@ _V5E = Chip(
     link=50e9,  # 400 GB/s of a chip, both ways together, over four ports
     axes=2,
     wraps=16,
+    most=256,
     page=f"{_PAGE}v5e",
 )
 _V5P = Chip(
@@ -96,6 +100,7 @@ _V5P = Chip(
     link=100e9,  # 4,800 Gb/s of a chip over six ports
     axes=3,
     wraps=4,
+    most=6144,
     page=f"{_PAGE}v5p",
 )
 _V6E = Chip(
@@ -111,6 +116,7 @@ _V6E = Chip(
     link=100e9,  # 800 GB/s of a chip, both ways together, over four ports
     axes=2,
     wraps=16,
+    most=256,
     page=f"{_PAGE}v6e",
 )
 CLOCKS_ASSUMED = ("v6e",)

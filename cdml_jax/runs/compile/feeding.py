@@ -13,6 +13,7 @@ from cdml_jax.data.images.transforms import Transform
 
 _SECONDS = 1.0
 _DRAWN = (375, 500)  # pixels of a photograph as the published sets have them: height, width
+MEASURED_ON = f"a drawn JPEG of {_DRAWN[1]} x {_DRAWN[0]} pixels, in place of the training images"
 
 
 class _Photograph:

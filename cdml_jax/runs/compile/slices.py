@@ -111,7 +111,10 @@ class Slice:
             found = topologies.get_topology_desc(f"{self.chip.name}:{shape}", "tpu", **options).devices
         except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--topology: {self.name}: libtpu does not take it ({reason})") from error
+            raise UserError(
+                f"--topology: {self.name}: libtpu does not take it ({reason}); the shapes there are: "
+                f"{self.chip.page}"
+            ) from error
         return sorted(found, key=lambda device: (device.process_index, device.id))  # as a run does
 
 
@@ -131,7 +134,7 @@ def parse(text: str) -> Slice:
         or an accelerator type, v5litepod-16. `2*v5e:4x4` are two slices.
 
     Raises:
-      UserError: no such chip, or a shape that it does not come in.
+      UserError: no such chip, a shape that it does not come in, or more chips than a slice has.
 
     >>> parse("v5litepod-16").name, parse("v5p-8").shape, parse("2*v5e:4x4").chips
     ('v5e:4x4', (2, 2, 1), 32)
@@ -156,6 +159,8 @@ def parse(text: str) -> Slice:
         raise UserError(
             f"--topology: {text!r}: {chip.name} has {chip.axes} axes, such as {chip.name}:{example}"
         )
+    if math.prod(shape) > chip.most:
+        raise UserError(f"--topology: {text!r}: the largest slice of {chip.name} has {chip.most:,} chips")
     return Slice(chip, shape, number)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import jax
 import pytest
@@ -49,6 +50,11 @@ def test_one_slice_on_one_screen(here, config, capsys):
     assert "input binds" in out
     assert "--config.data.num_threads=" in out
     assert "nothing was run" in out
+    assert "measured here, on a drawn JPEG of 500 x 375 pixels, in place of the training images." in out
+    assert "activations and gradients " in out
+    # What is printed of the cycles adds up to the time that is printed.
+    counted, rest = map(float, re.search(r"([\d.]+) M cycles, ([\d.]+) M for", out).groups())
+    assert (counted + rest) / 1.5 == pytest.approx(answer["predicted"]["cycles_ms"], abs=0.01)
     # 7 steps of 0.8 s, 4 epochs, 8 chips at 1.2
     assert answer["plan"]["price"] == pytest.approx(8 * 1.2 * 7 * 4 * 0.8 / 3600, abs=0.01)
     kinds = answer["compiled"]["memory_bytes"]
@@ -71,8 +77,19 @@ def test_several_slices_make_a_table_and_json(here, config, capsys, monkeypatch)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:2] == ["slice", "chips"]
     assert [line.split()[0] for line in lines[1:4]] == ["v5e:2x4", "v5e:2x2", "v4:2x2x2"]
-    assert "20.0 of 15.8" in lines[2]
+    assert "20.0 GiB of 15.8 GiB" in lines[2]
     assert "does not fit" in lines[2]
+    # What is said below the table holds for all of its slices.
+    below = "\n".join(lines[4:])
+    assert "docs/v5e, https://docs.cloud.google.com/tpu/docs/v4." in below
+    assert "The clock of" not in below
+    (v5e, _, v4) = compiled_for(config, "v5e:2x4", "v5e:2x2", "v6e:2x4")
+    out = capsys.readouterr().out
+    assert "The clock of v6e is not published: it is assumed." in out
+    seconds = v5e["processor_seconds"] + v4["processor_seconds"]
+    assert f"in {seconds:.0f} s of processor time" in out
+    # The images bind all slices alike: what the chips alone take is another column.
+    assert f"{v5e['predicted']['step_ms']:,.2f}" in out.splitlines()[1]
     compiled_for(config, "v5e:2x4", "v5e:2x2", json=True)
     slices = json.loads(capsys.readouterr().out)["slices"]
     assert [one["fits"] for one in slices] == [True, False]
@@ -100,6 +117,19 @@ def test_the_largest_batch_is_looked_for(here, config, capsys, monkeypatch):
     assert f"the largest that fits is {answer['batch_size']}" in capsys.readouterr().out
 
 
+def test_a_slice_that_does_not_suit_is_named_before_anything_is_compiled(here, config, monkeypatch):
+    monkeypatch.setattr(action, "compiled_step", lambda program: pytest.fail("compiled"))
+    with pytest.raises(UserError, match=r"^v5e:1x3: batch_size: 16 rows cannot be split over 3 devices"):
+        compiled_for(config, "v5e:2x2", "v5e:1x3")
+
+
+def test_a_price_too_small_to_print_is_not_nothing(here, config, capsys):
+    compiled_for(config, "v5e:2x4", price=0.001)
+    assert "; less than 0.01 at 0.001 a chip-hour" in capsys.readouterr().out
+    compiled_for(config, "v5e:2x4", price=0)
+    assert "; 0.00 at 0 a chip-hour" in capsys.readouterr().out
+
+
 def test_a_frozen_front_is_not_prepared(here, config, capsys):
     config = changed(
         config, {"model.name": "tiny_map", "model.frozen": "1", "model.weights": "demo_upstream"}
@@ -120,6 +150,7 @@ def test_mistakes_are_one_line(monkeypatch, capsys):
             ["--topology=v5e:2x2"],
             "libtpu is not installed: pip install 'cdml_jax[train,tpu]' brings the compiler",
         ),
+        (["--topology=v5e:16x32"], "'v5e:16x32': the largest slice of v5e has 256 chips"),
         (["--topology=v9:2x2"], "no chip 'v9' is known"),
         (["--topology=v5e:2x2", "--price=-1"], "--price: must be at least 0, not -1.0"),
         (["--topology=v5e:2x2", "--config.no_such_key=1"], "there is no such key"),
