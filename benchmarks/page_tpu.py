@@ -17,9 +17,8 @@ _TPU = (
 )
 _AIM = (
     "The next table shows the ratio of CDML's step to the plain softmax step of the same network, batch and "
-    "optimiser. The aim is 1.02 for cycles and HBM on ResNet-50. Drawing triplets takes about 150 small "
-    "operations for every network, which matter more on a small one, and on one that takes less time: in the "
-    "forms for TPUs, cycles and HBM keep to the aim, the predicted time does not:"
+    "optimiser. The aim is 1.02 for cycles and HBM on ResNet-50. Drawing triplets takes the same small "
+    "operations for every network, which matter more on a small one:"
 )
 _COLUMNS = """\
 | step | network | slice | rows a chip | classes | cycles, M | without | HBM, GB | accessed, GB \
