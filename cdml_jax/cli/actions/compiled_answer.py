@@ -49,7 +49,8 @@ def shown(answer: dict[str, Any]) -> str:
     ]
     if len(answer["tried"]) > 1:
         tried = ", ".join(f"{one['batch_size']:,} ({size(one['needed_bytes'])})" for one in answer["tried"])
-        table.insert(0, ("Batches", f"compiled: {tried}; the largest that fits is {batch:,}"))
+        few = "; there are no more images" if batch + where["chips"] > answer["images"] else ""
+        table.insert(0, ("Batches", f"compiled: {tried}; the largest that fits is {batch:,}{few}"))
     return "\n".join(
         [
             f"{what}: {data}",

@@ -114,7 +114,9 @@ def test_the_largest_batch_is_looked_for(here, config, capsys, monkeypatch):
     assert batches[:2] == [16, 100]
     assert len(batches) <= 3
     assert answer["batch_size"] == max(batch for batch in batches if batch <= 64)
-    assert f"the largest that fits is {answer['batch_size']}" in capsys.readouterr().out
+    assert f"the largest that fits is {answer['batch_size']}\n" in capsys.readouterr().out
+    compiled_for(config, "v5e:2x2", largest=True, images=50)
+    assert "the largest that fits is 48; there are no more images\n" in capsys.readouterr().out
 
 
 def test_a_slice_that_does_not_suit_is_named_before_anything_is_compiled(here, config, monkeypatch):
