@@ -24,9 +24,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from side_by_side import keep
 from tpu_forms import as_product, by_depth, depthwise, diagonal, in_form, pooled_by_places
-from tpu_steps import kept
+from tpu_steps import compile_cases
 
 from cdml_jax.models import convolution, efficientnet_lite, layers, mobilenet_v2, resnet
 from cdml_jax.models.layers import ConvNorm
@@ -244,24 +243,24 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    there = kept(options.json)
     unknown = set(options.names) - set(TRIALS)
     if unknown:
         parser.error(f"no trial {unknown.pop()!r}; there are {', '.join(TRIALS)}")
-    for name, trial in TRIALS.items():
-        if name in options.names or (not options.names and name not in there):
-            with console.working(f"Compiling {name}"):
-                found = compiled_trial(trial)
-            said = {
-                "piece": PIECES[trial.piece].title,
-                "idea": trial.idea,
-                "expected": trial.expected,
-                "taken": trial.taken,
-            }
-            there = kept(options.json) | {name: said | found}
-            print(f"{name}: {found['compiled']['cycles'] / 1e6:.3f} M cycles", flush=True)
-            question = "what an idea does to a piece of a step by the TPU compiler's figures; nothing was run"
-            keep({"question": question, "cases": {n: there[n] for n in TRIALS if n in there}}, options.json)
+
+    def compile_one(name: str, trial: Trial) -> dict[str, Any]:
+        with console.working(f"Compiling {name}"):
+            found = compiled_trial(trial)
+        print(f"{name}: {found['compiled']['cycles'] / 1e6:.3f} M cycles", flush=True)
+        said = {
+            "piece": PIECES[trial.piece].title,
+            "idea": trial.idea,
+            "expected": trial.expected,
+            "taken": trial.taken,
+        }
+        return said | found
+
+    question = "what an idea does to a piece of a step by the TPU compiler's figures; nothing was run"
+    compile_cases(TRIALS, options.names, options.json, question, compile_one)
 
 
 if __name__ == "__main__":

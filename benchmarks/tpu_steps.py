@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -197,6 +198,30 @@ def kept(path: Path | None) -> dict[str, Any]:
     return json.loads(path.read_text())["cases"] if path and path.exists() else {}
 
 
+def compile_cases(
+    cases: Mapping[str, Any],
+    names: Sequence[str],
+    path: Path | None,
+    question: str,
+    compile_one: Callable[[str, Any], dict[str, Any]],
+) -> None:
+    """Compile the cases that are named, or, without names, those that the file lacks; keep each at once.
+
+    Args:
+      cases: all that the file may have, by name.
+      names: of the cases to compile.
+      path: of the file; None for none.
+      question: what the file answers.
+      compile_one: gives the record of a case, from its name and itself.
+    """
+    there = kept(path)
+    for name, case in cases.items():
+        if name in names or (not names and name not in there):
+            found = compile_one(name, case)
+            there = kept(path) | {name: found}  # another process may have added cases meanwhile
+            keep({"question": question, "cases": {n: there[n] for n in cases if n in there}}, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -206,18 +231,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cases = CASES[options.cases]
-    there = kept(options.json)
     unknown = set(options.names) - set(cases)
     if unknown:
         parser.error(f"no case {unknown.pop()!r}; --cases={options.cases} has {', '.join(cases)}")
-    for name, case in cases.items():
-        if name in options.names or (not options.names and name not in there):
-            with console.working(f"Compiling {name} for {case.topology}"):
-                found = compiled_case(case)
-            print(f"{name}: {json.dumps(found)}", flush=True)
-            there = kept(options.json) | {name: found}  # another process may have added cases meanwhile
-            question = "what the TPU's compiler says of a step; nothing was run"
-            keep({"question": question, "cases": {n: there[n] for n in cases if n in there}}, options.json)
+
+    def compile_one(name: str, case: Case) -> dict[str, Any]:
+        with console.working(f"Compiling {name} for {case.topology}"):
+            found = compiled_case(case)
+        print(f"{name}: {json.dumps(found)}", flush=True)
+        return found
+
+    question = "what the TPU's compiler says of a step; nothing was run"
+    compile_cases(cases, options.names, options.json, question, compile_one)
 
 
 if __name__ == "__main__":

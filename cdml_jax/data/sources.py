@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping
 
 from etils import epath
@@ -23,7 +22,7 @@ from cdml_jax.data.readers.lists import read_lists
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
 from cdml_jax.system.buckets import in_bucket
-from cdml_jax.system.files import cache_directory, path_of
+from cdml_jax.system.files import cache_directory, cache_directory_if_any, path_of
 
 OWN = ("folder", "list", "array_record")  # where nobody else has published the splits
 _WITH_FOLDER = (*OWN, *SETS)
@@ -118,15 +117,11 @@ def load(
 
 
 def images_cache(data_dir: str) -> epath.Path | None:
-    """Where the list of checked images is kept: `data_dir`, else the user's cache folder if there is one."""
-    if data_dir:
-        return path_of(data_dir)
-    try:
-        return cache_directory()
-    except UserError:
-        if os.environ.get("CDML_DATA_DIR"):
-            raise
-        return None  # no home folder: every start checks all images
+    """Where the list of checked images is kept: `data_dir`, else the user's cache folder if there is one.
+
+    Where there is none, every start checks all images.
+    """
+    return path_of(data_dir) if data_dir else cache_directory_if_any()
 
 
 def _check_request(names: dict[str, str], fractions: dict[str, float]) -> None:

@@ -48,7 +48,7 @@ def batch_hard_triplets(
     anchor = jnp.arange(num_triplets, dtype=jnp.int32) % labels.shape[0]
     positive = jnp.argmax(jnp.where(positives, distances, -jnp.inf), axis=1)[anchor]
     negative = jnp.argmin(jnp.where(negatives, distances, jnp.inf), axis=1)[anchor]
-    return _triplets(anchor, positive, negative, positives, negatives)
+    return _valid_alone(anchor, positive, negative, _served(positives, negatives)[anchor])
 
 
 def semi_hard_triplets(
@@ -88,7 +88,7 @@ def semi_hard_triplets(
     nearest = jnp.argmin(jnp.where(beyond, to_rows, jnp.inf), axis=1)
     farthest = jnp.argmax(jnp.where(negatives[anchor], to_rows, -jnp.inf), axis=1)
     negative = jnp.where(beyond.any(axis=1), nearest, farthest)
-    return _triplets(anchor, positive, negative, positives, negatives)
+    return _valid_alone(anchor, positive, negative, _served(positives, negatives)[anchor])
 
 
 def hardest_of_drawn_triplets(
@@ -127,8 +127,7 @@ def hardest_of_drawn_triplets(
     positive = jnp.argmax(jnp.where(positives[anchor], to_rows, -jnp.inf), axis=1)
     wanted = negatives[anchor] & (labels[None, :] == of_negative)
     negative = jnp.argmin(jnp.where(wanted, to_rows, jnp.inf), axis=1)
-    positive, negative = (jnp.where(triplets.valid, row, 0).astype(jnp.int32) for row in (positive, negative))
-    return Triplets(anchor, positive, negative, triplets.valid)
+    return _valid_alone(anchor, positive, negative, triplets.valid)
 
 
 def _compared(
@@ -146,10 +145,13 @@ def _compared(
     return distances, both & same & ~jnp.eye(labels.shape[0], dtype=bool), both & ~same
 
 
-def _triplets(
-    anchor: jax.Array, positive: jax.Array, negative: jax.Array, positives: jax.Array, negatives: jax.Array
-) -> Triplets:
-    valid = (positives.any(axis=1) & negatives.any(axis=1))[anchor]
+def _served(positives: jax.Array, negatives: jax.Array) -> jax.Array:
+    """Which rows have both a positive and a negative."""
+    return positives.any(axis=1) & negatives.any(axis=1)
+
+
+def _valid_alone(anchor: jax.Array, positive: jax.Array, negative: jax.Array, valid: jax.Array) -> Triplets:
+    """Triplets whose positives and negatives are row 0 where they are not valid."""
     positive, negative = (jnp.where(valid, row, 0).astype(jnp.int32) for row in (positive, negative))
     return Triplets(anchor, positive, negative, valid)
 

@@ -15,7 +15,7 @@ import jax
 from cdml_jax.errors import UserError
 from cdml_jax.system import console
 from cdml_jax.system.buckets import in_bucket
-from cdml_jax.system.files import cache_directory, path_of
+from cdml_jax.system.files import cache_directory_if_any, path_of
 
 AUTO = "auto"
 _WORTH_KEEPING_SECONDS = 0.1  # what compiles faster is not kept
@@ -46,13 +46,10 @@ def keep_compiled(compilation_cache: str) -> Path | None:
             f"compilation_cache: {compilation_cache}: compiled programs are kept on a disk of this machine; "
             "give a folder of it"
         )
-    try:
-        root = path_of(compilation_cache) if named else cache_directory() / "compiled"
-    except UserError:
-        if named or os.environ.get("CDML_DATA_DIR"):
-            raise
+    root = path_of(compilation_cache) if named else cache_directory_if_any()
+    if root is None:
         return None  # no home folder
-    folder = Path(root / _machine())
+    folder = Path((root if named else root / "compiled") / _machine())
     try:
         _make(folder)
     except OSError as error:
@@ -70,7 +67,7 @@ def _used_as_given(given: str) -> Path | None:
     """The folder that JAX has, with `~` expanded; without a cache where it cannot be used, which is said."""
     folder = Path(path_of(given))
     try:
-        if "://" not in given:
+        if not in_bucket(given):
             _make(folder)
     except OSError as error:
         reason = error.strerror or error

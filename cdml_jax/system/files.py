@@ -89,6 +89,20 @@ def cache_directory() -> epath.Path:
         raise UserError("no home folder is known: set CDML_DATA_DIR to a folder for caches") from None
 
 
+def cache_directory_if_any() -> epath.Path | None:
+    """As `cache_directory`, but None where no home folder is known.
+
+    Raises:
+      UserError: CDML_DATA_DIR is in a bucket.
+    """
+    try:
+        return cache_directory()
+    except UserError:
+        if os.environ.get("CDML_DATA_DIR"):
+            raise
+        return None
+
+
 def error_number(error: BaseException) -> int | None:
     """The system's number of what failed; None where it has none.
 

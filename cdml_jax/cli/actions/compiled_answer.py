@@ -62,26 +62,29 @@ def shown(answer: dict[str, Any]) -> str:
     )
 
 
+_COLUMNS = (
+    "slice",
+    "chips",
+    "batch",
+    "memory",
+    "step, ms",
+    "binds",
+    "without input, ms",
+    "images/s",
+    "run, h",
+    "price",
+)
+
+
 def shown_together(answers: Sequence[dict[str, Any]]) -> str:
     """Several slices, a line each."""
-    head = [
-        "slice",
-        "chips",
-        "batch",
-        "memory",
-        "step, ms",
-        "binds",
-        "without input, ms",
-        "images/s",
-        "run, h",
-    ]
-    head.append("price")
-    rows = [head]
+    rows = [list(_COLUMNS)]
     for answer in answers:
         chips, batch = str(answer["slice"]["chips"]), f"{answer['batch_size']:,}"
         if not answer["fits"]:
             memory = f"{size(answer['needed_bytes'])} of {size(answer['usable_bytes'])}"
-            rows.append([answer["topology"], chips, batch, memory, "does not fit", "", "", "", "", ""])
+            row = [answer["topology"], chips, batch, memory, "does not fit"]
+            rows.append(row + [""] * (len(_COLUMNS) - len(row)))
             continue
         compiled, plan = answer["compiled"], answer["plan"]
         memory = f"{size(compiled['needed_bytes'])} of {size(compiled['usable_bytes'])}"
@@ -134,8 +137,9 @@ def _price(plan: dict[str, Any]) -> str:
 
 
 def _amount(plan: dict[str, Any]) -> str:
-    free = plan["price"] > 0 or plan["price_of_a_chip_hour"] == 0
-    return f"{plan['price']:,.2f}" if free else "less than 0.01"
+    if plan["price"] == 0 < plan["price_of_a_chip_hour"]:
+        return "less than 0.01"
+    return f"{plan['price']:,.2f}"
 
 
 def _advice(answer: dict[str, Any]) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from cdml_jax import confusion
 from cdml_jax.confusion import DenseConfusion, DensePairWeights
 from cdml_jax.distributed.mesh import of_counts, replicated
-from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of
+from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of, sum_of_places
 from cdml_jax.training.storage.protocol import EpochCounts
 
 
@@ -51,7 +49,7 @@ class Dense(PairsOnEveryDevice):
         return DenseConfusion(np.zeros((self.num_classes, self.num_classes), np.float32))
 
     def total(self, counts: EpochCounts) -> DenseConfusion:
-        return DenseConfusion(np.asarray(_sum_matrices(counts, mesh=self.mesh)))
+        return DenseConfusion(np.asarray(sum_of_places(counts, mesh=self.mesh)))
 
     def abstract_pairs(self) -> DensePairWeights:
         return DensePairWeights(self._abstract_matrix())
@@ -79,9 +77,3 @@ class Dense(PairsOnEveryDevice):
 
     def _abstract_matrix(self) -> jax.ShapeDtypeStruct:
         return abstract((self.num_classes, self.num_classes), np.float32, replicated(self.mesh))
-
-
-@functools.partial(jax.jit, static_argnames="mesh")
-def _sum_matrices(counts: jax.Array, *, mesh: Mesh) -> jax.Array:
-    """On every device: once an epoch, the only C x C reduction."""
-    return jax.lax.with_sharding_constraint(counts.sum(axis=0), replicated(mesh))

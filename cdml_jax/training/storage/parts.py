@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from cdml_jax.confusion import PairWeights
-from cdml_jax.distributed.mesh import DATA, put_replicated
+from cdml_jax.distributed.mesh import DATA, put_replicated, replicated
 from cdml_jax.sampling.triplets import Drawn, Sample
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ def abstract(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax
 def predictions_of(logits: Float[Array, "batch classes"], soft: bool) -> jax.Array:
     """What counts of a batch add: probabilities (B, C) if soft, else classes (B,)."""
     return jax.nn.softmax(logits) if soft else jnp.argmax(logits, axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def sum_of_places(counts: Any, *, mesh: Mesh) -> Any:
+    """Counts of all places on "data", the first axis of every leaf, on every device: once an epoch."""
+    return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a.sum(axis=0), replicated(mesh)), counts)
 
 
 def draw_parts(

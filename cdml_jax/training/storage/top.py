@@ -17,7 +17,7 @@ from cdml_jax.confusion.placing import compiled
 from cdml_jax.confusion.top import merge_stacked
 from cdml_jax.confusion.top_merging import Counters, merge_counters
 from cdml_jax.distributed.mesh import DATA, replicated, split_rows
-from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of
+from cdml_jax.training.storage.parts import PairsOnEveryDevice, abstract, predictions_of, sum_of_places
 from cdml_jax.training.storage.protocol import EpochCounts
 
 
@@ -65,7 +65,7 @@ class Top(PairsOnEveryDevice):
         indices, values, *sums = counts
         if values.is_fully_addressable and self.mesh.devices.flat[0].platform == "cpu":
             parts = [Counters(*part) for part in zip(np.asarray(indices), np.asarray(values))]
-            sums = compiled(_sum_over_devices, replicated(self.mesh), ("mesh",))(sums, mesh=self.mesh)
+            sums = sum_of_places(sums, mesh=self.mesh)
             return TopConfusions(*merge_counters(parts, self.k), *map(np.asarray, sums))
         merge = compiled(merge_on_devices, replicated(self.mesh), ("mesh",))
         return merge(counts, mesh=self.mesh).on_host()
@@ -108,10 +108,3 @@ def merge_on_devices(counts: TopConfusions, *, mesh: Mesh) -> TopConfusions:
 
     merge = jax.shard_map(merge, mesh=mesh, in_specs=PartitionSpec(DATA), out_specs=PartitionSpec())
     return merge(counts)
-
-
-def _sum_over_devices(sums: list[jax.Array], *, mesh: Mesh) -> list[jax.Array]:
-    def add(sums: list[jax.Array]) -> Any:
-        return jax.lax.psum(jax.tree.map(lambda a: a[0], sums), DATA)
-
-    return jax.shard_map(add, mesh=mesh, in_specs=PartitionSpec(DATA), out_specs=PartitionSpec())(sums)
