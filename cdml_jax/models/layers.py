@@ -178,6 +178,7 @@ class ConvNorm(nnx.Module):
         y = y * sign
         mean, variance = moments(y.astype(norm.dtype))
         norm.keep(sign * mean, variance)
+        # The sign is part of the factor: as a product of its own, it makes a TPU read the map once more.
         factor = sign * scale * jax.lax.rsqrt(variance + norm.epsilon)
         y = max_pool(y, 3, 2, padding=1).astype(factor.dtype) * factor + (norm.bias[...] - mean * factor)
         return (y if self.activation is None else self.activation(y)).astype(self.dtype)
