@@ -36,7 +36,7 @@ from cdml_jax.methods.two_levels import FamilyCrossEntropy
 from cdml_jax.runs.memory import bytes_per_device
 from cdml_jax.training.epoch import plan_of_epoch, statistics_of
 from cdml_jax.training.program import Program
-from cdml_jax.training.storage.dense import _sum_matrices
+from cdml_jax.training.storage.parts import sum_of_places
 
 CLASSES = 192  # an eighth of 4 C² bytes is more than any other array has
 EMBEDDING = 8
@@ -166,7 +166,7 @@ def test_logits_are_never_gathered_over_model(config, many):
 
 def test_counts_are_summed_by_one_reduction(config, many):
     program = Program(config, many)
-    lowered = _sum_matrices.lower(program.abstract_state().counts, mesh=program.mesh)
+    lowered = sum_of_places.lower(program.abstract_state().counts, mesh=program.mesh)
     assert summary(collectives(lowered.compile().as_text())) == {
         "all-reduce": {"number": 1, "bytes": 4 * CLASSES**2}
     }
