@@ -24,6 +24,7 @@ def batch_hard_triplets(
     *,
     num_triplets: int,
     where: Bool[Array, " batch"] | None = None,
+    first: int | Integer[Array, ""] = 0,
 ) -> Triplets:
     r"""For each anchor the farthest row of its class and the nearest row of another, over and over.
 
@@ -34,6 +35,7 @@ def batch_hard_triplets(
       labels: class of each row.
       num_triplets: T; anchors go round, so with a multiple of the batch each counts alike.
       where: rows that count.
+      first: number of the first of these triplets, where several devices each take a share of them.
 
     Returns:
       `Triplets`; one is valid whose anchor counts and has both a positive and a negative.
@@ -44,11 +46,12 @@ def batch_hard_triplets(
 
     Source: Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for Person Re-Identification" (2017).
     """
-    distances, positives, negatives = _compared(embeddings, labels, where)
-    anchor = jnp.arange(num_triplets, dtype=jnp.int32) % labels.shape[0]
-    positive = jnp.argmax(jnp.where(positives, distances, -jnp.inf), axis=1)[anchor]
-    negative = jnp.argmin(jnp.where(negatives, distances, jnp.inf), axis=1)[anchor]
-    return _valid_alone(anchor, positive, negative, _served(positives, negatives)[anchor])
+    anchor = (first + jnp.arange(num_triplets, dtype=jnp.int32)) % labels.shape[0]
+    rows, place = _rows_compared(anchor, labels)
+    distances, positives, negatives = _compared(embeddings, labels, where, rows)
+    positive = jnp.argmax(jnp.where(positives, distances, -jnp.inf), axis=1)[place]
+    negative = jnp.argmin(jnp.where(negatives, distances, jnp.inf), axis=1)[place]
+    return _valid_alone(anchor, positive, negative, _served(positives, negatives)[place])
 
 
 def semi_hard_triplets(
@@ -57,6 +60,7 @@ def semi_hard_triplets(
     *,
     num_triplets: int,
     where: Bool[Array, " batch"] | None = None,
+    first: int | Integer[Array, ""] = 0,
 ) -> Triplets:
     r"""For each anchor and positive the nearest negative beyond the positive, or the farthest if none is.
 
@@ -67,6 +71,7 @@ def semi_hard_triplets(
       labels: class of each row.
       num_triplets: T; anchors go round, and each time an anchor comes back it takes its next positive.
       where: rows that count.
+      first: number of the first of these triplets, where several devices each take a share of them.
 
     Returns:
       `Triplets`; one is valid whose anchor counts and has both a positive and a negative.
@@ -77,18 +82,20 @@ def semi_hard_triplets(
 
     Source: Schroff, Kalenichenko and Philbin, "FaceNet", CVPR 2015, section 3.2.
     """
-    distances, positives, negatives = _compared(embeddings, labels, where)
-    batch = labels.shape[0]
-    turn, anchor = jnp.divmod(jnp.arange(num_triplets, dtype=jnp.int32), batch)
-    rank = jnp.cumsum(positives, axis=1)
-    wanted = turn % jnp.maximum(rank[anchor, -1], 1) + 1
-    positive = jnp.argmax(positives[anchor] & (rank[anchor] == wanted[:, None]), axis=1)
-    to_rows = distances[anchor]
-    beyond = negatives[anchor] & (to_rows > distances[anchor, positive][:, None])
-    nearest = jnp.argmin(jnp.where(beyond, to_rows, jnp.inf), axis=1)
-    farthest = jnp.argmax(jnp.where(negatives[anchor], to_rows, -jnp.inf), axis=1)
+    turn, anchor = jnp.divmod(first + jnp.arange(num_triplets, dtype=jnp.int32), labels.shape[0])
+    rows, place = _rows_compared(anchor, labels)
+    distances, positives, negatives = _compared(embeddings, labels, where, rows)
+    valid = _served(positives, negatives)[place]
+    rank = jnp.cumsum(positives, axis=1)[place]
+    distances, positives, negatives = distances[place], positives[place], negatives[place]
+    wanted = turn % jnp.maximum(rank[:, -1], 1) + 1
+    positive = jnp.argmax(positives & (rank == wanted[:, None]), axis=1)
+    to_positive = jnp.take_along_axis(distances, positive[:, None], axis=1)
+    beyond = negatives & (distances > to_positive)
+    nearest = jnp.argmin(jnp.where(beyond, distances, jnp.inf), axis=1)
+    farthest = jnp.argmax(jnp.where(negatives, distances, -jnp.inf), axis=1)
     negative = jnp.where(beyond.any(axis=1), nearest, farthest)
-    return _valid_alone(anchor, positive, negative, _served(positives, negatives)[anchor])
+    return _valid_alone(anchor, positive, negative, valid)
 
 
 def hardest_of_drawn_triplets(
@@ -121,28 +128,36 @@ def hardest_of_drawn_triplets(
     >>> hardest.positive.item(), hardest.negative.item()
     (2, 4)
     """
-    distances, positives, negatives = _compared(embeddings, labels, where)
-    anchor = triplets.anchor
-    to_rows, of_negative = distances[anchor], labels[triplets.negative][:, None]
-    positive = jnp.argmax(jnp.where(positives[anchor], to_rows, -jnp.inf), axis=1)
-    wanted = negatives[anchor] & (labels[None, :] == of_negative)
-    negative = jnp.argmin(jnp.where(wanted, to_rows, jnp.inf), axis=1)
+    anchor, of_negative = triplets.anchor, labels[triplets.negative][:, None]
+    rows, place = _rows_compared(anchor, labels)
+    distances, positives, negatives = (a[place] for a in _compared(embeddings, labels, where, rows))
+    positive = jnp.argmax(jnp.where(positives, distances, -jnp.inf), axis=1)
+    wanted = negatives & (labels[None, :] == of_negative)
+    negative = jnp.argmin(jnp.where(wanted, distances, jnp.inf), axis=1)
     return _valid_alone(anchor, positive, negative, triplets.valid)
 
 
+def _rows_compared(anchor: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array | slice]:
+    """Rows to compare, the anchors or, if it is smaller, the whole batch; where each anchor is among them."""
+    if anchor.size < labels.size:
+        return anchor, slice(None)
+    return jnp.arange(labels.size, dtype=jnp.int32), anchor
+
+
 def _compared(
-    embeddings: jax.Array, labels: jax.Array, where: jax.Array | None
+    embeddings: jax.Array, labels: jax.Array, where: jax.Array | None, rows: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Squared distances of all rows, and which rows are positives and negatives of which."""
+    """Squared distances of some rows to all, and which are positives and negatives of which."""
     embeddings = jax.lax.stop_gradient(jnp.asarray(embeddings).astype(jnp.float32))
     real = jnp.ones(labels.shape, bool) if where is None else jnp.asarray(where, bool)
     embeddings = jnp.where(real[:, None], embeddings, 0)
     squares = jnp.sum(embeddings**2, axis=1)
-    products = jnp.matmul(embeddings, embeddings.T, precision=jax.lax.Precision.HIGHEST)
-    distances = squares[:, None] + squares[None, :] - 2 * products
-    same = labels[:, None] == labels[None, :]
-    both = real[:, None] & real[None, :]
-    return distances, both & same & ~jnp.eye(labels.shape[0], dtype=bool), both & ~same
+    products = jnp.matmul(embeddings[rows], embeddings.T, precision=jax.lax.Precision.HIGHEST)
+    distances = squares[rows, None] + squares[None, :] - 2 * products
+    same = labels[rows, None] == labels[None, :]
+    both = real[rows, None] & real[None, :]
+    itself = rows[:, None] == jnp.arange(labels.size)
+    return distances, both & same & ~itself, both & ~same
 
 
 def _served(positives: jax.Array, negatives: jax.Array) -> jax.Array:
@@ -181,7 +196,7 @@ class Miner(NamedTuple):
     """One way to find the triplets of a batch.
 
     Args:
-      mine: called as mine(embeddings, labels, num_triplets=T, where=...), or, if `drawn`, as
+      mine: called as mine(embeddings, labels, num_triplets=T, where=..., first=...), or, if `drawn`, as
         mine(embeddings, labels, triplets, where=...); None takes the triplets that were drawn.
       drawn: whether it starts from the drawn triplets. Otherwise its anchors go round, and those triplets are
         valid that are `mineable`.
@@ -197,18 +212,20 @@ class Miner(NamedTuple):
         triplets: Triplets,
         *,
         where: Bool[Array, " batch"],
+        first: int | Integer[Array, ""] = 0,
     ) -> Triplets:
         """Triplets of the batch, as many as were drawn.
 
         Args:
           embeddings, labels, where: of its rows.
-          triplets: those that were drawn.
+          triplets: those that were drawn, or a device's share of them.
+          first: number of the first of them among all of the batch.
         """
         if self.mine is None:
             return triplets
         if self.drawn:
             return self.mine(embeddings, labels, triplets, where=where)
-        return self.mine(embeddings, labels, num_triplets=triplets.valid.size, where=where)
+        return self.mine(embeddings, labels, num_triplets=triplets.valid.size, where=where, first=first)
 
 
 MINERS = {

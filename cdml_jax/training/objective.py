@@ -216,11 +216,10 @@ def _triplet_sums(
         embeddings = jax.lax.all_gather(embeddings, mesh_lib.DATA, tiled=True)  # (B, size) on every device
         first = jax.lax.axis_index(mesh_lib.DATA) * share
 
-        def own(triplets):
-            return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, share), triplets)
+        drawn = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, share), drawn)
 
         def found(one):
-            return lambda: own(one(embeddings, labels, drawn, where=labels >= 0))
+            return lambda: one(embeddings, labels, drawn, where=labels >= 0, first=first)
 
         triplets = jax.lax.switch(miner, tuple(found(one) for one in MINERS.values()))
         anchor, positive, negative = (embeddings[index] for index in triplets[:3])

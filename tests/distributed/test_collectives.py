@@ -18,6 +18,7 @@ says the same in words:
 
 import dataclasses
 import math
+import re
 
 import jax
 import numpy as np
@@ -162,6 +163,17 @@ def test_logits_are_never_gathered_over_model(config, many):
     assert_nothing_of_classes_by_classes(found)
     classifier = program.abstract_state().parameters["heads"]["classifier"]
     assert bytes_per_device(classifier["kernel"]) == 4 * NORM_FEATURES * CLASSES // 2
+
+
+def test_each_device_compares_its_own_anchors_alone(config, many):
+    """With all rows, as the miners do: the work of a device does not grow by the square of the devices."""
+    config = changed(config, {"batch_size": 40, "objective.triplets_per_image": 1})
+    program = Program(config, many)
+    arguments = program.abstract_state(), program.abstract_batch(), program.abstract_costs()
+    text = program.step.lower(*arguments).as_text()
+    products = set(re.findall(r"dot_general.*-> tensor<(\w+)xf32>", text))
+    assert "5x40" in products
+    assert "40x40" not in products
 
 
 def test_counts_are_summed_by_one_reduction(config, many):

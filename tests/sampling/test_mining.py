@@ -97,3 +97,28 @@ def test_every_miner_whose_anchors_go_round_finds_what_labels_promise(name):
     assert (labels[anchor] == labels[positive]).all()
     assert (labels[anchor] != labels[negative]).all()
     assert (anchor != positive).all()
+
+
+@pytest.mark.parametrize("name", MINERS)
+@pytest.mark.parametrize("share", [5, 10, 30])  # fewer triplets than rows, as many rows and fewer, more
+def test_shares_of_a_batch_are_what_one_device_would_find(name, share):
+    rng = np.random.default_rng(6)
+    labels = jnp.asarray(rng.integers(0, 4, 12))
+    where = jnp.arange(12) != 5
+    embeddings = jnp.float32(rng.normal(size=(12, 3)))
+    drawn = sample_triplets(jax.random.key(0), labels, jnp.ones((4, 4)), num_triplets=60, where=where)
+    whole = MINERS[name](embeddings, labels, drawn, where=where)
+    mine = jax.jit(MINERS[name].__call__)
+    shares = [
+        mine(
+            embeddings,
+            labels,
+            jax.tree.map(lambda a: a[first : first + share], drawn),
+            where=where,
+            first=first,
+        )
+        for first in range(0, 60, share)
+    ]
+    for one, other in zip(whole, jax.tree.map(lambda *parts: jnp.concatenate(parts), *shares)):
+        np.testing.assert_array_equal(one, other)
+    assert whole.valid.sum() > 40
