@@ -3,7 +3,7 @@
 Command:  cdml reproduce --config=cub200_160 --config.source=cub200:DIR
 Hardware: 2 CPU cores. All blocks of the network stay as ImageNet left them and are computed once, for eight
           augmented views of each training image; the last convolution with its batch norm, and the
-          classifier, are trained. On a GPU, --config.model.frozen= trains the whole network (not yet run).
+          classifier, are trained. On a GPU, cub200_160_whole trains the whole network.
 Expect:   docs/results.md, "CUB-200-2011 at 160 pixels".
 
 The settings, the seeds and the comparisons were fixed before the test split was read:
