@@ -115,6 +115,14 @@ SMALL = {
     "v5p": Case("v5p:2x2x1", config=_DEMO, **_SMALL),
     "v6e": Case("v6e:2x2", config=_DEMO, **_SMALL),
 }
+# The other structures, of the networks with parts as they are under CDML's costs.
+_COMPILED = {METHODS[case.method].structure.name for case in SMALL.values() if case.method != PLAIN}
+STRUCTURES = {
+    method.structure.name: name for name, method in METHODS.items() if method.structure.name not in _COMPILED
+}
+SMALL |= {
+    name.replace("_", " "): Case("v5e:2x2", method, _DEMO, **_SMALL) for name, method in STRUCTURES.items()
+}
 # The same steps on images of 16 pixels, whose convolutions the compiler does not search long for.
 GATE = {
     name: dataclasses.replace(SMALL[name], config=(*SMALL[name].config, "--config.image.image_size=16"))

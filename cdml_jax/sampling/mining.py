@@ -137,15 +137,13 @@ def hardest_of_drawn_triplets(
     return _valid_alone(anchor, positive, negative, triplets.valid)
 
 
-def _rows_compared(anchor: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array | slice]:
+def _rows_compared(anchor: jax.Array, labels: jax.Array) -> tuple[jax.Array | slice, jax.Array | slice]:
     """Rows to compare, the anchors or, if it is smaller, the whole batch; where each anchor is among them."""
-    if anchor.size < labels.size:
-        return anchor, slice(None)
-    return jnp.arange(labels.size, dtype=jnp.int32), anchor
+    return (anchor, slice(None)) if anchor.size < labels.size else (slice(None), anchor)
 
 
 def _compared(
-    embeddings: jax.Array, labels: jax.Array, where: jax.Array | None, rows: jax.Array
+    embeddings: jax.Array, labels: jax.Array, where: jax.Array | None, rows: jax.Array | slice
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Squared distances of some rows to all, and which are positives and negatives of which."""
     embeddings = jax.lax.stop_gradient(jnp.asarray(embeddings).astype(jnp.float32))
@@ -156,8 +154,8 @@ def _compared(
     distances = squares[rows, None] + squares[None, :] - 2 * products
     same = labels[rows, None] == labels[None, :]
     both = real[rows, None] & real[None, :]
-    itself = rows[:, None] == jnp.arange(labels.size)
-    return distances, both & same & ~itself, both & ~same
+    places = jnp.arange(labels.size, dtype=jnp.int32)
+    return distances, both & same & (places[rows, None] != places), both & ~same
 
 
 def _served(positives: jax.Array, negatives: jax.Array) -> jax.Array:
