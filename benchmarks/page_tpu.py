@@ -14,11 +14,9 @@ _TPU = (
     "from the program's text; \"accessed\" is the compiler's count of all bytes that operations read and "
     "write, wherever they are stored. The time is predicted, as described in "
     "[clusters.md](clusters.md#before-the-first-dollar). The figures are the same on every machine. "
-    "EfficientNet-Lite0 and ViT-B/16 were compiled before the draws took fewer operations, which is at "
-    "most 0.4 % of the cycles of ResNet-50. Of the ways to find triplets, between which a step switches, "
-    "the one with the most cycles counts: with the 8,192 rows of 256 chips that is a miner, which "
-    "compares all rows with all on each chip. CDML draws its triplets and does not run it, so its own "
-    "step there is nearer to that of 64 chips."
+    "Of the ways to find triplets, between which a step switches, the one with the most cycles counts. A "
+    "miner compares a chip's own anchors with the rows of all chips, so this part grows with the slice, as "
+    "ResNet-50 on 64 and 256 chips shows. CDML draws its triplets and runs no miner."
 )
 _AIM = (
     "The next table shows the ratio of CDML's step to the plain softmax step of the same network, batch and "

@@ -114,7 +114,7 @@ def frozen_feeds(
         "image": dataclasses.asdict(config.image),
         "dtype": config.model.dtype,
         "style": config.model.style,
-        "weights": digest_of_arrays((parameters, statistics)),
+        "weights": digest_of_arrays((_before_heads(parameters), statistics)),
     }
     if config.data.boxes:
         made_by["boxes"] = hashlib.sha256(path_of(config.data.boxes).read_bytes()).hexdigest()
@@ -136,6 +136,11 @@ def frozen_feeds(
 def _value(leaf: Any) -> np.ndarray:
     """The array of a leaf; zeros for shapes that the weights' file left, of heads: no front has them."""
     return np.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else np.asarray(leaf)
+
+
+def _before_heads(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what no front has: another classifier or embedding finds the same features."""
+    return {name: tree for name, tree in parameters.items() if name != "heads"}
 
 
 def _files(source: Source) -> str:

@@ -84,6 +84,14 @@ def test_the_front_is_computed_once(frozen, dataset, monkeypatch):
     assert again.feeds["test"].features.shape[:2] == (60, 1)
 
 
+def test_other_heads_find_the_same_features(frozen, dataset, monkeypatch):
+    first = one_device(frozen, dataset)
+    monkeypatch.setattr("cdml_jax.data.feeds.features._computed", None)
+    other = settings.changed(frozen, {"model.classifier": "cosine", "model.embedding_size": 5})
+    again = one_device(other, dataset)
+    np.testing.assert_array_equal(first.feeds["train"].features, again.feeds["train"].features)
+
+
 def test_features_of_other_boxes_are_other_features(frozen, dataset, tmp_path):
     """Names, sizes and times of change of the images' files are the same for all boxes."""
     source = Subset(dataset.splits["test"], np.arange(60))

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cdml_jax.methods import METHODS
+
 ROOT = Path(__file__).parents[3]
 SCRIPT, RESULTS = ROOT / "benchmarks/tpu_steps.py", ROOT / "benchmarks/results"
 NORMS = 9  # levels of batch norm of the demo's network, whose shortcuts share their block's
@@ -106,6 +108,20 @@ def test_every_chip_and_the_plain_step_are_kept():
     assert numbers(small["plain softmax"]) == {"all-reduce": 2 * NORMS + 1}
     for chip in ("v4", "v5p", "v6e"):
         assert small[chip]["compiled"]["cycles"] > 0
+
+
+def test_every_structure_is_kept():
+    methods = [record["method"] for record in kept("tpu_small.json").values()]
+    found = {METHODS[name].structure.name for name in methods if name in METHODS}
+    assert found == {method.structure.name for method in METHODS.values()}
+
+
+def test_a_chips_work_hardly_grows_with_the_slice():
+    """Each compares its own anchors alone, with the rows of all."""
+    steps = kept("tpu_steps.json")
+    few, many = (steps[f"resnet50, {chips} chips"]["compiled"] for chips in (64, 256))
+    for key in ("cycles", "hbm_bytes"):
+        assert many[key] <= 1.06 * few[key]
 
 
 def test_being_cost_sensitive_costs_at_most_a_fiftieth_on_resnet50():
