@@ -121,7 +121,7 @@ def test_a_chips_work_hardly_grows_with_the_slice():
     steps = kept("tpu_steps.json")
     few, many = (steps[f"resnet50, {chips} chips"]["compiled"] for chips in (64, 256))
     for key in ("cycles", "hbm_bytes"):
-        assert many[key] <= 1.06 * few[key]
+        assert many[key] <= 1.1 * few[key]
 
 
 def test_being_cost_sensitive_costs_at_most_a_fiftieth_on_resnet50():
