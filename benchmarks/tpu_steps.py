@@ -3,8 +3,8 @@
     python benchmarks/tpu_steps.py --json=FILE [--cases=gate | small | classes | large] [NAME ...]
 
 Needs libtpu (the extra `tpu`), not a TPU. Without names, what the file lacks is compiled; with names, those
-cases again. `gate` cases take ten seconds of processor time each, `small` ones half a minute (progressive ones minutes), `large` ones
-three to six minutes.
+cases again. `gate` cases take ten seconds of processor time each, `small` ones half a minute (progressive
+ones up to five minutes), `large` ones three to six minutes.
 """
 
 from __future__ import annotations
