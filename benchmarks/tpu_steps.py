@@ -100,8 +100,10 @@ LARGE = {
     "resnet50, 64 chips": Case("v5e:8x8", config=_RESNET, images=50_000),
     "efficientnet_lite0, 8 chips": Case("v5e:2x4", config=_LITE),
     "efficientnet_lite0, 64 chips": Case("v5e:8x8", config=_LITE, images=50_000),
+    "efficientnet_lite0, 256 chips": Case("v5e:16x16", config=_LITE, images=50_000),
     "vit_base_patch16, 8 chips": Case("v5e:2x4", config=_VIT),
     "vit_base_patch16, 64 chips": Case("v5e:8x8", config=_VIT, images=50_000),
+    "vit_base_patch16, 256 chips": Case("v5e:16x16", config=_VIT, images=50_000),
 }
 _SMALL = {"rows": 12, "classes": 48, "images": 960}
 SMALL = {

@@ -2,7 +2,7 @@
 
 Command:  cdml reproduce --config=cub200_160_paper --config.source=cub200:DIR
 Hardware: as cub200_160.
-Expect:   docs/results.md, "CUB-200-2011 at 160 pixels".
+Expect:   docs/results.md, "The same number of trials for every method", at its end.
 """
 
 from ml_collections import ConfigDict
