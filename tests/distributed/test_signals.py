@@ -13,6 +13,14 @@ from cdml_jax.distributed.signals import Stop
 SAID = "cdml: stopping after this step and saving; once more to stop at once\n"
 
 
+@pytest.fixture(autouse=True)
+def _hang_up_is_not_ignored():
+    """As it is where `nohup` started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def terminal(monkeypatch):
     """Standard output and error on a terminal, and what closes it."""
