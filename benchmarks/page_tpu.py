@@ -16,7 +16,8 @@ _TPU = (
     "[clusters.md](clusters.md#before-the-first-dollar). The figures are the same on every machine. "
     "Of the ways to find triplets, between which a step switches, the one with the most cycles counts. A "
     "miner compares a chip's own anchors with the rows of all chips, so this part grows with the slice, as "
-    "ResNet-50 on 64 and 256 chips shows. CDML draws its triplets and runs no miner."
+    "ResNet-50 on 64 and 256 chips shows. CDML draws its triplets and runs no miner, "
+    "so its own step takes fewer cycles than the table says."
 )
 _AIM = (
     "The next table shows the ratio of CDML's step to the plain softmax step of the same network, batch and "
@@ -106,7 +107,7 @@ _ALSO = (
     "in place of 0.366 M cycles each; taken); the first of two products of the inputs' gradient rounded to "
     "bfloat16 (0.97 of the cycles; taken). Where there are few channels, the compiler fills the lanes with "
     "rows of the batch, which is why narrow channels gain nothing from other forms. Of EfficientNet-Lite0's "
-    "63.4 M cycles, 41.2 M are depthwise convolutions, for which no form was better than the compiler's."
+    "63.3 M cycles, 41.2 M are depthwise convolutions, for which no form was better than the compiler's."
 )
 
 

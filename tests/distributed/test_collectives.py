@@ -166,7 +166,7 @@ def test_logits_are_never_gathered_over_model(config, many):
 
 
 def test_each_device_compares_its_own_anchors_alone(config, many):
-    """With all rows, as the miners do: the work of a device does not grow by the square of the devices."""
+    """With all rows: products of embeddings do not grow by the square of the devices."""
     config = changed(config, {"batch_size": 40, "objective.triplets_per_image": 1})
     program = Program(config, many)
     arguments = program.abstract_state(), program.abstract_batch(), program.abstract_costs()
