@@ -2,7 +2,7 @@
 # Runs on TPU slices of a GKE cluster, as a JobSet.
 #
 #   launch/gke.sh image
-#   launch/gke.sh apply train --config=cub --workdir=/shared/runs/cub
+#   launch/gke.sh apply train --config=cub200 --workdir=/shared/runs/cub
 #
 # Commands, each of which can be repeated:
 #   image     build and push the container image

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Submit a run to Slurm; one process a GPU, or a task where there are none.
 #
-#   CDML_GPUS=4 CDML_NODES=2 launch/slurm.sh train --config=cub --workdir=/shared/runs/cub
+#   CDML_GPUS=4 CDML_NODES=2 launch/slurm.sh train --config=cub200 --workdir=/shared/runs/cub
 #
 # CDML_GPUS            GPUs of each node; 0: no GPU is asked for (must be set)
 # CDML_NODES           nodes (1)

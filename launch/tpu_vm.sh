@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs on Cloud TPU VMs: one VM, a slice of many hosts, or several slices, requested as a queued resource.
 #
-#   launch/tpu_vm.sh all train --config=cub --workdir=/mnt/runs/cub
+#   launch/tpu_vm.sh all train --config=cub200 --workdir=/mnt/runs/cub
 #
 # Commands, each of which can be repeated:
 #   create    request the TPU, unless it is requested already

@@ -1,0 +1,22 @@
+"""Configurations that pages and launchers name are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cdml_jax.configuration.load import shipped_configs
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.sh"), *ROOT.glob("configs/*.py")]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: page.name)
+def test_named_configurations_are_shipped(page):
+    named = re.findall(r"--config=([a-z]\w*)(?![\w./*])", page.read_text())
+    assert set(named) <= {*shipped_configs(), "base"}
+
+
+def test_there_are_pages_that_name_some():
+    named = [name for page in PAGES for name in re.findall(r"--config=([a-z]\w*)", page.read_text())]
+    assert len(set(named)) > 10
