@@ -5,6 +5,7 @@ from __future__ import annotations
 from cdml_jax.distributed.collectives import Collective
 from cdml_jax.runs.compile.prediction import seconds_of
 from cdml_jax.runs.compile.slices import Slice, parse
+from cdml_jax.runs.profiling import size
 
 _TPU = (
     "These steps were compiled by libtpu for slices that were not available "
@@ -178,6 +179,32 @@ def crossing(case: dict, grouped: dict) -> str:
         alone, _, _, efficiency = _on(where, grouped)
         step = f"**{alone / efficiency:.2f}**" if where.chips >= grouped["chips"] else ""
         lines.append(f"{line}| {step} |")
+    return "\n".join(lines) + "\n"
+
+
+_STORAGES = {"Dense": "dense", "ByClass": "by_class", "Top": "top"}
+_SPACES = """\
+| classes | storage | memory of a chip | of it counts and weights | cycles | all-reduced | gathered |
+|---:|---|---:|---:|---:|---:|---:|"""
+
+
+def spaces(cases: dict[str, dict]) -> str:
+    """What grows with the classes: memory, cycles and what crosses, of the same step with each storage.
+
+    Args:
+      cases: the steps, by name.
+    """
+    lines = [_SPACES]
+    for case in cases.values():
+        found = case["compiled"]
+        kept = found["memory_bytes"]["counts"] + found["memory_bytes"]["class and pair weights"]
+        crosses = found["collectives"]
+        gathered = f"{crosses['all-gather']['bytes'] / 1e6:.1f} MB" if "all-gather" in crosses else "nothing"
+        lines.append(
+            f"| {case['classes']:,} | `{_STORAGES[case['storage']]}` | {size(found['needed_bytes'])} "
+            f"| {size(kept)} | {found['cycles'] / 1e6:.2f} M "
+            f"| {crosses['all-reduce']['bytes'] / 1e6:.1f} MB | {gathered} |"
+        )
     return "\n".join(lines) + "\n"
 
 

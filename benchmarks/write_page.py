@@ -160,6 +160,18 @@ def with_table(text: str, table: str, mark: str = "on paper") -> str:
     return before + begin + "\n" + table + "\n" + end + after
 
 
+def with_tables(text: str, folder: Path) -> str:
+    """The text of docs/clusters.md with its tables, from the results in a folder."""
+    paper, steps, spaces = (
+        json.loads((folder / f"{name}.json").read_text())
+        for name in ("scaling_model", "tpu_steps", "tpu_classes")
+    )
+    steps = steps["cases"]
+    text = with_table(text, on_paper(paper))
+    text = with_table(text, page_tpu.crossing(steps[page_tpu.SCALED], steps[page_tpu.GROUPED]), "crossing")
+    return with_table(text, page_tpu.spaces(spaces["cases"]), "spaces")
+
+
 _RETRIEVAL = (
     "Recall@1, R-precision and mAP@R of all embeddings among each other were computed exactly, and compared "
     "with pytorch-metric-learning's AccuracyCalculator with faiss on the same cores "
@@ -313,9 +325,4 @@ def page(folder: Path) -> str:
 if __name__ == "__main__":
     (ROOT / "docs" / "performance.md").write_text(page(ROOT / "benchmarks" / "results"))
     clusters = ROOT / "docs" / "clusters.md"
-    paper = json.loads((ROOT / "benchmarks" / "results" / "scaling_model.json").read_text())
-    steps = json.loads((ROOT / "benchmarks" / "results" / "tpu_steps.json").read_text())["cases"]
-    text = with_table(clusters.read_text(), on_paper(paper))
-    clusters.write_text(
-        with_table(text, page_tpu.crossing(steps[page_tpu.SCALED], steps[page_tpu.GROUPED]), "crossing")
-    )
+    clusters.write_text(with_tables(clusters.read_text(), ROOT / "benchmarks" / "results"))
