@@ -25,15 +25,17 @@ class BatchNorm(nnx.BatchNorm):
     Attributes:
       groups: of neighbouring rows, equally many in each, that have batch statistics of their own; the running
         statistics are means over the groups.
+      frozen: the running statistics are used, unchanged, in training too.
     """
 
     scale: nnx.Param
     bias: nnx.Param
     groups: int = 1
+    frozen: bool = False
 
     def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:  # type: ignore[override]
         x = x.astype(self.dtype)
-        if use_running_average:
+        if use_running_average or self.frozen:
             return self._normalised(x, self.mean[...], self.var[...])
         # A view of the rows: where the groups are those of devices, no row changes device.
         apart = self.groups > 1
@@ -100,7 +102,7 @@ def batch_norm(features: int, *, epsilon: float, spec: Spec, rngs: nnx.Rngs, sca
         param_dtype=spec.param_dtype,
         rngs=rngs,
     )
-    norm.groups = spec.batch_norm_groups
+    norm.groups, norm.frozen = spec.batch_norm_groups, spec.freeze_batch_norm
     return norm
 
 
@@ -140,22 +142,22 @@ class ConvNorm(nnx.Module):
         )
         self.norm = batch_norm(outputs, epsilon=convention.epsilon, scale=scale, spec=spec, rngs=rngs)
         self.activation = activation
-        self.dtype, self.frozen = spec.dtype, spec.freeze_batch_norm
+        self.dtype = spec.dtype
         # A TPU would round products of float32 to bfloat16, and the statistics with them.
         self.for_tpu = (
             spec.platform == "tpu"
             and spec.dtype != "float32"
             and spec.batch_norm_groups == groups == 1
             and not use_bias
+            and not spec.freeze_batch_norm
         )
         self.widens = size == stride == 1 and outputs >= WIDENING * inputs
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        stored = self.frozen or not train
-        if self.for_tpu and self.widens and not stored:
+        if self.for_tpu and self.widens and train:
             x = self._of_product(x.astype(self.dtype))
         else:
-            x = self.norm(self.conv(x), use_running_average=stored)
+            x = self.norm(self.conv(x), use_running_average=not train)
         return (x if self.activation is None else self.activation(x)).astype(self.dtype)
 
     def _of_product(self, x: jax.Array) -> jax.Array:
@@ -171,7 +173,7 @@ class ConvNorm(nnx.Module):
         where the norm's scale is positive; where it is negative, the convolution's sign is changed. They and
         their gradients are then computed for a quarter of the places.
         """
-        if not self.for_tpu or self.frozen or not train:
+        if not self.for_tpu or not train:
             return max_pool(self(x, train=train), 3, 2, padding=1)
         y, norm, scale = self.conv(x), self.norm, self.norm.scale[...]
         sign = jnp.where(scale < 0, -1, 1).astype(y.dtype)

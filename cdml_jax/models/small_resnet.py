@@ -20,7 +20,7 @@ class Block(nnx.Module):
     """Two 3 x 3 convolutions and a shortcut; the second norm starts at 0, so the block starts as identity."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, spec: Spec, rngs: nnx.Rngs):
-        self.dtype, self.frozen = spec.dtype, spec.freeze_batch_norm
+        self.dtype = spec.dtype
         norm = functools.partial(batch_norm, outputs, epsilon=EPSILON, spec=spec, rngs=rngs)
         self.conv1 = conv(inputs, outputs, 3, stride=stride, spec=spec, rngs=rngs)
         self.norm1 = norm()
@@ -31,11 +31,10 @@ class Block(nnx.Module):
         self.shortcut_norm = norm() if change else None
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        stored = self.frozen or not train
-        y = jax.nn.relu(self.norm1(self.conv1(x), use_running_average=stored)).astype(self.dtype)
-        y = self.norm2(self.conv2(y), use_running_average=stored)
+        y = jax.nn.relu(self.norm1(self.conv1(x), use_running_average=not train)).astype(self.dtype)
+        y = self.norm2(self.conv2(y), use_running_average=not train)
         if self.shortcut is not None and self.shortcut_norm is not None:
-            x = self.shortcut_norm(self.shortcut(x), use_running_average=stored)
+            x = self.shortcut_norm(self.shortcut(x), use_running_average=not train)
         return jax.nn.relu(x + y).astype(self.dtype)
 
 
@@ -47,7 +46,6 @@ class SmallResNet(Network):
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs):
         super().__init__(spec)
-        self.frozen = spec.freeze_batch_norm
         self.stem = conv(12, WIDTHS[0], 3, spec=spec, rngs=rngs)
         self.stem_norm = batch_norm(WIDTHS[0], epsilon=EPSILON, spec=spec, rngs=rngs)
         inputs = (WIDTHS[0], *WIDTHS[:-1])
@@ -62,8 +60,7 @@ class SmallResNet(Network):
             raise ValueError(f"small_resnet takes images of even height and width, not {height} x {width}")
         x = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
-        stored = self.frozen or not train
-        x = self.stem_norm(self.stem(x.astype(self.dtype)), use_running_average=stored)
+        x = self.stem_norm(self.stem(x.astype(self.dtype)), use_running_average=not train)
         return jax.nn.relu(x).astype(self.dtype)
 
     def pool(self, x: jax.Array, *, train: bool) -> jax.Array:
