@@ -47,8 +47,7 @@ def batch_hard_triplets(
     Source: Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for Person Re-Identification" (2017).
     """
     anchor = (first + jnp.arange(num_triplets, dtype=jnp.int32)) % labels.shape[0]
-    rows, place = _rows_compared(anchor, labels)
-    distances, positives, negatives = _compared(embeddings, labels, where, rows)
+    (distances, positives, negatives), place = _compared(embeddings, labels, where, anchor)
     positive = jnp.argmax(jnp.where(positives, distances, -jnp.inf), axis=1)[place]
     negative = jnp.argmin(jnp.where(negatives, distances, jnp.inf), axis=1)[place]
     return _valid_alone(anchor, positive, negative, _served(positives, negatives)[place])
@@ -83,8 +82,7 @@ def semi_hard_triplets(
     Source: Schroff, Kalenichenko and Philbin, "FaceNet", CVPR 2015, section 3.2.
     """
     turn, anchor = jnp.divmod(first + jnp.arange(num_triplets, dtype=jnp.int32), labels.shape[0])
-    rows, place = _rows_compared(anchor, labels)
-    distances, positives, negatives = _compared(embeddings, labels, where, rows)
+    (distances, positives, negatives), place = _compared(embeddings, labels, where, anchor)
     valid = _served(positives, negatives)[place]
     rank = jnp.cumsum(positives, axis=1)[place]
     distances, positives, negatives = distances[place], positives[place], negatives[place]
@@ -129,23 +127,22 @@ def hardest_of_drawn_triplets(
     (2, 4)
     """
     anchor, of_negative = triplets.anchor, labels[triplets.negative][:, None]
-    rows, place = _rows_compared(anchor, labels)
-    distances, positives, negatives = (a[place] for a in _compared(embeddings, labels, where, rows))
+    compared, place = _compared(embeddings, labels, where, anchor)
+    distances, positives, negatives = (a[place] for a in compared)
     positive = jnp.argmax(jnp.where(positives, distances, -jnp.inf), axis=1)
     wanted = negatives & (labels[None, :] == of_negative)
     negative = jnp.argmin(jnp.where(wanted, distances, jnp.inf), axis=1)
     return _valid_alone(anchor, positive, negative, triplets.valid)
 
 
-def _rows_compared(anchor: jax.Array, labels: jax.Array) -> tuple[jax.Array | slice, jax.Array | slice]:
-    """Rows to compare, the anchors or, if it is smaller, the whole batch; where each anchor is among them."""
-    return (anchor, slice(None)) if anchor.size < labels.size else (slice(None), anchor)
-
-
 def _compared(
-    embeddings: jax.Array, labels: jax.Array, where: jax.Array | None, rows: jax.Array | slice
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Squared distances of some rows to all, and which are positives and negatives of which."""
+    embeddings: jax.Array, labels: jax.Array, where: jax.Array | None, anchor: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array | slice]:
+    """Squared distances of some rows to all, positives and negatives of each; which of these each anchor is.
+
+    The rows are the anchors or, if it is smaller, the whole batch.
+    """
+    rows, place = (anchor, slice(None)) if anchor.size < labels.size else (slice(None), anchor)
     embeddings = jax.lax.stop_gradient(jnp.asarray(embeddings).astype(jnp.float32))
     real = jnp.ones(labels.shape, bool) if where is None else jnp.asarray(where, bool)
     embeddings = jnp.where(real[:, None], embeddings, 0)
@@ -155,7 +152,7 @@ def _compared(
     same = labels[rows, None] == labels[None, :]
     both = real[rows, None] & real[None, :]
     places = jnp.arange(labels.size, dtype=jnp.int32)
-    return distances, both & same & (places[rows, None] != places), both & ~same
+    return (distances, both & same & (places[rows, None] != places), both & ~same), place
 
 
 def _served(positives: jax.Array, negatives: jax.Array) -> jax.Array:
