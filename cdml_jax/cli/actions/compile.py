@@ -160,7 +160,8 @@ _PUBLISHED = ("name", "peak", "memory", "bandwidth", "clock", "link", "page")
 def _program(config: Settings, method: Method, sizes: Sizes, where: Slice) -> Program[Settings]:
     """The program for a slice, whose name stands before what is wrong with it."""
     try:
-        program = program_of(settled(config, sizes, where.devices()), method, sizes, where.devices())
+        devices = where.devices()
+        program = program_of(settled(config, sizes, devices), method, sizes, devices)
         refuse_method(method, program)
     except UserError as error:
         raise UserError(f"{where.name}: {error}") from error
