@@ -171,18 +171,16 @@ def crossing(case: dict, grouped: dict) -> str:
     lines = [_CROSSING_COLUMNS]
     for name in _SLICES:
         where = parse(name)
-        alone, waiting, beside, efficiency = _on(where, case)
+        alone, waiting, beside, step = _on(where, case)
         line = (
             f"| {name} | {where.chips} | {where.chips * case['rows']:,} | {alone:.2f} | {waiting:.2f} "
-            f"| {beside:.2f} | **{efficiency:.0%}** | **{alone / efficiency:.2f}** "
+            f"| {beside:.2f} | **{alone / step:.0%}** | **{step:.2f}** "
         )
-        alone, _, _, efficiency = _on(where, grouped)
-        step = f"**{alone / efficiency:.2f}**" if where.chips >= grouped["chips"] else ""
-        lines.append(f"{line}| {step} |")
+        in_groups = f"**{_on(where, grouped)[-1]:.2f}**" if where.chips >= grouped["chips"] else ""
+        lines.append(f"{line}| {in_groups} |")
     return "\n".join(lines) + "\n"
 
 
-_STORAGES = {"Dense": "dense", "ByClass": "by_class", "Top": "top"}
 _SPACES = """\
 | classes | storage | memory of a chip | of it counts and weights | cycles | all-reduced | gathered |
 |---:|---|---:|---:|---:|---:|---:|"""
@@ -201,7 +199,7 @@ def spaces(cases: dict[str, dict]) -> str:
         crosses = found["collectives"]
         gathered = f"{crosses['all-gather']['bytes'] / 1e6:.1f} MB" if "all-gather" in crosses else "nothing"
         lines.append(
-            f"| {case['classes']:,} | `{_STORAGES[case['storage']]}` | {size(found['needed_bytes'])} "
+            f"| {case['classes']:,} | `{case['storage']}` | {size(found['needed_bytes'])} "
             f"| {size(kept)} | {found['cycles'] / 1e6:.2f} M "
             f"| {crosses['all-reduce']['bytes'] / 1e6:.1f} MB | {gathered} |"
         )
@@ -209,7 +207,7 @@ def spaces(cases: dict[str, dict]) -> str:
 
 
 def _on(where: Slice, case: dict) -> tuple[float, float, float, float]:
-    """Milliseconds of a chip alone, waiting, and of what crosses meanwhile, on a slice; the efficiency.
+    """Milliseconds of a chip alone, waiting, of what crosses meanwhile, and of the whole step, on a slice.
 
     Collectives of neighbours stay theirs; all others are among as many more devices as there are more chips.
     What is gathered grows with the batch, and so does its gradient where the compiler all-reduces that.
@@ -229,4 +227,4 @@ def _on(where: Slice, case: dict) -> tuple[float, float, float, float]:
         seconds = one["number"] * seconds_of(there, where) if among > 1 else 0.0
         waiting, beside = (waiting, beside + seconds) if one["overlapped"] else (waiting + seconds, beside)
     waiting, beside = 1e3 * waiting, 1e3 * beside
-    return alone, waiting, beside, alone / max(alone + waiting, beside)
+    return alone, waiting, beside, max(alone + waiting, beside)

@@ -119,13 +119,12 @@ SMALL = {
     "v5p": Case("v5p:2x2x1", config=_DEMO, **_SMALL),
     "v6e": Case("v6e:2x2", config=_DEMO, **_SMALL),
 }
-# The other structures, of the networks with parts as they are under CDML's costs.
-_COMPILED = {METHODS[case.method].structure.name for case in SMALL.values() if case.method != PLAIN}
-STRUCTURES = {
-    method.structure.name: name for name, method in METHODS.items() if method.structure.name not in _COMPILED
-}
+# The other structures, each of the last method that has it: under CDML's costs where there is such a one.
+_COMPILED = {METHODS[case.method].structure for case in SMALL.values() if case.method != PLAIN}
 SMALL |= {
-    name.replace("_", " "): Case("v5e:2x2", method, _DEMO, **_SMALL) for name, method in STRUCTURES.items()
+    method.structure.name.replace("_", " "): Case("v5e:2x2", name, _DEMO, **_SMALL)
+    for name, method in METHODS.items()
+    if method.structure not in _COMPILED
 }
 # The same steps on images of 16 pixels, whose convolutions the compiler does not search long for.
 GATE = {
@@ -198,7 +197,7 @@ def compiled_case(case: Case) -> dict[str, Any]:
         "embedding_size": config.model.embedding_size,
         "method": case.method,
         "forms": case.forms,
-        "storage": type(program.storage).__name__,
+        "storage": program.storage.name,
         "classes": case.classes,
         "rows": case.rows,
     }
